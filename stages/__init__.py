@@ -1,0 +1,17 @@
+"""The pipeline's stages: prepare -> train -> evaluate -> figures, one file each.
+
+Importing this package pins the instruction set that the numerical libraries may
+use, because the same commit has to give the same bytes on every x86-64 processor
+with AVX2, and vector width decides the order in which products are summed. It has
+to happen before NumPy and TensorFlow load, hence here and not in a function.
+"""
+
+import os
+import platform
+
+if platform.machine() in ("x86_64", "AMD64"):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa=AVX2"
+    os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"  # XLA's and Eigen's matrix products
+    os.environ["OPENBLAS_CORETYPE"] = "Haswell"  # NumPy's; named after the first AVX2 core
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # more threads split, and so reorder, the sums
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no notes on missing GPUs

@@ -1,0 +1,40 @@
+"""How a stage fails: one clear sentence on standard error and an exit status, no traceback."""
+
+import sys
+from collections.abc import Callable
+
+
+class StageError(Exception):
+    """A fault that the user can mend; its text says what was found and what is allowed."""
+
+    exit_status = 1
+
+
+class ParamsError(StageError):
+    """A fault in params.yaml or on the command line; one sentence per line and problem."""
+
+    exit_status = 2
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call `main` and end the process with one sentence if it fails in a foreseeable way.
+
+    Exit status 2 for bad parameters, 1 for bad data or a failing disk, 130 for Ctrl-C.
+    Programming errors keep their traceback.
+    """
+    try:
+        main()
+    except StageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}.", file=sys.stderr)
+        sys.exit(1)
+    except MemoryError as error:
+        detail = f" ({error})" if str(error) else ""
+        print(f"error: the machine's memory is too small for this data{detail}.", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted.", file=sys.stderr)
+        sys.exit(130)

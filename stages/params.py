@@ -1,0 +1,251 @@
+"""The one description of params.yaml: its keys, types, ranges and what they mean.
+
+    python -m stages.params      # check params.yaml and explain every key
+
+Every stage calls `read_params` first, so that a mistake anywhere in the file is
+told before any work is done.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+
+from stages.errors import ParamsError, run
+
+Activation = Literal[
+    "celu", "elu", "exponential", "gelu", "hard_sigmoid", "leaky_relu", "linear", "mish", "relu",
+    "relu6", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "tanh",
+]  # fmt: skip
+Loss = Literal["binary_crossentropy", "mse", "mae", "huber"]
+Optimizer = Literal[
+    "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lion", "nadam",
+    "rmsprop", "sgd",
+]  # fmt: skip
+
+
+def number_from_text(value: Any) -> Any:
+    """Turn `"1e-05"` into 1e-05; leave anything else alone.
+
+    `dvc exp run -S` writes small numbers without a point, and YAML 1.1, which PyYAML
+    speaks, reads those as text.
+    """
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    return value
+
+
+Units = Annotated[int, Field(ge=1, le=16384)]
+ModelName = Annotated[str, StringConstraints(pattern=r"^(?!pca\Z)[a-z][a-z0-9_-]{0,39}\Z")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, regex_engine="python-re")
+
+
+class Prepare(Section):
+    raw: str = Field(
+        min_length=1, description="folder with the four IDX files, gzipped or not (MNIST's form)"
+    )
+    validation_images: int = Field(
+        ge=0,
+        description="training images held out for validation, the same share of every class; "
+        "0 trains on all and monitors on the test images, as tutorials do",
+    )
+    seed: int = Field(ge=0, lt=2**32, description="seed of the choice of validation images")
+
+
+class Model(Section):
+    hidden_units: list[Units] = Field(
+        max_length=64,
+        description="units of the encoder's hidden layers, from image to latent; the decoder "
+        "mirrors them; [] is a shallow autoencoder",
+    )
+    hidden_activation: Activation = Field(description="activation of the hidden layers")
+    latent_dim: Units = Field(
+        description="size of the latent code; below the number of pixels the autoencoder is "
+        "undercomplete and has to compress"
+    )
+    latent_activation: Activation = Field(description="activation of the latent layer")
+    loss: Loss = Field(description="what training minimises, between image and reconstruction")
+    optimizer: Optimizer = Field(description="the Keras optimizer, its other settings as Keras has them")
+    learning_rate: Annotated[float, BeforeValidator(number_from_text)] = Field(
+        gt=0, le=100, allow_inf_nan=False, description="the optimizer's step size"
+    )
+    batch_size: int = Field(ge=1, le=2**20, description="images per step of the optimizer")
+    epochs: int = Field(ge=1, le=100_000, description="passes over the training images")
+    seed: int = Field(ge=0, lt=2**32, description="seed of the initial weights and of the order of images")
+    threads: int = Field(
+        ge=1,
+        le=256,
+        description="threads within one operation; part of the parameters because it decides "
+        "the order of sums and so the last bits of the result",
+    )
+
+
+class Evaluate(Section):
+    batch_size: int = Field(ge=1, le=2**20, description="images reconstructed at a time")
+
+
+class Figures(Section):
+    dpi: int = Field(ge=50, le=600, description="resolution of the PNG files, dots per inch")
+    classes: int = Field(ge=1, le=256, description="classes shown at most, lowest labels first")
+
+
+class Params(Section):
+    prepare: Prepare
+    models: dict[ModelName, Model] = Field(min_length=1)
+    evaluate: Evaluate
+    figures: Figures
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's safe loader, except that a key given twice is an error and not the last one's victory."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # the safe loader refuses it itself
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands there twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate the whole parameter file.
+
+    Raises ParamsError with one sentence per problem: the key's full path, the value
+    found, what is allowed, and the nearest known name where one is near.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+    except FileNotFoundError:
+        raise ParamsError(f"{path} is missing; run this in the folder that holds it.") from None
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ParamsError(f"{path}{place}: not valid YAML: {error.problem}.") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # bad bytes, depth, dates
+        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from None
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise ParamsError("\n".join(f"{path}: {sentence(e)}" for e in error.errors())) from None
+
+
+def choose_model(params: Params, arguments: list[str]) -> str:
+    """The model named by a stage's only command-line argument, one of the keys of `models`.
+
+    Raises ParamsError if there is not exactly one argument or no such model.
+    """
+    known = ", ".join(params.models)
+    if len(arguments) != 1:
+        raise ParamsError(f"expected one argument, the name of a model in params.yaml: {known}.")
+    if arguments[0] not in params.models:
+        hint = nearest(arguments[0], list(params.models))
+        raise ParamsError(f"params.yaml has no model {shown(arguments[0])}{hint}; it has {known}.")
+    return arguments[0]
+
+
+def sentence(error: Any) -> str:
+    """One pydantic error as a sentence: key, value found, what is allowed."""
+    location = [part for part in error["loc"] if part != "[key]"]
+    key = ".".join(str(p) if str(p).isprintable() else repr(p) for p in location) or "the file"
+    if error["type"] in ("extra_forbidden", "invalid_key"):
+        known = list(schema_at(location[:-1])["properties"])
+        return f"{key} is not a known key{nearest(str(location[-1]), known)}; known here: {', '.join(known)}."
+    if error["loc"][-1:] == ("[key]",):
+        return (
+            f"{key} is not a possible model name; a name starts with a lower-case letter, has at most "
+            "40 of a-z, 0-9, _ and -, and is not 'pca', which names the baseline."
+        )
+    schema = schema_at(location)
+    if error["type"] == "missing":
+        return f"{key} is missing; it has to be {allowed(schema)}."
+    return (
+        f"{key} is {shown(error['input'])}, but has to be {allowed(schema)}"
+        f"{nearest(str(error['input']), schema.get('enum', []))}."
+    )
+
+
+def schema_at(location: list[Any]) -> dict[str, Any]:
+    """The JSON schema of the key at `location`, a path of keys and list positions."""
+    root = Params.model_json_schema()
+    schema: dict[str, Any] = root
+    for part in location:
+        if isinstance(part, int):
+            schema = schema["items"]
+        elif "properties" in schema:
+            schema = schema["properties"][part]
+        else:
+            schema = next(iter(schema["patternProperties"].values()))
+        if "$ref" in schema:
+            schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
+    return schema
+
+
+def allowed(schema: dict[str, Any]) -> str:
+    """What a JSON schema admits, in words: "a whole number from 1 to 256"."""
+    if "enum" in schema:
+        return "one of " + ", ".join(schema["enum"])
+    if schema["type"] == "array":
+        return f"a list of at most {schema['maxItems']} items, each {allowed(schema['items'])}"
+    if schema["type"] == "object":
+        keys = schema.get("properties")
+        return f"a mapping with the keys {', '.join(keys)}" if keys else "a mapping from model names to settings"
+    if schema["type"] == "string":
+        return "a text that is not empty"
+    kind = {"integer": "a whole number", "number": "a number"}[schema["type"]]
+    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
+    high = schema.get("maximum")
+    if "exclusiveMaximum" in schema:
+        high = schema["exclusiveMaximum"] - 1  # only whole numbers have one
+    if above is not None:
+        return f"{kind} above {above:g} and at most {high:g}"
+    return f"{kind} of at least {low}" if high is None else f"{kind} from {low} to {high}"
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """`" (did you mean adam?)"` if one of `names` is spelt much like `name`, else nothing."""
+    matches = difflib.get_close_matches(name.lower(), names, n=1)
+    return f" (did you mean {matches[0]}?)" if matches else ""
+
+
+def shown(value: Any) -> str:
+    """A value as the reader of params.yaml would write it, cut where it is long."""
+    if value is None:
+        return "empty"
+    text = repr(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def explain() -> str:
+    """Every key of params.yaml with what it admits and what it means, as a Markdown table."""
+    rows = ["| key | allowed | meaning |", "| --- | --- | --- |"]
+    sections: list[tuple[str, type[Section]]] = [
+        ("prepare", Prepare), ("models.<name>", Model), ("evaluate", Evaluate), ("figures", Figures),
+    ]  # fmt: skip
+    for prefix, section in sections:
+        for key, schema in section.model_json_schema()["properties"].items():
+            rows.append(f"| `{prefix}.{key}` | {allowed(schema)} | {schema['description']} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    read_params()
+    print(explain())
+
+
+if __name__ == "__main__":
+    run(main)
