@@ -3,17 +3,22 @@
 Keras' own loop goes back to Python for every batch; on small networks that costs more
 than the arithmetic. Here the images stay where the model runs, as bytes, and XLA
 compiles the loop over an epoch's batches as a whole: gather, scale, forward, backward,
-update.
+update. Data sets larger than RESIDENT bytes stream from disk through the same compiled
+loop, a block at a time; they get the same weights.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-TrainEpoch = Callable[[tf.Tensor, np.ndarray], tf.Tensor]
-MeanLoss = Callable[[tf.Tensor], tf.Tensor]
+RESIDENT = 2**31  # bytes of uint8 images; a constant, so that no machine chooses another way
+BLOCK = 2**27  # bytes in memory at a time when streaming
+
+Images = tf.Tensor | np.ndarray  # uint8 [images, pixels]: resident, or mapped from disk
+TrainEpoch = Callable[[Images, np.ndarray], float]
+MeanLoss = Callable[[Images], float]
 
 
 def use_threads(threads: int) -> None:
@@ -26,9 +31,9 @@ def use_threads(threads: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def flat_pixels(images: np.ndarray) -> tf.Tensor:
-    """Images uint8 [images, height, width] as the tensor uint8 [images, pixels] that the engine reads."""
-    return tf.constant(images.reshape(len(images), -1))
+def resident(images: np.ndarray) -> tf.Tensor:
+    """The array on the device that trains; in main memory it is not copied."""
+    return tf.identity(tf.experimental.dlpack.from_dlpack(images.__dlpack__()))
 
 
 def epoch_order(seed: int, epoch: int, images: int) -> np.ndarray:
@@ -36,19 +41,32 @@ def epoch_order(seed: int, epoch: int, images: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(images).astype(np.int32)
 
 
-def scaled(pixels: tf.Tensor) -> tf.Tensor:
+def scaled(images: tf.Tensor) -> tf.Tensor:
     """uint8 0 to 255 as float32 0 to 1: the model's input, and its target."""
-    return tf.cast(pixels, tf.float32) / 255.0
+    return tf.cast(images, tf.float32) / 255.0
 
 
-def compile_epoch(
-    model: keras.Model, loss: str, optimizer: keras.Optimizer, batch_size: int
-) -> TrainEpoch:
+def blocks(images: Images, order: np.ndarray, batch_size: int) -> Iterator[tuple[tf.Tensor, np.ndarray]]:
+    """Cut an epoch into blocks that fit in memory: (images of the block, order within it).
+
+    Resident images are one block. A block of streamed ones is a whole number of batches,
+    read in the order of the file.
+    """
+    if isinstance(images, tf.Tensor):
+        yield images, order
+        return
+    rows = max(1, BLOCK // (images.shape[1] * batch_size)) * batch_size
+    for start in range(0, len(order), rows):
+        wanted, order_within = np.unique(order[start : start + rows], return_inverse=True)
+        yield resident(images[wanted]), order_within.astype(np.int32)
+
+
+def compile_epoch(model: keras.Model, loss: str, optimizer: keras.Optimizer, batch_size: int) -> TrainEpoch:
     """Compile one pass of `optimizer` over the images, the last, partial batch included.
 
-    Returns a function of (images uint8 [images, pixels], order int32 [images]) that updates
-    the model and gives the epoch's loss: the mean over its images, each seen by the weights
-    of its step, as `keras.Model.fit` reports it.
+    Returns a function of the images and their order (int32 [images]) that updates the model
+    and gives the epoch's loss: the mean over its images, each seen by the weights of its
+    step, as `keras.Model.fit` reports it.
     """
     loss_per_image = keras.losses.get(loss)
     variables = model.trainable_variables
@@ -63,38 +81,43 @@ def compile_epoch(
         return tf.reduce_sum(losses)
 
     @tf.function(jit_compile=True)
-    def train_epoch(images: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
-        count = order.shape[0]
-        whole = count - count % batch_size
+    def train_block(images: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
+        whole = order.shape[0] - order.shape[0] % batch_size
         batches = tf.reshape(order[:whole], (-1, batch_size))
         total = tf.zeros(())
         for index in tf.range(whole // batch_size):
             total += step(images, batches[index])
-        if whole < count:
+        if whole < order.shape[0]:
             total += step(images, order[whole:])
-        return total / count
+        return total
+
+    def train_epoch(images: Images, order: np.ndarray) -> float:
+        return sum(float(train_block(*block)) for block in blocks(images, order, batch_size)) / len(order)
 
     return train_epoch
 
 
 def compile_mean_loss(model: keras.Model, loss: str, batch_size: int) -> MeanLoss:
-    """Compile the mean of a Keras loss over images uint8 [images, pixels], the model unchanged."""
+    """Compile the mean of a Keras loss over images, the model unchanged."""
     loss_per_image = keras.losses.get(loss)
 
-    def total_loss(pixels: tf.Tensor) -> tf.Tensor:
-        image = scaled(pixels)
+    def batch_loss(images: tf.Tensor) -> tf.Tensor:
+        image = scaled(images)
         return tf.reduce_sum(loss_per_image(image, model(image, training=False)))
 
     @tf.function(jit_compile=True)
-    def mean_loss(images: tf.Tensor) -> tf.Tensor:
-        count, pixels = images.shape
-        whole = count - count % batch_size
+    def block_loss(images: tf.Tensor) -> tf.Tensor:
+        whole = images.shape[0] - images.shape[0] % batch_size
         total = tf.zeros(())
         for start in tf.range(0, whole, batch_size):
-            total += total_loss(tf.slice(images, (start, 0), (batch_size, pixels)))
-        if whole < count:
-            total += total_loss(images[whole:])
-        return total / count
+            total += batch_loss(tf.slice(images, (start, 0), (batch_size, images.shape[1])))
+        if whole < images.shape[0]:
+            total += batch_loss(images[whole:])
+        return total
+
+    def mean_loss(images: Images) -> float:
+        in_order = np.arange(len(images), dtype=np.int32)
+        return sum(float(block_loss(block)) for block, _ in blocks(images, in_order, batch_size)) / len(images)
 
     return mean_loss
 

@@ -8,7 +8,7 @@ arrays that figures draw. The only stage that reads the test images.
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -17,27 +17,19 @@ from stages import files
 from stages.autoencoder import load_autoencoder
 from stages.engine import compile_reconstruction, use_threads
 from stages.errors import StageError, run
-from stages.measures import bce, fit_pca, pca_reconstruct, psnr, squared_error
+from stages.measures import bce, fit_pca, pca_reconstruct, psnr, scaled_batches, squared_error
 from stages.params import choose_model, read_params
 
 Reconstruct = Callable[[np.ndarray], np.ndarray]
 
 
-def batches(images: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Images uint8 [images, pixels] as float32 [batch, pixels] in [0, 1], the last batch smaller."""
-    for start in range(0, len(images), batch_size):
-        yield images[start : start + batch_size] / np.float32(255)
-
-
-def score(
-    reconstruct: Reconstruct, images: np.ndarray, batch_size: int
-) -> tuple[np.ndarray, np.ndarray]:
+def score(reconstruct: Reconstruct, images: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Squared error (sum over pixels) and binary cross-entropy (mean over pixels) of each image.
 
     images: uint8 [images, pixels]. Returns two float64 [images].
     """
     squared_errors, cross_entropies = [], []
-    for batch in batches(images, batch_size):
+    for batch in scaled_batches(images, batch_size):
         reconstructions = reconstruct(batch)
         squared_errors.append(squared_error(batch, reconstructions))
         cross_entropies.append(bce(batch, reconstructions))
@@ -96,7 +88,7 @@ def main() -> None:
     metrics = {key: v if isinstance(v, int) else significant(v) for key, v in metrics.items()}
 
     shown = first_of_each_class(labels)
-    shown_images = next(batches(flat["test"][shown], len(shown)))
+    shown_images = next(scaled_batches(flat["test"][shown], len(shown)))
     arrays = {
         "labels": labels,  # uint8 [test images]
         "squared_error": errors,  # float64 [test images], sum over pixels

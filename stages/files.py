@@ -83,12 +83,12 @@ def npy(array: np.ndarray) -> Callable[[BinaryIO], None]:
     return write
 
 
-def read_images(split: str) -> np.ndarray:
-    """The images of a split: uint8 [images, height, width], 0 to 255, mapped from disk, not read.
+def read_images(split: str, mapped: bool = True) -> np.ndarray:
+    """The images of a split: uint8 [images, height, width], 0 to 255, mapped from disk or read whole.
 
     Raises StageError if the file is missing or not such an array.
     """
-    images = _read_npy(images_path(split))
+    images = _read_npy(images_path(split), mapped)
     if images.dtype != np.uint8 or images.ndim != 3:
         raise StageError(
             f"{images_path(split)} holds {images.dtype} {list(images.shape)}, but has to hold uint8 "
@@ -99,7 +99,7 @@ def read_images(split: str) -> np.ndarray:
 
 def read_labels(split: str) -> np.ndarray:
     """The labels of a split: uint8 [images]. Raises StageError as read_images does."""
-    labels = _read_npy(labels_path(split))
+    labels = _read_npy(labels_path(split), mapped=False)
     if labels.dtype != np.uint8 or labels.ndim != 1:
         raise StageError(
             f"{labels_path(split)} holds {labels.dtype} {list(labels.shape)}, but has to hold uint8 "
@@ -108,9 +108,9 @@ def read_labels(split: str) -> np.ndarray:
     return labels
 
 
-def _read_npy(path: Path) -> np.ndarray:
+def _read_npy(path: Path, mapped: bool) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except FileNotFoundError:
         raise StageError(f"{path} is missing; run `dvc repro prepare`.") from None
     except (ValueError, EOFError, SyntaxError) as error:

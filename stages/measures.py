@@ -4,11 +4,18 @@ Images and reconstructions are float [images, pixels] in [0, 1]; anything with s
 is scored by the same functions, a model, PCA or the mean image.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 CLIP = 1e-7  # Keras' epsilon: keeps the logarithm of a wholly wrong pixel finite
+
+
+def scaled_batches(images: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Images uint8 [images, pixels] as float32 [batch, pixels] in [0, 1], the last batch smaller."""
+    for start in range(0, len(images), batch_size):
+        yield images[start : start + batch_size] / np.float32(255)
 
 
 def squared_error(images: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:

@@ -49,9 +49,7 @@ class Section(BaseModel):
 
 
 class Prepare(Section):
-    raw: str = Field(
-        min_length=1, description="folder with the four IDX files, gzipped or not (MNIST's form)"
-    )
+    raw: str = Field(min_length=1, description="folder with the four IDX files, gzipped or not (MNIST's form)")
     validation_images: int = Field(
         ge=0,
         description="training images held out for validation, the same share of every class; "

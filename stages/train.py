@@ -15,19 +15,37 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from stages import files
 from stages.autoencoder import build_autoencoder, keras_bytes
-from stages.engine import compile_epoch, compile_mean_loss, epoch_order, flat_pixels, use_threads
+from stages.engine import (
+    RESIDENT,
+    Images,
+    compile_epoch,
+    compile_mean_loss,
+    epoch_order,
+    resident,
+    use_threads,
+)
 from stages.errors import ParamsError, StageError, run
+from stages.measures import scaled_batches, squared_error
 from stages.params import Model, choose_model, read_params
 
 Report = Callable[[int, float, float], None]
 
 
+def read_pixels(split: str) -> Images:
+    """The images of a split, uint8 [images, pixels]: on the training device, or mapped from disk if too large."""
+    images = files.read_images(split)
+    large = images.nbytes > RESIDENT
+    if not large:
+        images = files.read_images(split, mapped=False)
+    pixels = images.reshape(len(images), -1)
+    return pixels if large else resident(pixels)
+
+
 def train(
-    name: str, model: keras.Model, settings: Model, images: tf.Tensor, validation: tf.Tensor, report: Report
+    name: str, model: keras.Model, settings: Model, images: Images, validation: Images, report: Report
 ) -> pd.DataFrame:
     """Train `model` in place and return its history: epoch, loss, val_loss, a row per epoch.
 
@@ -38,11 +56,11 @@ def train(
         {"class_name": settings.optimizer, "config": {"learning_rate": settings.learning_rate}}
     )
     train_epoch = compile_epoch(model, settings.loss, optimizer, settings.batch_size)
-    mean_loss = compile_mean_loss(model, settings.loss, min(settings.batch_size, len(validation)))
+    mean_loss = compile_mean_loss(model, settings.loss, settings.batch_size)
     history = []
     for epoch in range(1, settings.epochs + 1):
-        loss = float(train_epoch(images, epoch_order(settings.seed, epoch, len(images))))
-        val_loss = float(mean_loss(validation))
+        loss = train_epoch(images, epoch_order(settings.seed, epoch, len(images)))
+        val_loss = mean_loss(validation)
         if not np.isfinite([loss, val_loss]).all():
             raise StageError(
                 f"models.{name}: the loss became {loss:g} (validation {val_loss:g}) in epoch {epoch} of "
@@ -53,19 +71,19 @@ def train(
     return pd.DataFrame(history, columns=["epoch", "loss", "val_loss"])
 
 
-def collapse_warning(name: str, model: keras.Model, images: tf.Tensor, validation: tf.Tensor) -> str | None:
-    """A warning if the model reconstructs no better than the mean training image would.
+def collapse_warning(name: str, mse: float, images: np.ndarray, validation: np.ndarray) -> str | None:
+    """A warning if a model with this validation MSE reconstructs no better than the mean training image.
 
-    Both are measured as mean squared error per pixel over the validation images.
+    mse: per pixel. images, validation: uint8 [images, pixels].
     """
-    mean_image = np.mean(images, axis=0) / 255
-    mse_mean_image = float(np.mean((validation.numpy() / 255 - mean_image) ** 2))
-    mse = float(compile_mean_loss(model, "mse", len(validation))(validation))
+    mean_image = images.mean(axis=0) / 255
+    errors = [squared_error(b, mean_image[None]).sum() for b in scaled_batches(validation, 1000)]
+    mse_mean_image = sum(errors) / validation.size
     if mse < 0.99 * mse_mean_image:  # a collapsed model ends within a per cent of the mean image
         return None
     return (
-        f"warning: models.{name} collapsed: its reconstruction error ({mse:.4f} per pixel) is no better than "
-        f"the mean image's ({mse_mean_image:.4f}), so every output is much the same. Try latent_activation "
+        f"warning: models.{name} collapsed: its validation mse per pixel, {mse:.4f}, is no better than that of "
+        f"the mean image, {mse_mean_image:.4f}, so every output looks much the same. Try latent_activation "
         "linear, another hidden_activation, a smaller learning_rate or more epochs."
     )
 
@@ -96,7 +114,8 @@ def main() -> None:
     params = read_params()
     name = choose_model(params, sys.argv[1:])
     settings = params.models[name]
-    images, validation = files.read_images("train"), files.read_images("validation")
+    use_threads(settings.threads)
+    images, validation = read_pixels("train"), read_pixels("validation")
     for key in ("batch_size", "latent_dim"):
         if getattr(settings, key) > len(images):
             raise ParamsError(
@@ -104,8 +123,6 @@ def main() -> None:
                 f"{len(images)}, the number of training images."
             )
 
-    use_threads(settings.threads)
-    images, validation = flat_pixels(images), flat_pixels(validation)
     model = build_autoencoder(
         images.shape[1],
         settings.hidden_units,
@@ -116,17 +133,12 @@ def main() -> None:
     )
     print(f"{name}: {model.count_params()} parameters, {len(images)} training images", flush=True)
     history = train(name, model, settings, images, validation, progress(settings.epochs))
-    if warning := collapse_warning(name, model, images, validation):
-        print(warning, file=sys.stderr)
 
-    files.write_files(
-        {
-            files.model_path(name): keras_bytes(model),
-            files.history_path(name): history.to_csv(
-                index=False, float_format="%.9g", lineterminator="\n"
-            ).encode(),
-        }
-    )
+    mse = compile_mean_loss(model, "mse", settings.batch_size)(validation)
+    if warning := collapse_warning(name, mse, np.asarray(images), np.asarray(validation)):
+        print(warning, file=sys.stderr)
+    table = history.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
+    files.write_files({files.model_path(name): keras_bytes(model), files.history_path(name): table})
 
 
 if __name__ == "__main__":
