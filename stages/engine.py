@@ -61,6 +61,22 @@ def blocks(images: Images, order: np.ndarray, batch_size: int) -> Iterator[tuple
         yield resident(images[wanted]), order_within.astype(np.int32)
 
 
+def sum_over_batches(function: Callable[[tf.Tensor], tf.Tensor], items: tf.Tensor, batch_size: int) -> tf.Tensor:
+    """The sum of a scalar function over consecutive batches of `items`, the last one maybe partial.
+
+    Inside a tf.function the loop becomes part of the compiled program.
+    """
+    whole, rest = divmod(items.shape[0], batch_size)
+    total = tf.zeros(())
+    if whole:
+        batches = tf.reshape(items[: whole * batch_size], (whole, batch_size, *items.shape[1:]))
+        for index in tf.range(whole):
+            total += function(batches[index])
+    if rest:
+        total += function(items[whole * batch_size :])
+    return total
+
+
 def compile_epoch(model: keras.Model, loss: str, optimizer: keras.Optimizer, batch_size: int) -> TrainEpoch:
     """Compile one pass of `optimizer` over the images, the last, partial batch included.
 
@@ -72,24 +88,17 @@ def compile_epoch(model: keras.Model, loss: str, optimizer: keras.Optimizer, bat
     variables = model.trainable_variables
     optimizer.build(variables)
 
-    def step(images: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
-        image = scaled(tf.gather(images, batch))
-        with tf.GradientTape() as tape:
-            losses = loss_per_image(image, model(image, training=True))
-            mean = tf.reduce_mean(losses)
-        optimizer.apply(tape.gradient(mean, variables), variables)
-        return tf.reduce_sum(losses)
-
     @tf.function(jit_compile=True)
     def train_block(images: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
-        whole = order.shape[0] - order.shape[0] % batch_size
-        batches = tf.reshape(order[:whole], (-1, batch_size))
-        total = tf.zeros(())
-        for index in tf.range(whole // batch_size):
-            total += step(images, batches[index])
-        if whole < order.shape[0]:
-            total += step(images, order[whole:])
-        return total
+        def step(batch: tf.Tensor) -> tf.Tensor:
+            image = scaled(tf.gather(images, batch))
+            with tf.GradientTape() as tape:
+                losses = loss_per_image(image, model(image, training=True))
+                mean = tf.reduce_mean(losses)
+            optimizer.apply(tape.gradient(mean, variables), variables)
+            return tf.reduce_sum(losses)
+
+        return sum_over_batches(step, order, batch_size)
 
     def train_epoch(images: Images, order: np.ndarray) -> float:
         return sum(float(train_block(*block)) for block in blocks(images, order, batch_size)) / len(order)
@@ -101,19 +110,13 @@ def compile_mean_loss(model: keras.Model, loss: str, batch_size: int) -> MeanLos
     """Compile the mean of a Keras loss over images, the model unchanged."""
     loss_per_image = keras.losses.get(loss)
 
-    def batch_loss(images: tf.Tensor) -> tf.Tensor:
-        image = scaled(images)
-        return tf.reduce_sum(loss_per_image(image, model(image, training=False)))
-
     @tf.function(jit_compile=True)
     def block_loss(images: tf.Tensor) -> tf.Tensor:
-        whole = images.shape[0] - images.shape[0] % batch_size
-        total = tf.zeros(())
-        for start in tf.range(0, whole, batch_size):
-            total += batch_loss(tf.slice(images, (start, 0), (batch_size, images.shape[1])))
-        if whole < images.shape[0]:
-            total += batch_loss(images[whole:])
-        return total
+        def batch_loss(batch: tf.Tensor) -> tf.Tensor:
+            image = scaled(batch)
+            return tf.reduce_sum(loss_per_image(image, model(image, training=False)))
+
+        return sum_over_batches(batch_loss, images, batch_size)
 
     def mean_loss(images: Images) -> float:
         in_order = np.arange(len(images), dtype=np.int32)

@@ -182,7 +182,7 @@ def schema_at(location: list[Any]) -> dict[str, Any]:
     root = Params.model_json_schema()
     schema: dict[str, Any] = root
     for part in location:
-        if isinstance(part, int):
+        if "items" in schema:
             schema = schema["items"]
         elif "properties" in schema:
             schema = schema["properties"][part]

@@ -1,0 +1,133 @@
+"""What the tests share: a small cut of the real MNIST and temporary clones of this very project."""
+
+import gzip
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+import stages  # noqa: F401 (pins the arithmetic of the test process too)
+from stages.idx import read_idx
+
+ROOT = Path(__file__).parent.parent
+RAW = ROOT / "data/raw"
+NAMES = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
+TINY = {"train": 600, "test": 200}
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    """An IDX file of unsigned bytes, as the format's description has it."""
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+def write_raw(folder: Path, arrays: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, pair in arrays.items():
+        for name, array in zip(NAMES[split], pair, strict=True):
+            (folder / name).write_bytes(gzip.compress(idx_bytes(array), mtime=0))
+
+
+def change_params(project: Path, change: Callable[[Any], object]) -> None:
+    path = project / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    change(params)
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def environment() -> dict[str, str]:
+    """The process environment with this interpreter's programs first, as in an activated virtual environment."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    user = {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t"}
+    return os.environ | user | {"PATH": path}
+
+
+def call(project: Path, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command in `project`, its output captured as text."""
+    return subprocess.run(  # noqa: PLW1510 (the tests look at the exit status)
+        command, cwd=project, env=environment(), text=True, capture_output=True, timeout=600, **options
+    )
+
+
+def succeed(project: Path, *command: str, **options: Any) -> str:
+    """As `call`, but the command has to succeed; returns its standard output."""
+    result = call(project, *command, **options)
+    assert result.returncode == 0, f"{command}:\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+def stage(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run one stage as dvc.yaml does: `stage(project, "train", "deep")`."""
+    return call(project, sys.executable, "-m", f"stages.{arguments[0]}", *arguments[1:])
+
+
+@pytest.fixture(scope="session")
+def mnist() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The first few real images and labels of each split."""
+    return {
+        split: (
+            read_idx(RAW / names[0], 3)[: TINY[split]],
+            read_idx(RAW / names[1], 1)[: TINY[split]],
+        )
+        for split, names in NAMES.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> Path:
+    """This project, as git sees the working tree, with the small data and two epochs; not to be changed."""
+    project = tmp_path_factory.mktemp("template") / "project"
+    listed = succeed(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard")
+    for name in listed.splitlines():
+        wanted = not name.startswith(("data/raw/", "tests/", "metrics/", "plots/")) and name != "dvc.lock"
+        if wanted and (ROOT / name).exists():
+            (project / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, project / name)
+    write_raw(project / "data/raw", mnist)
+
+    def small(params: Any) -> None:
+        params["prepare"]["validation_images"] = 100
+        for model in params["models"].values():
+            model.update(epochs=2, batch_size=64)
+
+    change_params(project, small)
+    succeed(project, "git", "init", "-q")
+    succeed(project, "git", "add", "-A")
+    succeed(project, "git", "commit", "-qm", "small data")
+    return project
+
+
+@pytest.fixture
+def project(template: Path, tmp_path: Path) -> Path:
+    """A clone of the template to work in."""
+    succeed(tmp_path, "git", "clone", "-q", str(template), "project")
+    return tmp_path / "project"
+
+
+@pytest.fixture(scope="session")
+def run_template(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which `dvc repro` has run and been committed; not to be changed."""
+    folder = tmp_path_factory.mktemp("run")
+    succeed(folder, "git", "clone", "-q", str(template), "project")
+    succeed(folder / "project", "dvc", "repro")
+    succeed(folder / "project", "git", "add", "-A")
+    succeed(folder / "project", "git", "commit", "-qm", "results")
+    return folder / "project"
+
+
+@pytest.fixture
+def run_project(run_template: Path, tmp_path: Path) -> Path:
+    """A copy of that clone, DVC's cache included, to work in."""
+    shutil.copytree(run_template, tmp_path / "project", symlinks=True)
+    return tmp_path / "project"

@@ -1,0 +1,101 @@
+"""Reading IDX files: any array comes back, and anything else is told."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from stages.errors import StageError
+from stages.idx import read_idx
+from tests.conftest import RAW, idx_bytes
+
+MANY = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+bytes_arrays = arrays(np.uint8, array_shapes(max_dims=4, max_side=6))
+
+
+@MANY
+@given(array=bytes_arrays, zipped=st.booleans())
+def test_any_array_comes_back(tmp_path: Path, array: np.ndarray, zipped: bool) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(gzip.compress(idx_bytes(array)) if zipped else idx_bytes(array))
+    result = read_idx(path, array.ndim)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, array)
+
+
+@MANY
+@given(array=bytes_arrays, zipped=st.booleans(), data=st.data())
+def test_a_cut_or_longer_file_is_told(tmp_path: Path, array: np.ndarray, zipped: bool, data: st.DataObject) -> None:
+    content = idx_bytes(array)
+    keep = data.draw(st.integers(0, len(content) + 20).filter(lambda n: n != len(content)))
+    content = (content + bytes(20))[:keep]
+    (tmp_path / "x").write_bytes(gzip.compress(content) if zipped else content)
+    with pytest.raises(StageError, match=f"{tmp_path}/x (is|starts)"):
+        read_idx(tmp_path / "x", array.ndim)
+
+
+@MANY
+@given(array=bytes_arrays, data=st.data())
+def test_a_damaged_gzip_file_is_told_or_harmless(tmp_path: Path, array: np.ndarray, data: st.DataObject) -> None:
+    content = bytearray(gzip.compress(idx_bytes(array), mtime=0))
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    content = content[: data.draw(st.integers(0, len(content)))]
+    (tmp_path / "x").write_bytes(content)
+    try:
+        np.testing.assert_array_equal(read_idx(tmp_path / "x", array.ndim), array)  # a flip of the header's fluff
+    except StageError as error:
+        assert str(error).startswith(f"{tmp_path}/x ")
+
+
+@MANY
+@given(content=st.binary(max_size=64))
+def test_any_bytes_are_told_or_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x").write_bytes(content)
+    try:
+        assert idx_bytes(read_idx(tmp_path / "x", 1)) == content
+    except StageError as error:
+        assert str(error).startswith(f"{tmp_path}/x ")
+
+
+def test_a_header_that_claims_the_world_takes_no_memory(tmp_path: Path) -> None:
+    header = bytes([0, 0, 8, 3]) + b"\xff" * 12
+    for content in (header, gzip.compress(header)):
+        (tmp_path / "x").write_bytes(content)
+        with pytest.raises(StageError, match="is too large: its IDX header declares 4294967295"):
+            read_idx(tmp_path / "x", 3)
+    claim = bytes([0, 0, 8, 1]) + (2**30).to_bytes(4, "big")
+    (tmp_path / "x").write_bytes(gzip.compress(claim))
+    with pytest.raises(StageError, match="is truncated: its IDX header declares 1073741824 values"):
+        read_idx(tmp_path / "x", 1)
+
+
+def test_a_gzip_bomb_stops_at_the_declared_size(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(gzip.compress(idx_bytes(np.zeros(10, np.uint8)) + bytes(2**26)))
+    with pytest.raises(StageError, match="is too long: its IDX header declares 10 values"):
+        read_idx(tmp_path / "x", 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "starts with the bytes of an empty file"),
+        (bytes([0, 0, 0x0D, 1, 0, 0, 0, 1, 0]), "starts with the bytes 00 00 0d 01, but an IDX file of unsigned"),
+        (bytes([0, 0, 8, 3, 0, 0, 0, 1]), "starts with the bytes 00 00 08 03, but an IDX file of unsigned bytes in 1"),
+        (bytes([0, 0, 8, 1, 0, 0, 0, 0]), "is empty: its IDX header declares 0 values"),
+    ],
+)
+def test_other_files_are_told(tmp_path: Path, content: bytes, sentence: str) -> None:
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(StageError, match=sentence):
+        read_idx(tmp_path / "x", 1)
+
+
+def test_the_committed_files_are_mnist() -> None:
+    images, labels = read_idx(RAW / "t10k-images-idx3-ubyte.gz", 3), read_idx(RAW / "t10k-labels-idx1-ubyte.gz", 1)
+    assert images.shape == (10_000, 28, 28)
+    assert labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert np.bincount(labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

@@ -1,0 +1,162 @@
+"""The schema of params.yaml: what it accepts, and that every refusal is a sentence per problem."""
+
+import copy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stages.errors import ParamsError
+from stages.params import explain, read_params
+from tests.conftest import ROOT, call
+
+DEFAULTS = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def read(tmp_path: Path, content: Any) -> Any:
+    path = tmp_path / "params.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
+    return read_params(path)
+
+
+def problem(tmp_path: Path, content: Any) -> str:
+    with pytest.raises(ParamsError) as caught:
+        read(tmp_path, content)
+    return str(caught.value).replace(f"{tmp_path}/", "")
+
+
+def changed(path: str, value: Any) -> Any:
+    params = copy.deepcopy(DEFAULTS)
+    *parents, key = path.split(".")
+    section = params
+    for parent in parents:
+        section = section[parent]
+    section[key] = value
+    return params
+
+
+def test_defaults_are_the_documented_ones(tmp_path: Path) -> None:
+    params = read(tmp_path, DEFAULTS)
+    shallow, deep = params.models["shallow"], params.models["deep"]
+    assert (shallow.hidden_units, deep.hidden_units) == ([], [500, 300, 100])
+    assert deep.model_copy(update={"hidden_units": []}) == shallow  # depth is all that differs
+    assert (deep.latent_dim, deep.loss, deep.optimizer, deep.learning_rate) == (16, "binary_crossentropy", "adam", 1e-3)
+
+
+@pytest.mark.parametrize("written", ["1e-05", '"1e-05"', "0.00001", "1.0e-5"])
+def test_numbers_as_dvc_writes_them(tmp_path: Path, written: str) -> None:
+    text = yaml.safe_dump(changed("models.deep.learning_rate", "HERE")).replace("HERE", written)
+    assert read(tmp_path, text).models["deep"].learning_rate == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        ("models.deep.learning_rate", -1, "models.deep.learning_rate is -1, but has to be a number above 0 and"),
+        ("models.deep.learning_rate", float("nan"), "models.deep.learning_rate is nan, but has to be a number above"),
+        ("models.deep.learning_rate", float("inf"), "models.deep.learning_rate is inf, but has to be a number above"),
+        ("models.deep.epochs", 0, "models.deep.epochs is 0, but has to be a whole number from 1 to 100000."),
+        ("models.deep.epochs", True, "models.deep.epochs is true, but has to be a whole number from 1 to 100000."),
+        ("models.deep.epochs", None, "models.deep.epochs is empty, but has to be a whole number from 1 to 100000."),
+        ("models.deep.hidden_units", 5, "models.deep.hidden_units is 5, but has to be a list of at most 64 items"),
+        ("models.deep.hidden_units", [9, "x"], "models.deep.hidden_units.1 is 'x', but has to be a whole number"),
+        ("models.deep.optimizer", "adm", "(did you mean adam?)"),
+        ("models.deep.hidden_activation", "Relu", "(did you mean relu?)"),
+        ("models.deep.latent_dmi", 3, "models.deep.latent_dmi is not a known key (did you mean latent_dim?)"),
+        ("models.pca", DEFAULTS["models"]["deep"], "models.pca is not a possible model name"),
+        ("models.../x", DEFAULTS["models"]["deep"], None),
+        ("modles", {}, "modles is not a known key (did you mean models?); known here: prepare, models,"),
+        ("models", {}, "models is {}, but has to be a mapping from model names to settings."),
+        ("prepare", {}, "prepare.raw is missing; it has to be a text that is not empty."),
+        ("prepare.validation_images", -1, "is -1, but has to be a whole number of at least 0."),
+        ("figures.dpi", 10**6, "figures.dpi is 1000000, but has to be a whole number from 50 to 600."),
+    ],
+)
+def test_a_mistake_is_told_with_key_value_and_what_is_allowed(
+    tmp_path: Path, path: str, value: Any, sentence: str | None
+) -> None:
+    if sentence is None:  # a hostile name, with dots of its own
+        params = copy.deepcopy(DEFAULTS)
+        params["models"]["../x"] = value
+        assert "models.../x is not a possible model name" in problem(tmp_path, params)
+    else:
+        assert sentence in problem(tmp_path, changed(path, value))
+
+
+def test_every_problem_is_told(tmp_path: Path) -> None:
+    params = changed("models.deep.epochs", 0)
+    params["figures"]["dpi"] = "many"
+    del params["evaluate"]
+    lines = problem(tmp_path, params).splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("params.yaml: ") and line.endswith(".") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "the file is empty, but has to be a mapping with the keys prepare, models, evaluate, figures."),
+        ("- 1", "the file is [1], but"),
+        ("a: b: c", "line 1, column 5: not valid YAML"),
+        ("\tx: 1", "line 1, column 1: not valid YAML"),
+        ("figures:\n  dpi: 1\n  dpi: 2", "line 3, column 3: not valid YAML: the key 'dpi' stands there twice."),
+        ("!!python/object/apply:os.system [exit]", "not valid YAML: could not determine a constructor"),
+        ("a: 2001-99-99", "not valid YAML: month must be in 1..12."),
+        ("[" * 10_000, "not valid YAML"),
+    ],
+)
+def test_text_that_is_no_parameter_file(tmp_path: Path, text: str, sentence: str) -> None:
+    assert sentence in problem(tmp_path, text)
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ParamsError, match="is not UTF-8 text"):
+        read_params(path)
+    with pytest.raises(ParamsError, match="is missing; run this in the folder that holds it"):
+        read_params(tmp_path / "none.yaml")
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+values = st.recursive(scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(scalars, v, max_size=3), max_leaves=5)
+LEAVES = [(s, k) for s in ("prepare", "evaluate", "figures") for k in DEFAULTS[s]]
+LEAVES += [("models", "deep", k) for k in DEFAULTS["models"]["deep"]] + [("models",), ("models", "deep"), ("prepare",)]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(where=st.sampled_from(LEAVES), value=values, key=st.none() | scalars)
+def test_any_value_anywhere_is_accepted_or_told(tmp_path: Path, where: tuple[str, ...], value: Any, key: Any) -> None:
+    params = copy.deepcopy(DEFAULTS)
+    section = params
+    for part in where[:-1]:
+        section = section[part]
+    section[where[-1] if key is None else key] = value
+    try:
+        text = yaml.safe_dump(params)
+        assert read(tmp_path, text)
+    except ParamsError as error:
+        assert all(line.strip().endswith(".") for line in str(error).splitlines())
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(st.characters(codec="utf-8")))
+def test_any_text_is_told(tmp_path: Path, text: str) -> None:
+    assert problem(tmp_path, text).endswith(".")
+
+
+def test_every_key_is_explained() -> None:
+    table = explain()
+    for path in LEAVES:
+        if len(path) > 1 and path[-1] != "deep":
+            assert f"`{'.'.join(path).replace('models.deep', 'models.<name>')}`" in table
+
+
+def test_the_command_explains_or_exits_with_2(tmp_path: Path) -> None:
+    assert explain() in call(ROOT, sys.executable, "-m", "stages.params").stdout
+    result = call(tmp_path, sys.executable, "-m", "stages.params", **{})
+    assert result.returncode != 0
