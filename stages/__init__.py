@@ -14,4 +14,5 @@ if platform.machine() in ("x86_64", "AMD64"):
     os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"  # XLA's and Eigen's matrix products
     os.environ["OPENBLAS_CORETYPE"] = "Haswell"  # NumPy's; named after the first AVX2 core
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # more threads split, and so reorder, the sums
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # operations outside XLA: one implementation everywhere
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no notes on missing GPUs

@@ -8,6 +8,7 @@ loop, a block at a time; they get the same weights.
 """
 
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -16,7 +17,7 @@ import tensorflow as tf
 RESIDENT = 2**31  # bytes of uint8 images; a constant, so that no machine chooses another way
 BLOCK = 2**27  # bytes in memory at a time when streaming
 
-Images = tf.Tensor | np.ndarray  # uint8 [images, pixels]: resident, or mapped from disk
+Images: TypeAlias = tf.Tensor | np.ndarray  # uint8 [images, pixels]: resident, or mapped from disk
 TrainEpoch = Callable[[Images, np.ndarray], float]
 MeanLoss = Callable[[Images], float]
 

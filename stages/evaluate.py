@@ -9,6 +9,7 @@ arrays that figures draw. The only stage that reads the test images.
 import json
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -89,7 +90,7 @@ def main() -> None:
 
     shown = first_of_each_class(labels)
     shown_images = next(scaled_batches(flat["test"][shown], len(shown)))
-    arrays = {
+    arrays: dict[str, Any] = {
         "labels": labels,  # uint8 [test images]
         "squared_error": errors,  # float64 [test images], sum over pixels
         "pca_squared_error": pca_errors,
@@ -104,7 +105,7 @@ def main() -> None:
     files.write_files(
         {
             files.metrics_path(name): (json.dumps(metrics, indent=2) + "\n").encode(),
-            files.evaluation_path(name): lambda file: np.savez(file, **arrays),
+            files.evaluation_path(name): lambda file: np.savez(file, allow_pickle=False, **arrays),
         }
     )
     print(f"{name}: test mse {metrics['mse']:.4g} per pixel, pca {metrics['mse_pca']:.4g}")

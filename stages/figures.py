@@ -11,6 +11,7 @@ import zipfile
 from io import BytesIO
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -19,6 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from stages import files
 from stages.errors import StageError, run
@@ -29,7 +31,7 @@ PLOTS = Path("plots")
 # Design", 2008); .dvc/plots/losses.json holds the same list, so a model keeps its colour everywhere.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 BASELINE_COLOUR = "#8C8C8C"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with Matplotlib, so every machine draws the same
     "font.size": 9,
     "axes.spines.top": False,
@@ -78,7 +80,7 @@ def draw_reconstructions(evaluations: dict[str, Evaluation], classes: int) -> Fi
     """
     first = next(iter(evaluations.values()))
     shown, images = first["shown"][:classes], first["images"][:classes]
-    rows = [("original", images, None)]
+    rows: list[tuple[str, np.ndarray, np.ndarray | None]] = [("original", images, None)]
     for name, e in baselines(evaluations).items():
         rows.append((name, e["pca_reconstructions"], e["pca_squared_error"]))
     for name, e in evaluations.items():
@@ -118,7 +120,7 @@ def draw_losses(histories: pd.DataFrame, loss_names: dict[str, str]) -> Figure:
     ax.set_xlabel("epoch")
     ax.set_ylabel(loss_names[names[0]].replace("_", " ") if same else "loss")
     ax.set_title("Loss per epoch", fontsize=10, loc="left")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlim(left=0)
     ax.legend()
     figure.tight_layout()

@@ -65,7 +65,7 @@ def _read(file: BinaryIO, path: Path, dimensions: int, longest: int) -> np.ndarr
     if size > longest:
         raise StageError(f"{path} is truncated: {declared}, but the file cannot hold that many.")
     values = np.empty(size, np.uint8)
-    view = memoryview(values)
+    view = values.data
     filled = 0
     while filled < size:
         count = file.readinto(view[filled : filled + CHUNK])  # type: ignore[attr-defined]

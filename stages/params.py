@@ -20,8 +20,9 @@ Activation = Literal[
     "relu6", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "tanh",
 ]  # fmt: skip
 Loss = Literal["binary_crossentropy", "mse", "mae", "huber"]
+# Keras' usual optimizers, less Adafactor: compiled by XLA it turns pixels that are always black into NaN.
 Optimizer = Literal[
-    "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lion", "nadam",
+    "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "lion", "nadam",
     "rmsprop", "sgd",
 ]  # fmt: skip
 

@@ -55,7 +55,7 @@ def environment() -> dict[str, str]:
 
 def call(project: Path, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command in `project`, its output captured as text."""
-    return subprocess.run(  # noqa: PLW1510 (the tests look at the exit status)
+    return subprocess.run(
         command, cwd=project, env=environment(), text=True, capture_output=True, timeout=600, **options
     )
 

@@ -123,8 +123,10 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
-values = st.recursive(scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(scalars, v, max_size=3), max_leaves=5)
-LEAVES = [(s, k) for s in ("prepare", "evaluate", "figures") for k in DEFAULTS[s]]
+values = st.recursive(
+    scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(scalars, v, max_size=3), max_leaves=5
+)
+LEAVES: list[tuple[str, ...]] = [(s, k) for s in ("prepare", "evaluate", "figures") for k in DEFAULTS[s]]
 LEAVES += [("models", "deep", k) for k in DEFAULTS["models"]["deep"]] + [("models",), ("models", "deep"), ("prepare",)]
 
 
@@ -158,5 +160,5 @@ def test_every_key_is_explained() -> None:
 
 def test_the_command_explains_or_exits_with_2(tmp_path: Path) -> None:
     assert explain() in call(ROOT, sys.executable, "-m", "stages.params").stdout
-    result = call(tmp_path, sys.executable, "-m", "stages.params", **{})
+    result = call(tmp_path, sys.executable, "-m", "stages.params")
     assert result.returncode != 0

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,8 @@ def test_another_seed_chooses_others() -> None:
 
 
 def prepared(project: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(np.load(project / f"data/prepared/{split}_{kind}.npy") for kind in ("images", "labels"))  # type: ignore[return-value]
+    folder = project / "data/prepared"
+    return np.load(folder / f"{split}_images.npy"), np.load(folder / f"{split}_labels.npy")
 
 
 def test_train_and_validation_partition_the_training_images(project: Path, mnist: Mnist) -> None:
@@ -141,7 +143,9 @@ def not_a_file(raw: Path) -> None:
         (not_a_file, f"data/raw/{IMAGES}: Is a directory."),
     ],
 )
-def test_bad_raw_data_is_one_sentence_and_leaves_nothing(project: Path, damage, sentence: str) -> None:  # type: ignore[no-untyped-def]
+def test_bad_raw_data_is_one_sentence_and_leaves_nothing(
+    project: Path, damage: Callable[[Path], object], sentence: str
+) -> None:
     damage(project / "data/raw")
     result = stage(project, "prepare")
     assert result.returncode == 1

@@ -1,0 +1,106 @@
+"""The builder and the model file."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from stages.autoencoder import build_autoencoder, keras_bytes, load_autoencoder
+from stages.errors import StageError
+
+HIDDEN: dict[str, list[int]] = {"shallow": [], "deep": [500, 300, 100]}
+
+
+def build(hidden_units: list[int], **changes: Any) -> keras.Model:
+    settings = {"hidden_activation": "relu", "latent_dim": 16, "latent_activation": "linear", "seed": 0} | changes
+    return build_autoencoder(784, hidden_units, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("shallow", 25_888), ("deep", 1_149_800)])
+def test_parameter_counts_of_the_defaults(name: str, parameters: int) -> None:
+    assert build(HIDDEN[name]).count_params() == parameters
+
+
+def test_encoder_decoder_and_autoencoder_are_models() -> None:
+    model = build([30, 20], latent_dim=7)
+    encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
+    units = [
+        [layer.units for layer in part.layers if isinstance(layer, keras.layers.Dense)] for part in (encoder, decoder)
+    ]
+    assert units == [[30, 20, 7], [20, 30, 784]]  # the decoder mirrors the encoder
+    images = np.random.default_rng(0).random((3, 784), np.float32)
+    codes = encoder(images)
+    assert codes.shape == (3, 7)
+    np.testing.assert_array_equal(model(images), decoder(codes))
+    assert np.min(model(images)) >= 0
+    assert np.max(model(images)) <= 1
+
+
+def test_weights_depend_on_the_seed_alone() -> None:
+    first, again, other = build([30]), build([30]), build([30], seed=1)
+    for a, b in zip(first.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (first.get_weights()[0] != other.get_weights()[0]).any()
+    assert keras_bytes(first) == keras_bytes(again)
+    assert keras_bytes(first) != keras_bytes(other)
+
+
+def test_the_file_opens_in_plain_keras(tmp_path: Path) -> None:
+    model = build([30])
+    path = tmp_path / "model.keras"
+    path.write_bytes(keras_bytes(model))
+    images = np.random.default_rng(0).random((3, 784), np.float32)
+    np.save(tmp_path / "images.npy", images)
+    code = "import keras, numpy as np; m = keras.saving.load_model('model.keras'); "
+    code += "assert [l.name for l in m.layers] == ['image', 'encoder', 'decoder']; "
+    code += "np.save('out.npy', m(np.load('images.npy')))"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model(images), atol=1e-6)
+    for a, b in zip(model.get_weights(), load_autoencoder(path).get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def rewrite(path: Path, name: str, content: bytes) -> None:
+    with zipfile.ZipFile(path) as archive:
+        files = {n: archive.read(n) for n in archive.namelist()} | {name: content}
+    with zipfile.ZipFile(path, "w") as archive:
+        for n, c in files.items():
+            archive.writestr(n, c)
+
+
+def test_broken_model_files_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    with pytest.raises(StageError, match="is missing"):
+        load_autoencoder(path)
+    whole = keras_bytes(build([]))
+    for content in (b"", b"PK", whole[:-100], whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(StageError, match=r"model\.keras is not a whole autoencoder"):
+            load_autoencoder(path)
+    path.write_bytes(whole)
+    rewrite(path, "model.weights.h5", b"not HDF5")
+    with pytest.raises(StageError, match="is not a whole autoencoder"):
+        load_autoencoder(path)
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)]).save(path)
+    with pytest.raises(StageError, match="is not a whole autoencoder"):
+        load_autoencoder(path)
+
+
+def test_code_in_a_model_file_does_not_run(tmp_path: Path) -> None:
+    """A Lambda layer carries bytecode; safe mode refuses it."""
+    path, trap = tmp_path / "model.keras", tmp_path / "sprung"
+    name = str(trap)  # a closure may hold text, not a Path
+    image = keras.Input((4,))
+    keras.Model(image, keras.layers.Lambda(lambda x: (open(name, "w"), x)[1])(image)).save(path)  # noqa: SIM115
+    trap.unlink()  # building the model ran it once
+    with zipfile.ZipFile(path) as archive:
+        assert "Lambda" in json.dumps(json.loads(archive.read("config.json")))
+    with pytest.raises(StageError, match="is not a whole autoencoder"):
+        load_autoencoder(path)
+    assert not trap.exists()

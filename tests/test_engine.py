@@ -1,0 +1,109 @@
+"""The compiled epoch against Keras' own `fit`, fed the same batches."""
+
+from typing import get_args
+
+import keras
+import numpy as np
+import pytest
+
+from stages import engine
+from stages.autoencoder import build_autoencoder
+from stages.engine import compile_epoch, compile_mean_loss, compile_reconstruction, epoch_order, resident
+from stages.params import Activation, Loss, Optimizer
+
+COUNT, BATCH, EPOCHS = 300, 64, 2  # the last batch has 44 images
+
+
+@pytest.fixture(scope="module")
+def images(mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    return mnist["train"][0][:COUNT].reshape(COUNT, -1)
+
+
+def build(hidden_units: tuple[int, ...] = (32,), activation: str = "relu") -> keras.Model:
+    return build_autoencoder(784, hidden_units, activation, 8, "linear", 0)
+
+
+def optimizer(name: str) -> keras.Optimizer:
+    return keras.optimizers.get({"class_name": name, "config": {"learning_rate": 0.001}})
+
+
+def train(model: keras.Model, loss: str, name: str, images: engine.Images) -> list[float]:
+    train_epoch = compile_epoch(model, loss, optimizer(name), BATCH)
+    return [train_epoch(images, epoch_order(0, epoch, COUNT)) for epoch in range(EPOCHS)]
+
+
+def fit(model: keras.Model, loss: str, name: str, images: np.ndarray) -> list[float]:
+    model.compile(optimizer(name), loss)
+    scaled = images.astype(np.float32) / 255
+    losses = []
+    for epoch in range(EPOCHS):
+        x = scaled[epoch_order(0, epoch, COUNT)]
+        losses += model.fit(x, x, batch_size=BATCH, shuffle=False, verbose=0).history["loss"]
+    return losses
+
+
+def check(images: np.ndarray, loss: str = "binary_crossentropy", name: str = "adam", activation: str = "relu") -> None:
+    ours, theirs = build(activation=activation), build(activation=activation)
+    losses, expected = train(ours, loss, name, resident(images)), fit(theirs, loss, name, images)
+    assert losses == pytest.approx(expected, rel=1e-5)
+    assert losses[1] != losses[0]  # it did train
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", [n for n in get_args(Optimizer) if n != "lion"])
+def test_every_optimizer_agrees_with_fit(images: np.ndarray, name: str) -> None:
+    check(images, name=name)
+
+
+def test_lion_agrees_with_fit(images: np.ndarray) -> None:
+    """Lion steps by the sign of a moving average, so rounding can flip a step where that is near 0."""
+    losses = train(build(), "mse", "lion", resident(images))
+    assert losses == pytest.approx(fit(build(), "mse", "lion", images), rel=1e-3)
+
+
+@pytest.mark.parametrize("loss", get_args(Loss))
+def test_every_loss_agrees_with_fit(images: np.ndarray, loss: str) -> None:
+    check(images, loss=loss)
+
+
+@pytest.mark.parametrize("activation", get_args(Activation))
+def test_every_activation_trains(images: np.ndarray, activation: str) -> None:
+    assert np.isfinite(train(build(activation=activation), "mse", "sgd", resident(images))).all()
+
+
+def test_streaming_gives_the_same_weights(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_memory, streamed = build(), build()
+    losses = train(in_memory, "mse", "adam", resident(images))
+    monkeypatch.setattr(engine, "BLOCK", 150 * 784)  # two batches at a time
+    assert len(list(engine.blocks(images, epoch_order(0, 0, COUNT), BATCH))) == 3
+    assert train(streamed, "mse", "adam", images) == pytest.approx(losses, rel=1e-6)
+    for a, b in zip(in_memory.get_weights(), streamed.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    mean_loss = compile_mean_loss(streamed, "mse", BATCH)
+    assert mean_loss(images) == pytest.approx(mean_loss(resident(images)), rel=1e-6)
+
+
+def test_mean_loss_agrees_with_evaluate(images: np.ndarray) -> None:
+    model = build()
+    model.compile("sgd", "binary_crossentropy")
+    scaled = images.astype(np.float32) / 255
+    expected = model.evaluate(scaled, scaled, batch_size=BATCH, verbose=0)
+    for batch_size in (1, BATCH, COUNT, 10 * COUNT):
+        mean_loss = compile_mean_loss(model, "binary_crossentropy", batch_size)
+        assert mean_loss(resident(images)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_order_is_a_permutation_of_its_own_for_every_epoch_and_seed() -> None:
+    orders = [epoch_order(seed, epoch, 1000) for seed in (0, 1) for epoch in (1, 2)]
+    for order in orders:
+        assert order.dtype == np.int32
+        np.testing.assert_array_equal(np.sort(order), np.arange(1000))
+    assert len({order.tobytes() for order in orders}) == 4
+    np.testing.assert_array_equal(orders[0], epoch_order(0, 1, 1000))
+
+
+def test_reconstruction_is_the_model(images: np.ndarray) -> None:
+    model = build()
+    scaled = images.astype(np.float32) / 255
+    np.testing.assert_allclose(compile_reconstruction(model)(scaled), model(scaled), atol=1e-6)

@@ -1,0 +1,356 @@
+"""The pipeline as its user meets it: the real `dvc` on small real data in temporary clones."""
+
+import ast
+import hashlib
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from matplotlib.image import imread
+
+import stages.params
+from stages import files
+from stages.errors import StageError
+from stages.figures import COLOURS
+from stages.params import Section
+from tests.conftest import ROOT, call, change_params, stage, succeed
+
+MODELS = ("shallow", "deep")
+STAGES = ("prepare", "train", "evaluate", "figures")
+RESULTS = ("dvc.lock", "metrics", "plots")
+
+
+def dvc_yaml() -> dict[str, Any]:
+    """Each stage of dvc.yaml, the body of `do` for those that `foreach` makes."""
+    content = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    return {name: stage.get("do", stage) for name, stage in content.items()}
+
+
+def stages_run(output: str) -> set[str]:
+    """The stages that ran, by what `dvc repro` printed."""
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+
+
+def digests(project: Path) -> dict[str, str]:
+    """SHA-256 of every file that the pipeline writes, models included."""
+    kinds = ("data/prepared", "data/models", "data/history", "data/evaluation", "metrics", "plots")
+    paths = [project / "dvc.lock"] + [path for kind in kinds for path in sorted((project / kind).iterdir())]
+    return {str(path.relative_to(project)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+# --- the graph ---------------------------------------------------------------------------
+
+
+def imported_modules(path: Path) -> set[Path]:
+    """The files of this project that a module imports, directly or through others."""
+    found = {ROOT / "stages/__init__.py", path}
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            file = ROOT / (name.replace(".", "/") + ".py")
+            if name.startswith("stages.") and file.exists():
+                found |= imported_modules(file)
+    return found
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_lists_exactly_the_modules_that_it_imports(name: str) -> None:
+    listed = {ROOT / dep for dep in dvc_yaml()[name]["deps"] if dep.startswith("stages/")}
+    assert listed == imported_modules(ROOT / f"stages/{name}.py")
+
+
+@pytest.mark.parametrize("name", ["prepare", "figures"])
+def test_stages_without_tensorflow_do_not_import_it(name: str) -> None:
+    code = f"import sys, stages.{name}; sys.exit(bool({{'tensorflow', 'keras'}} & set(sys.modules)))"
+    assert call(ROOT, sys.executable, "-c", code).returncode == 0
+
+
+def test_every_default_model_is_among_the_deps_of_figures() -> None:
+    models = yaml.safe_load((ROOT / "params.yaml").read_text())["models"]
+    assert {f"data/evaluation/{name}.npz" for name in models} <= set(dvc_yaml()["figures"]["deps"])
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_lists_exactly_the_parameters_that_it_reads(
+    run_project: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Run the stage in a process that notes which settings are looked up after validation."""
+    recorder = """
+import sys, runpy
+import stages.params as p
+read = set()
+plain = p.Section.__getattribute__
+def noting(self, key):
+    if key in type(self).model_fields:
+        read.add((type(self).__name__, key))
+    return plain(self, key)
+p.Section.__getattribute__ = noting
+sys.argv = ["x", *sys.argv[2:]]
+runpy.run_module(NAME, run_name="__main__")
+print("READ", sorted(read))
+""".replace("NAME", repr(f"stages.{name}"))
+    arguments = ["-", "shallow"] if name in ("train", "evaluate") else ["-"]
+    out = succeed(run_project, sys.executable, "-c", recorder, *arguments)
+    read = ast.literal_eval(out.splitlines()[-1].removeprefix("READ "))
+    classes = {"Prepare": "prepare", "Model": "models.${key}", "Evaluate": "evaluate", "Figures": "figures"}
+    keys = {f"{classes[c]}.{key}" for c, key in read if c in classes}
+    if name == "figures":  # reads names and losses of all models, so it lists `models` as a whole
+        keys = {k for k in keys if not k.startswith("models.$")} | {"models"}
+
+    listed = set()
+    for param in dvc_yaml()[name]["params"]:
+        section = {v: k for k, v in classes.items()}.get(param)
+        fields = getattr(stages.params, section).model_fields if section else None
+        listed |= {f"{param}.{key}" for key in fields} if fields else {param}
+    assert keys == listed
+
+
+# --- what a run leaves --------------------------------------------------------------------
+
+
+def test_a_second_run_finds_nothing_to_do(run_template: Path) -> None:
+    assert stages_run(succeed(run_template, "dvc", "repro")) == set()
+    assert "up to date" in succeed(run_template, "dvc", "status")
+    assert succeed(run_template, "git", "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_metrics_are_a_flat_row_and_agree_with_the_model(run_template: Path, name: str) -> None:
+    metrics = json.loads((run_template / f"metrics/{name}.json").read_text())
+    images = np.load(run_template / "data/prepared/test_images.npy").reshape(200, -1) / np.float32(255)
+    model = keras.saving.load_model(run_template / f"data/models/{name}.keras")
+    reconstructions = model.predict(images, verbose=0)
+    mse = np.square(reconstructions - images).mean()
+    assert metrics["mse"] == pytest.approx(mse, rel=1e-4)
+    assert metrics["squared_error_per_image"] == pytest.approx(784 * mse, rel=1e-4)
+    assert metrics["psnr"] == pytest.approx(-10 * np.log10(mse), rel=1e-4)
+    assert metrics["bce"] == pytest.approx(keras.losses.BinaryCrossentropy()(images, reconstructions).numpy(), rel=1e-3)
+    train = np.load(run_template / "data/prepared/train_images.npy").reshape(500, -1) / np.float32(255)
+    assert metrics["mse_mean_image"] == pytest.approx(np.square(images - train.mean(axis=0)).mean(), rel=1e-4)
+    assert metrics["mse_train"] == pytest.approx(np.square(model.predict(train, verbose=0) - train).mean(), rel=1e-4)
+    assert metrics["mse_pca"] < metrics["mse_mean_image"]
+    assert metrics["latent_dim"] == 16
+    assert metrics["parameters"] == model.count_params()
+    assert {"mse_validation"} == set(metrics) - {
+        "mse", "squared_error_per_image", "psnr", "bce", "mse_train", "mse_pca", "mse_mean_image", "latent_dim",
+        "parameters",
+    }  # fmt: skip
+
+
+def test_histories_and_figures(run_template: Path) -> None:
+    for name in MODELS:
+        history = pd.read_csv(run_template / f"data/history/{name}.csv")
+        assert list(history.columns) == ["epoch", "loss", "val_loss"]
+        assert history["epoch"].tolist() == [1, 2]
+    losses = pd.read_csv(run_template / "plots/losses.csv")
+    assert losses.groupby(["model", "series"]).size().to_dict() == {
+        (model, series): 2 for model in MODELS for series in ("train", "validation")
+    }
+    for name in ("reconstructions", "losses", "mse_per_class"):
+        height, width, _ = imread(run_template / f"plots/{name}.png").shape
+        assert 300 < height < 1200
+        assert 900 < width < 1500
+
+
+def test_dvc_shows_one_table_and_one_page(run_template: Path, tmp_path: Path) -> None:
+    table = succeed(run_template, "dvc", "metrics", "show", "--md")
+    assert all(f"| metrics/{name}.json" in table for name in MODELS)
+    assert len(table.strip().splitlines()) == 2 + len(MODELS)
+    succeed(run_template, "dvc", "plots", "show", "-o", str(tmp_path / "page"))
+    page = (tmp_path / "page/index.html").read_text()
+    for name in ("reconstructions", "losses", "mse_per_class"):
+        assert f"{name}.png" in page
+    chart = json.loads(succeed(run_template, "dvc", "plots", "show", "plots/losses.csv", "--show-vega"))
+    encoding = chart["spec"]["encoding"]
+    assert (encoding["color"]["field"], encoding["strokeDash"]["field"]) == ("model", "series")
+    assert tuple(encoding["color"]["scale"]["range"]) == COLOURS
+    rows = chart["data"]["values"]
+    assert {(row["model"], row["series"]) for row in rows} == {(m, s) for m in MODELS for s in ("train", "validation")}
+
+
+# --- the same bytes -----------------------------------------------------------------------
+
+
+def test_the_same_commit_gives_the_same_bytes(run_template: Path, project: Path) -> None:
+    """In another folder, at another time, in another process and, on Linux, on a single core."""
+    one_core = {}
+    if hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1:
+        one_core = {"preexec_fn": lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})}
+    succeed(project, "dvc", "repro", **one_core)
+    assert digests(project) == digests(run_template)
+
+
+# --- change something ---------------------------------------------------------------------
+
+
+def test_a_figure_setting_re_runs_figures_alone(run_project: Path) -> None:
+    change_params(run_project, lambda p: p["figures"].update(dpi=60))
+    assert stages_run(succeed(run_project, "dvc", "repro")) == {"figures"}
+    assert "plots/losses.png" in succeed(run_project, "git", "status", "--porcelain")
+
+
+def test_a_note_beside_the_raw_data_re_runs_prepare_alone(run_project: Path) -> None:
+    """Its outputs come out the same, so DVC stops there."""
+    (run_project / "data/raw/NOTE").write_text("nothing of importance")
+    assert stages_run(succeed(run_project, "dvc", "repro")) == {"prepare"}
+
+
+def test_a_third_model_is_a_block_and_a_line(run_project: Path) -> None:
+    def add(params: Any) -> None:
+        params["models"]["wide"] = params["models"]["deep"] | {"hidden_units": [40], "latent_dim": 8, "loss": "mse"}
+
+    change_params(run_project, add)
+    result = stage(run_project, "figures")
+    assert result.returncode == 1
+    assert "data/evaluation/wide.npz is missing; a model added to params.yaml also needs this file" in result.stderr
+
+    path = run_project / "dvc.yaml"
+    line = "    - data/evaluation/shallow.npz  # a line like this for every model\n"
+    assert line in path.read_text()
+    path.write_text(path.read_text().replace(line, line + "    - data/evaluation/wide.npz\n"))
+    assert stages_run(succeed(run_project, "dvc", "repro")) == {"train@wide", "evaluate@wide", "figures"}
+    assert json.loads((run_project / "metrics/wide.json").read_text())["latent_dim"] == 8
+    assert set(pd.read_csv(run_project / "plots/losses.csv")["model"]) == {*MODELS, "wide"}
+
+
+def test_an_experiment_re_runs_one_model_and_compares(run_project: Path) -> None:
+    out = succeed(run_project, "dvc", "exp", "run", "-n", "slow", "-S", "models.deep.learning_rate=0.00001")
+    assert stages_run(out) == {"train@deep", "evaluate@deep", "figures"}
+    assert "1e-05" in (run_project / "params.yaml").read_text()  # text to PyYAML, a number to the schema
+    changes = json.loads(succeed(run_project, "dvc", "params", "diff", "--json"))
+    assert changes["params.yaml"].keys() == {"models.deep.learning_rate"}
+    metrics = json.loads(succeed(run_project, "dvc", "metrics", "diff", "--json"))
+    assert metrics["metrics/deep.json"]["mse"]["diff"] > 0
+    assert "metrics/shallow.json" not in metrics
+    experiments = pd.read_csv(io.StringIO(succeed(run_project, "dvc", "exp", "show", "--csv")))
+    assert "slow" in experiments["Experiment"].tolist()
+    assert "metrics/deep.json:mse" in experiments.columns
+
+
+# --- bad input ----------------------------------------------------------------------------
+
+
+def refuse(project: Path, status: int, sentence: str, *arguments: str) -> None:
+    """The stage ends with `status` and this sentence as the only line of its own, and leaves no output."""
+    name = arguments[0]
+    outputs = {"train": "data/models", "evaluate": "metrics", "prepare": "data/prepared", "figures": "plots"}
+    before = {p: p.read_bytes() for p in (project / outputs[name]).rglob("*") if p.is_file()}
+    result = stage(project, *arguments)
+    assert result.returncode == status, result.stderr
+    assert "Traceback" not in result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert sentence in errors[0]
+    assert {p: p.read_bytes() for p in (project / outputs[name]).rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("arguments", [("prepare",), ("train", "deep"), ("evaluate", "deep"), ("figures",)])
+def test_every_stage_refuses_a_typo_anywhere(run_project: Path, arguments: tuple[str, ...]) -> None:
+    change_params(run_project, lambda p: p["models"]["shallow"].update(epoch=3))
+    refuse(run_project, 2, "models.shallow.epoch is not a known key (did you mean epochs?)", *arguments)
+
+
+def test_dvc_repro_stops_at_a_typo(run_project: Path) -> None:
+    change_params(run_project, lambda p: p["models"]["deep"].update(optimizer="adm"))
+    result = call(run_project, "dvc", "repro")
+    assert result.returncode != 0
+    assert "models.deep.optimizer is 'adm', but has to be one of" in result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+
+
+@pytest.mark.parametrize("arguments", [("train",), ("train", "deeep"), ("evaluate", "deep", "shallow")])
+def test_a_wrong_argument(run_project: Path, arguments: tuple[str, ...]) -> None:
+    refuse(run_project, 2, "shallow, deep.", *arguments)
+
+
+@pytest.mark.parametrize(("key", "value"), [("batch_size", 501), ("latent_dim", 501)])
+def test_sizes_that_the_data_cannot_serve(run_project: Path, key: str, value: int) -> None:
+    change_params(run_project, lambda p: p["models"]["deep"].update({key: value}))
+    refuse(run_project, 2, f"models.deep.{key} is 501, but has to be at most 500, the number of", "train", "deep")
+
+
+def test_a_loss_that_diverges(run_project: Path) -> None:
+    change_params(run_project, lambda p: p["models"]["deep"].update(optimizer="sgd", learning_rate=100, epochs=20))
+    sentence = "at learning_rate 100; try a smaller learning_rate."
+    refuse(run_project, 1, sentence, "train", "deep")
+
+
+def test_a_collapse_is_a_warning(run_project: Path) -> None:
+    """A latent layer that saturates gives every image the same code."""
+    change_params(run_project, lambda p: p["models"]["deep"].update(latent_activation="softplus", learning_rate=0.5))
+    result = stage(run_project, "train", "deep")
+    assert result.returncode == 0
+    assert "warning: models.deep collapsed: its validation mse per pixel" in result.stderr
+    change_params(run_project, lambda p: p["models"]["shallow"].update(learning_rate=0.01, epochs=20))
+    assert "collapsed" not in stage(run_project, "train", "shallow").stderr
+
+
+def test_broken_intermediate_files(run_project: Path) -> None:
+    images = run_project / "data/prepared/train_images.npy"
+    whole = images.read_bytes()
+    images.unlink()  # it may be a link into DVC's cache
+    images.write_bytes(whole[:1000])
+    refuse(run_project, 1, "data/prepared/train_images.npy is not a whole .npy file", "train", "deep")
+    images.unlink()
+    refuse(run_project, 1, "data/prepared/train_images.npy is missing; run `dvc repro prepare`.", "evaluate", "deep")
+
+    evaluation = run_project / "data/evaluation/deep.npz"
+    content = evaluation.read_bytes()[:3000]
+    evaluation.unlink()
+    evaluation.write_bytes(content)
+    refuse(run_project, 1, "data/evaluation/deep.npz is not a whole .npz file", "figures")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00\x10\x00{'descr': '|u1'\n"])
+def test_files_that_are_no_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.chdir(tmp_path)
+    files.images_path("train").parent.mkdir(parents=True)
+    files.images_path("train").write_bytes(content)
+    for mapped in (True, False):
+        with pytest.raises(StageError, match=r"train_images\.npy is not a whole \.npy file"):
+            files.read_images("train", mapped)
+
+
+def test_arrays_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files.write_files({files.images_path("train"): files.npy(np.zeros((5, 28, 28)))})
+    with pytest.raises(StageError, match=r"holds float64 \[5, 28, 28\], but has to hold uint8 \[images, height"):
+        files.read_images("train")
+    files.write_files({files.labels_path("test"): files.npy(np.zeros((5, 28), np.uint8))})
+    with pytest.raises(StageError, match=r"holds uint8 \[5, 28\], but has to hold uint8 \[images\]"):
+        files.read_labels("test")
+
+
+def test_pickled_arrays_are_refused(run_project: Path) -> None:
+    trap = run_project / "sprung"
+
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (open, (str(trap), "w"))
+
+    path = run_project / "data/prepared/train_images.npy"
+    path.unlink()
+    np.save(path, np.array([Trap()], dtype=object), allow_pickle=True)
+    refuse(run_project, 1, "data/prepared/train_images.npy is not a whole .npy file", "train", "deep")
+    evaluation = run_project / "data/evaluation/deep.npz"
+    evaluation.unlink()
+    np.savez(evaluation, labels=np.array([Trap()], dtype=object))
+    refuse(run_project, 1, "data/evaluation/deep.npz is not a whole .npz file", "figures")
+    assert not trap.exists()
+
+
+def test_sections_are_frozen() -> None:
+    """No stage can change a setting after validation."""
+    assert Section.model_config["frozen"]
