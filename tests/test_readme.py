@@ -1,0 +1,46 @@
+"""The README against the repository: its table, its commands, its links."""
+
+import re
+
+import pytest
+
+from stages.params import read_params
+from tests.conftest import ROOT, succeed
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_results_table_is_what_dvc_prints() -> None:
+    table = succeed(ROOT, "dvc", "metrics", "show", "--md").strip()
+    assert table in README
+
+
+def test_ci_runs_the_test_command() -> None:
+    command = re.search(r"requirements-dev\.txt && (.*)", README)
+    assert command is not None
+    assert f"\n{command[1]}\n" in (ROOT / ".ci/run").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w./]+)\)|^\| `([\w./]+)`", README, re.M))))
+def test_every_file_that_is_named_exists(path: tuple[str, str]) -> None:
+    assert (ROOT / (path[0] or path[1])).exists()
+
+
+@pytest.mark.parametrize(("name", "path"), re.findall(r"\[`(\w+)`\]\(([\w./]+\.py)\)", README))
+def test_every_function_that_is_named_exists(name: str, path: str) -> None:
+    assert f"\ndef {name}(" in (ROOT / path).read_text()
+
+
+def test_the_text_speaks_of_the_defaults() -> None:
+    models = read_params(ROOT / "params.yaml").models
+    assert f"`hidden_units: {models['deep'].hidden_units}`" in README
+    assert f"`latent_dim: {models['deep'].latent_dim}`" in README
+
+
+def test_every_package_is_pinned_by_hash_and_no_index_is_named() -> None:
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        text = (ROOT / name).read_text()
+        assert "http" not in text
+        blocks = re.split(r"\n(?=\S)", "\n".join(line for line in text.splitlines() if not line.startswith("#")))
+        assert len(blocks) > 50
+        assert all(re.match(r"\n?\S+==\S+", block) and "--hash=sha256:" in block for block in blocks)
