@@ -8,6 +8,7 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,27 +24,31 @@ def build_autoencoder(
     hidden_activation: str,
     latent_dim: int,
     latent_activation: str,
+    precision: str,
     seed: int,
 ) -> keras.Model:
     """A functional model made of two named sub-models, "encoder" and "decoder".
 
-    Input and output: float32 [images, pixels] in [0, 1]; the code between them float32
-    [images, latent_dim]. Weights are drawn from `seed` (Glorot uniform, biases zero).
+    Input and output: float32 [images, pixels] in [0, 1]; the code between them
+    [images, latent_dim], float32 or, in mixed precision, the 16-bit type of `precision`.
+    Weights are float32, drawn from `seed` (Glorot uniform, biases zero).
     """
     keras.utils.set_random_seed(seed)
+    dense = partial(keras.layers.Dense, dtype=precision)
 
     image = keras.Input((pixels,), name="image")
     hidden = image
     for index, units in enumerate(hidden_units, 1):
-        hidden = keras.layers.Dense(units, hidden_activation, name=f"hidden_{index}")(hidden)
-    latent = keras.layers.Dense(latent_dim, latent_activation, name="latent")(hidden)
+        hidden = dense(units, hidden_activation, name=f"hidden_{index}")(hidden)
+    latent = dense(latent_dim, latent_activation, name="latent")(hidden)
     encoder = keras.Model(image, latent, name="encoder")
 
     code = keras.Input((latent_dim,), name="code")
     hidden = code
     for index, units in reversed(list(enumerate(hidden_units, 1))):  # the encoder's mirror image
-        hidden = keras.layers.Dense(units, hidden_activation, name=f"hidden_{index}")(hidden)
-    reconstruction = keras.layers.Dense(pixels, "sigmoid", name="reconstruction")(hidden)
+        hidden = dense(units, hidden_activation, name=f"hidden_{index}")(hidden)
+    # float32 in any precision: 16 bits leave too few steps for a loss between near pixels
+    reconstruction = keras.layers.Dense(pixels, "sigmoid", dtype="float32", name="reconstruction")(hidden)
     decoder = keras.Model(code, reconstruction, name="decoder")
 
     image = keras.Input((pixels,), name="image")

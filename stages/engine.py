@@ -96,7 +96,8 @@ def compile_epoch(model: keras.Model, loss: str, optimizer: keras.Optimizer, bat
             with tf.GradientTape() as tape:
                 losses = loss_per_image(image, model(image, training=True))
                 mean = tf.reduce_mean(losses)
-            optimizer.apply(tape.gradient(mean, variables), variables)
+                scaled_mean = optimizer.scale_loss(mean)  # the same, unless the precision is mixed_float16
+            optimizer.apply(tape.gradient(scaled_mean, variables), variables)
             return tf.reduce_sum(losses)
 
         return sum_over_batches(step, order, batch_size)

@@ -120,7 +120,7 @@ def draw_losses(histories: pd.DataFrame, loss_names: dict[str, str]) -> Figure:
     ax.set_xlabel("epoch")
     ax.set_ylabel(loss_names[names[0]].replace("_", " ") if same else "loss")
     ax.set_title("Loss per epoch", fontsize=10, loc="left")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True))
     ax.set_xlim(left=0)
     ax.legend()
     figure.tight_layout()

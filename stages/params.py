@@ -78,6 +78,9 @@ class Model(Section):
     )
     batch_size: int = Field(ge=1, le=2**20, description="images per step of the optimizer")
     epochs: int = Field(ge=1, le=100_000, description="passes over the training images")
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        description="arithmetic of the layers but the last; mixed pays on GPUs, weights stay float32"
+    )
     seed: int = Field(ge=0, lt=2**32, description="seed of the initial weights and of the order of images")
     threads: int = Field(
         ge=1,

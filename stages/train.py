@@ -5,12 +5,14 @@
 Writes data/models/<name>.keras, a plain functional model that
 `keras.saving.load_model` opens, and data/history/<name>.csv with the epoch's number
 (from 1), its training loss and the validation loss after it. Labels are never read: the
-image is its own target.
+image is its own target. A run that was killed continues at the next start, at the last
+epoch that it saved, and ends in the same bytes.
 """
 
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -18,6 +20,7 @@ import pandas as pd
 
 from stages import files
 from stages.autoencoder import build_autoencoder, keras_bytes
+from stages.checkpoint import checkpoint_path, restore, saver
 from stages.engine import (
     RESIDENT,
     Images,
@@ -44,21 +47,39 @@ def read_pixels(split: str) -> Images:
     return pixels if large else resident(pixels)
 
 
+def build_optimizer(settings: Model) -> keras.Optimizer:
+    """The Keras optimizer that a model's settings name, with loss scaling if its precision needs that."""
+    config = {"learning_rate": settings.learning_rate}
+    optimizer = keras.optimizers.get({"class_name": settings.optimizer, "config": config})
+    if settings.precision == "mixed_float16":  # small gradients would round to zero
+        return keras.optimizers.LossScaleOptimizer(optimizer)
+    return optimizer
+
+
 def train(
-    name: str, model: keras.Model, settings: Model, images: Images, validation: Images, report: Report
+    name: str,
+    model: keras.Model,
+    settings: Model,
+    images: Images,
+    validation: Images,
+    report: Report,
+    checkpoint: Path,
 ) -> pd.DataFrame:
     """Train `model` in place and return its history: epoch, loss, val_loss, a row per epoch.
 
     images, validation: uint8 [images, pixels]. Calls report(epoch, loss, val_loss) after each epoch.
+    Continues from the file `checkpoint` if there is one, and saves there.
     Raises StageError if a loss stops being finite.
     """
-    optimizer = keras.optimizers.get(
-        {"class_name": settings.optimizer, "config": {"learning_rate": settings.learning_rate}}
-    )
+    optimizer = build_optimizer(settings)
     train_epoch = compile_epoch(model, settings.loss, optimizer, settings.batch_size)
     mean_loss = compile_mean_loss(model, settings.loss, settings.batch_size)
-    history = []
-    for epoch in range(1, settings.epochs + 1):
+    state = model.variables + optimizer.variables
+    history = restore(checkpoint, state)
+    save = saver(checkpoint, state)
+    if history:
+        print(f"continuing at epoch {len(history) + 1} of {settings.epochs}", flush=True)
+    for epoch in range(len(history) + 1, settings.epochs + 1):
         loss = train_epoch(images, epoch_order(settings.seed, epoch, len(images)))
         val_loss = mean_loss(validation)
         if not np.isfinite([loss, val_loss]).all():
@@ -67,6 +88,7 @@ def train(
                 f"{settings.epochs} at learning_rate {settings.learning_rate:g}; try a smaller learning_rate."
             )
         history.append((epoch, loss, val_loss))
+        save(history)
         report(epoch, loss, val_loss)
     return pd.DataFrame(history, columns=["epoch", "loss", "val_loss"])
 
@@ -89,23 +111,24 @@ def collapse_warning(name: str, mse: float, images: np.ndarray, validation: np.n
 
 
 def progress(epochs: int) -> Report:
-    """A live bar on a terminal; in a log file a line every ten seconds, and for the first and last epoch."""
+    """A live bar on a terminal; in a log file a line every ten seconds and for the last epoch."""
     if sys.stdout.isatty():
         bar = keras.utils.Progbar(epochs, stateful_metrics=["loss", "val_loss"], unit_name="epoch")
         return lambda epoch, loss, val_loss: bar.update(epoch, [("loss", loss), ("val_loss", val_loss)])
 
-    start = last = time.monotonic()
+    first_epoch, first_end, last_line = 0, 0.0, 0.0
 
     def report(epoch: int, loss: float, val_loss: float) -> None:
-        nonlocal last
+        nonlocal first_epoch, first_end, last_line
         now = time.monotonic()
-        if now - last >= 10 or epoch in (1, epochs):
-            last = now
-            left = (now - start) / epoch * (epochs - epoch)
-            print(
-                f"epoch {epoch} of {epochs}: loss {loss:.5f}, val_loss {val_loss:.5f}, {left:.0f} s left",
-                flush=True,
-            )
+        left = ""
+        if not first_epoch:  # it compiled the engine, so its duration tells nothing of the others'
+            first_epoch, first_end = epoch, now
+        else:
+            left = f", {(now - first_end) / (epoch - first_epoch) * (epochs - epoch):.0f} s left"
+        if now - last_line >= 10 or epoch == epochs:
+            print(f"epoch {epoch} of {epochs}: loss {loss:.5f}, val_loss {val_loss:.5f}{left}", flush=True)
+            last_line = now
 
     return report
 
@@ -129,16 +152,19 @@ def main() -> None:
         settings.hidden_activation,
         settings.latent_dim,
         settings.latent_activation,
+        settings.precision,
         settings.seed,
     )
     print(f"{name}: {model.count_params()} parameters, {len(images)} training images", flush=True)
-    history = train(name, model, settings, images, validation, progress(settings.epochs))
+    checkpoint = checkpoint_path(settings.model_dump(), [files.images_path("train"), files.images_path("validation")])
+    history = train(name, model, settings, images, validation, progress(settings.epochs), checkpoint)
 
     mse = compile_mean_loss(model, "mse", settings.batch_size)(validation)
     if warning := collapse_warning(name, mse, np.asarray(images), np.asarray(validation)):
         print(warning, file=sys.stderr)
     table = history.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
     files.write_files({files.model_path(name): keras_bytes(model), files.history_path(name): table})
+    checkpoint.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

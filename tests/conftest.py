@@ -1,6 +1,7 @@
 """What the tests share: a small cut of the real MNIST and temporary clones of this very project."""
 
 import gzip
+import hashlib
 import os
 import shutil
 import struct
@@ -70,6 +71,13 @@ def succeed(project: Path, *command: str, **options: Any) -> str:
 def stage(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run one stage as dvc.yaml does: `stage(project, "train", "deep")`."""
     return call(project, sys.executable, "-m", f"stages.{arguments[0]}", *arguments[1:])
+
+
+def digests(project: Path) -> dict[str, str]:
+    """SHA-256 of every file that the pipeline writes, models included."""
+    kinds = ("data/prepared", "data/models", "data/history", "data/evaluation", "metrics", "plots")
+    paths = [project / "dvc.lock"] + [path for kind in kinds for path in sorted((project / kind).iterdir())]
+    return {str(path.relative_to(project)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 @pytest.fixture(scope="session")

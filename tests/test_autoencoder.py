@@ -18,7 +18,8 @@ HIDDEN: dict[str, list[int]] = {"shallow": [], "deep": [500, 300, 100]}
 
 
 def build(hidden_units: list[int], **changes: Any) -> keras.Model:
-    settings = {"hidden_activation": "relu", "latent_dim": 16, "latent_activation": "linear", "seed": 0} | changes
+    settings = {"hidden_activation": "relu", "latent_dim": 16, "latent_activation": "linear"}
+    settings |= {"precision": "float32", "seed": 0} | changes
     return build_autoencoder(784, hidden_units, **settings)  # type: ignore[arg-type]
 
 
@@ -40,6 +41,18 @@ def test_encoder_decoder_and_autoencoder_are_models() -> None:
     np.testing.assert_array_equal(model(images), decoder(codes))
     assert np.min(model(images)) >= 0
     assert np.max(model(images)) <= 1
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_keeps_weights_and_images_in_float32(tmp_path: Path, precision: str) -> None:
+    path = tmp_path / "model.keras"
+    path.write_bytes(keras_bytes(build([30], precision=precision)))
+    model = load_autoencoder(path)
+    images = np.random.default_rng(0).random((3, 784), np.float32)
+    assert {str(weight.dtype) for weight in model.weights} == {"float32"}
+    assert keras.backend.standardize_dtype(model.get_layer("encoder")(images).dtype) == precision.removeprefix("mixed_")
+    assert keras.backend.standardize_dtype(model(images).dtype) == "float32"
+    np.testing.assert_allclose(model(images), build([30])(images), atol=0.02)
 
 
 def test_weights_depend_on_the_seed_alone() -> None:

@@ -9,8 +9,11 @@ import pytest
 from stages import engine
 from stages.autoencoder import build_autoencoder
 from stages.engine import compile_epoch, compile_mean_loss, compile_reconstruction, epoch_order, resident
-from stages.params import Activation, Loss, Optimizer
+from stages.params import Activation, Loss, Optimizer, read_params
+from stages.train import build_optimizer
+from tests.conftest import ROOT
 
+SETTINGS = read_params(ROOT / "params.yaml").models["deep"]
 COUNT, BATCH, EPOCHS = 300, 64, 2  # the last batch has 44 images
 
 
@@ -19,8 +22,8 @@ def images(mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     return mnist["train"][0][:COUNT].reshape(COUNT, -1)
 
 
-def build(hidden_units: tuple[int, ...] = (32,), activation: str = "relu") -> keras.Model:
-    return build_autoencoder(784, hidden_units, activation, 8, "linear", 0)
+def build(hidden_units: tuple[int, ...] = (32,), activation: str = "relu", precision: str = "float32") -> keras.Model:
+    return build_autoencoder(784, hidden_units, activation, 8, "linear", precision, 0)
 
 
 def optimizer(name: str) -> keras.Optimizer:
@@ -70,6 +73,18 @@ def test_every_loss_agrees_with_fit(images: np.ndarray, loss: str) -> None:
 @pytest.mark.parametrize("activation", get_args(Activation))
 def test_every_activation_trains(images: np.ndarray, activation: str) -> None:
     assert np.isfinite(train(build(activation=activation), "mse", "sgd", resident(images))).all()
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_to_nearly_the_same_loss(images: np.ndarray, precision: str) -> None:
+    settings = SETTINGS.model_copy(update={"precision": precision})
+    losses = []
+    for model, chosen in ((build(), SETTINGS), (build(precision=precision), settings)):
+        train_epoch = compile_epoch(model, "mse", build_optimizer(chosen), BATCH)
+        losses.append([train_epoch(resident(images), epoch_order(0, epoch, COUNT)) for epoch in range(4)])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert losses[1] != losses[0]
+    assert losses[1][3] < losses[1][0]
 
 
 def test_streaming_gives_the_same_weights(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """The pipeline as its user meets it: the real `dvc` on small real data in temporary clones."""
 
 import ast
-import hashlib
 import io
 import json
 import os
@@ -21,11 +20,10 @@ from stages import files
 from stages.errors import StageError
 from stages.figures import COLOURS
 from stages.params import Section
-from tests.conftest import ROOT, call, change_params, stage, succeed
+from tests.conftest import ROOT, call, change_params, digests, stage, succeed
 
 MODELS = ("shallow", "deep")
 STAGES = ("prepare", "train", "evaluate", "figures")
-RESULTS = ("dvc.lock", "metrics", "plots")
 
 
 def dvc_yaml() -> dict[str, Any]:
@@ -37,13 +35,6 @@ def dvc_yaml() -> dict[str, Any]:
 def stages_run(output: str) -> set[str]:
     """The stages that ran, by what `dvc repro` printed."""
     return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
-
-
-def digests(project: Path) -> dict[str, str]:
-    """SHA-256 of every file that the pipeline writes, models included."""
-    kinds = ("data/prepared", "data/models", "data/history", "data/evaluation", "metrics", "plots")
-    paths = [project / "dvc.lock"] + [path for kind in kinds for path in sorted((project / kind).iterdir())]
-    return {str(path.relative_to(project)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 # --- the graph ---------------------------------------------------------------------------

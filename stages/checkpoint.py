@@ -1,0 +1,87 @@
+"""Checkpoints of a training run, so that a killed one continues instead of starting again.
+
+DVC deletes the outputs of an interrupted stage, so checkpoints lie in a scratch folder
+that neither git nor DVC looks at, under a name that digests everything that determines
+the run: another run never finds them. They may be deleted at any time.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from stages import files
+
+FOLDER = Path(".dvc/tmp/checkpoints")
+COST = 0.02  # share of the time that may go into writing checkpoints
+CODE = ("__init__", "autoencoder", "checkpoint", "engine", "train")
+LIBRARIES = ("keras", "numpy", "tensorflow")
+
+History = list[tuple[int, float, float]]  # epoch, loss, val_loss
+
+
+def checkpoint_path(settings: dict[str, Any], data: Iterable[Path]) -> Path:
+    """Where a run keeps its checkpoint: a digest of its settings, data, code, libraries and kind of machine."""
+    digest = hashlib.sha256()
+    for path in [*(Path(__file__).with_name(f"{module}.py") for module in CODE), *data]:
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    machine = [sys.version, platform.machine(), platform.system()]
+    digest.update(json.dumps([settings, versions, machine], sort_keys=True).encode())
+    return FOLDER / f"{digest.hexdigest()}.npz"
+
+
+def restore(path: Path, variables: list[keras.Variable]) -> History:
+    """Put the saved values into the variables and return the history; an empty one if there is none.
+
+    A broken checkpoint is ignored with a note, since the run can always start again.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            history = [(int(e), float(loss), float(val_loss)) for e, loss, val_loss in archive["history"]]
+            values = [archive[f"variable_{index}"] for index in range(len(variables))]
+        if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
+            raise ValueError("it holds variables of other shapes")
+    except FileNotFoundError:
+        return []
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        print(f"note: the checkpoint {path} is broken and ignored ({error})", file=sys.stderr)
+        return []
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return history
+
+
+def saver(path: Path, variables: list[keras.Variable]) -> Callable[[History], None]:
+    """A function that saves variables and history, but skips when that would cost more than COST of the time.
+
+    A disk that does not take the checkpoint is worth a note, not the end of the run.
+    """
+    next_save = time.monotonic()
+
+    def save(history: History) -> None:
+        nonlocal next_save
+        start = time.monotonic()
+        if start < next_save:
+            return
+        arrays: dict[str, Any] = {f"variable_{i}": np.asarray(v) for i, v in enumerate(variables)}
+        try:
+            files.write_files(
+                {path: lambda file: np.savez(file, allow_pickle=False, history=np.array(history), **arrays)}
+            )
+        except OSError as error:
+            print(f"note: no checkpoint: {path} {error.strerror}", file=sys.stderr)
+        end = time.monotonic()
+        next_save = end + (end - start) / COST
+
+    return save
