@@ -22,7 +22,7 @@ from stages.checkpoint import checkpoint_path, restore, saver
 from stages.engine import resident
 from stages.params import Model, read_params
 from stages.train import train
-from tests.conftest import ROOT, change_params, environment, stage, succeed
+from tests.conftest import ROOT, change_params, digests, environment, stage, succeed
 
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
 SETTINGS = read_params(ROOT / "params.yaml").models["deep"].model_copy(
