@@ -11,7 +11,6 @@ import json
 import platform
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,7 @@ def restore(path: Path, variables: list[keras.Variable]) -> History:
             raise ValueError("it holds variables of other shapes")
     except FileNotFoundError:
         return []
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, *files.BROKEN_ARRAY) as error:
         print(f"note: the checkpoint {path} is broken and ignored ({error})", file=sys.stderr)
         return []
     for variable, value in zip(variables, values, strict=True):

@@ -7,7 +7,6 @@ plots/reconstructions.png, plots/losses.png, plots/mse_per_class.png and plots/l
 the long table behind the interactive chart of `dvc plots show`. Needs no TensorFlow.
 """
 
-import zipfile
 from io import BytesIO
 from itertools import cycle
 from pathlib import Path
@@ -57,7 +56,7 @@ def read_evaluation(name: str) -> Evaluation:
             f"{path} is missing; a model added to params.yaml also needs this file among the deps of "
             "figures in dvc.yaml, then `dvc repro`."
         ) from None
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except files.BROKEN_ARRAY as error:
         raise StageError(f"{path} is not a whole .npz file ({error}); run `dvc repro`.") from None
 
 

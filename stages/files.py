@@ -4,6 +4,8 @@ All paths are relative to the repository's root, where DVC runs the stages.
 """
 
 import os
+import tokenize
+import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +16,8 @@ import numpy as np
 from stages.errors import StageError
 
 SPLITS = ("train", "validation", "test")
+# What NumPy raises for files that are no whole .npy or .npz, depending on where they break.
+BROKEN_ARRAY = (ValueError, EOFError, KeyError, SyntaxError, TypeError, tokenize.TokenError, zipfile.BadZipFile)
 
 
 def images_path(split: str) -> Path:
@@ -113,6 +117,6 @@ def _read_npy(path: Path, mapped: bool) -> np.ndarray:
         return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except FileNotFoundError:
         raise StageError(f"{path} is missing; run `dvc repro prepare`.") from None
-    except (ValueError, EOFError, SyntaxError) as error:
+    except BROKEN_ARRAY as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise StageError(f"{path} is not a whole .npy file ({reason}); run `dvc repro prepare`.") from None

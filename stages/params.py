@@ -7,6 +7,7 @@ told before any work is done.
 """
 
 import difflib
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -149,9 +150,15 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
 def choose_model(params: Params, arguments: list[str]) -> str:
     """The model named by a stage's only command-line argument, one of the keys of `models`.
 
-    Raises ParamsError if there is not exactly one argument or no such model.
+    Without an argument it is the one in the name of the stage that DVC is running,
+    "train@deep". dvc.yaml relies on that, since DVC would paste a name from params.yaml
+    into the command unquoted, and the shell would run what it holds.
+    Raises ParamsError if there is not exactly one name or no such model.
     """
     known = ", ".join(params.models)
+    _, _, of_stage = os.environ.get("DVC_STAGE", "").partition("@")
+    if not arguments and of_stage:
+        arguments = [of_stage]
     if len(arguments) != 1:
         raise ParamsError(f"expected one argument, the name of a model in params.yaml: {known}.")
     if arguments[0] not in params.models:

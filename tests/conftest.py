@@ -27,6 +27,11 @@ NAMES = {
 TINY = {"train": 600, "test": 200}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tests first: those that clone the project run whole stages and wait for TensorFlow each time."""
+    items.sort(key=lambda item: "template" in getattr(item, "fixturenames", ()))
+
+
 def idx_bytes(array: np.ndarray) -> bytes:
     """An IDX file of unsigned bytes, as the format's description has it."""
     header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)

@@ -261,6 +261,23 @@ def test_dvc_repro_stops_at_a_typo(run_project: Path) -> None:
     assert "Traceback" not in result.stderr + result.stdout
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="these names would be no files on Windows")
+def test_a_hostile_model_name_runs_no_command(run_project: Path) -> None:
+    """DVC reads the name before the schema does."""
+
+    def add(params: Any) -> None:
+        for name in ("$(touch pwned)", "; touch pwned #", "`touch pwned`", "' && touch pwned '", "../escaped"):
+            params["models"][name] = params["models"]["deep"]
+
+    change_params(run_project, add)
+    result = call(run_project, "dvc", "repro")
+    assert result.returncode != 0
+    assert "models.$(touch pwned) is not a possible model name" in result.stderr
+    call(run_project, "dvc", "repro", "--keep-going")
+    assert not list(run_project.rglob("pwned*"))
+    assert not list(run_project.parent.rglob("escaped*"))
+
+
 @pytest.mark.parametrize("arguments", [("train",), ("train", "deeep"), ("evaluate", "deep", "shallow")])
 def test_a_wrong_argument(run_project: Path, arguments: tuple[str, ...]) -> None:
     refuse(run_project, 2, "shallow, deep.", *arguments)
@@ -274,7 +291,7 @@ def test_sizes_that_the_data_cannot_serve(run_project: Path, key: str, value: in
 
 def test_a_loss_that_diverges(run_project: Path) -> None:
     change_params(run_project, lambda p: p["models"]["deep"].update(optimizer="sgd", learning_rate=100, epochs=20))
-    sentence = "at learning_rate 100; try a smaller learning_rate."
+    sentence = "at learning_rate 100, so no model was written; try a smaller learning_rate."
     refuse(run_project, 1, sentence, "train", "deep")
 
 
