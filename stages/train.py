@@ -86,7 +86,8 @@ def train(
             raise StageError(
                 f"models.{name}: the loss became {loss:g} (validation {val_loss:g}) in epoch {epoch} of "
                 f"{settings.epochs} at learning_rate {settings.learning_rate:g}, so no model was written; try a "
-                "smaller learning_rate. `git checkout params.yaml dvc.lock && dvc checkout` brings the last committed one back."
+                "smaller learning_rate. `git checkout params.yaml dvc.lock && dvc checkout` brings the last committed "
+                "one back."
             )
         history.append((epoch, loss, val_loss))
         save(history)
