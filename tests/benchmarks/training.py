@@ -1,0 +1,303 @@
+"""Seconds per epoch of the training engine, beside the tutorial's loop, PyTorch, JAX and the bare matrix products.
+
+    python -m tests.benchmarks.training                  # both default models, five rounds: 6 minutes on 2 cores
+    python -m tests.benchmarks.training --models shallow --rounds 9
+    python -m tests.benchmarks.training --memory         # peak memory and time per image at 1x to 8x the images
+
+Needs the arrays of `dvc repro prepare`. `pip install -r requirements-bench.txt` brings the
+peers; those that are missing are named and left out. Every contender trains the same
+network from the same weights with the parameters of params.yaml, on images that are
+resident as bytes where its library allows, and computes the validation loss after the
+epoch. Each runs in a process of its own; the processes take turns, epoch by epoch, so
+that a machine that slows down slows all of them. First all have to reach the same
+validation loss.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import stages  # noqa: F401 (pins the arithmetic, so it comes before NumPy)
+
+# isort: split
+os.environ["OPENBLAS_NUM_THREADS"] = "2"  # the stages pin it to 1; the limit may use what the models use
+import numpy as np
+
+from stages import files
+from stages.params import Model, read_params
+
+Contender = Callable[[Model], Iterator[float | None]]  # each step trains an epoch and yields the validation loss
+SAME_LOSS = 2e-3  # relative; fit shuffles in an order of its own, so it may differ by more
+SAME_LOSS_OTHER_ORDER = 5e-2
+
+
+def pixels(split: str) -> np.ndarray:
+    """The images of a split: uint8 [images, pixels]."""
+    images = files.read_images(split, mapped=False)
+    return images.reshape(len(images), -1)
+
+
+def order(settings: Model, epoch: int, count: int) -> np.ndarray:
+    """The engine's order, written again because its module loads TensorFlow."""
+    return np.random.default_rng([settings.seed, epoch]).permutation(count)
+
+
+def layer_sizes(settings: Model, width: int) -> list[int]:
+    return [width, *settings.hidden_units, settings.latent_dim, *settings.hidden_units[::-1], width]
+
+
+def initial_weights(settings: Model) -> list[np.ndarray]:
+    """Kernel and bias of each layer, Glorot uniform: the same for every contender."""
+    random = np.random.default_rng(settings.seed)
+    sizes = layer_sizes(settings, pixels("train").shape[1])
+    weights = []
+    for before, after in pairwise(sizes):
+        limit = np.sqrt(6 / (before + after))
+        weights.append(random.uniform(-limit, limit, (before, after)).astype(np.float32))
+        weights.append(np.zeros(after, np.float32))
+    return weights
+
+
+def linear_layers(settings: Model) -> set[int]:
+    """Positions of the layers without a hidden activation: the latent one and the last."""
+    return {len(settings.hidden_units), 2 * len(settings.hidden_units) + 1}
+
+
+def keras_model(settings: Model):  # type: ignore[no-untyped-def]
+    from stages.autoencoder import build_autoencoder
+
+    model = build_autoencoder(
+        pixels("train").shape[1],
+        settings.hidden_units,
+        settings.hidden_activation,
+        settings.latent_dim,
+        settings.latent_activation,
+        settings.precision,
+        settings.seed,
+    )
+    model.set_weights(initial_weights(settings))
+    return model
+
+
+def engine(settings: Model) -> Iterator[float]:
+    from stages import engine
+    from stages.train import build_optimizer
+
+    engine.use_threads(settings.threads)
+    images, validation = engine.resident(pixels("train")), engine.resident(pixels("validation"))
+    model = keras_model(settings)
+    train_epoch = engine.compile_epoch(model, settings.loss, build_optimizer(settings), settings.batch_size)
+    mean_loss = engine.compile_mean_loss(model, settings.loss, settings.batch_size)
+    for epoch in range(1, settings.epochs + 1):
+        train_epoch(images, order(settings, epoch, len(images)).astype(np.int32))
+        yield mean_loss(validation)
+
+
+def tutorial(settings: Model) -> Iterator[float]:
+    """What tutorials write: `fit` on float arrays, its batch size and everything else as it comes."""
+    from stages.train import build_optimizer
+
+    images, validation = pixels("train") / np.float32(255), pixels("validation") / np.float32(255)
+    model = keras_model(settings)
+    model.compile(build_optimizer(settings), settings.loss)
+    while True:
+        history = model.fit(
+            images, images, batch_size=settings.batch_size, validation_data=(validation, validation), verbose=0
+        )
+        yield history.history["val_loss"][0]
+
+
+def pytorch(settings: Model, compiled: bool = False) -> Iterator[float]:
+    import torch
+
+    torch.set_num_threads(settings.threads)
+    weights = initial_weights(settings)
+    network = torch.nn.Sequential()
+    for index, (kernel, bias) in enumerate(zip(weights[::2], weights[1::2], strict=True)):
+        layer = torch.nn.Linear(*kernel.shape)
+        layer.weight.data, layer.bias.data = torch.tensor(kernel.T.copy()), torch.tensor(bias)
+        network.append(layer)
+        if index not in linear_layers(settings):
+            network.append(torch.nn.ReLU())
+    loss = torch.nn.BCEWithLogitsLoss()
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, eps=1e-7, fused=True)
+    images, validation = torch.tensor(pixels("train")), torch.tensor(pixels("validation"))
+
+    def forward(batch):  # type: ignore[no-untyped-def]
+        image = batch.float() / 255
+        return loss(network(image), image)
+
+    if compiled:
+        forward = torch.compile(forward)
+    for epoch in range(1, settings.epochs + 1):
+        for batch in torch.tensor(order(settings, epoch, len(images))).split(settings.batch_size):
+            optimizer.zero_grad()
+            forward(images[batch]).backward()
+            optimizer.step()
+        with torch.no_grad():
+            parts = validation.split(settings.batch_size)
+            yield sum(float(forward(part)) * len(part) for part in parts) / len(validation)
+
+
+def pytorch_compiled(settings: Model) -> Iterator[float]:
+    return pytorch(settings, compiled=True)
+
+
+def jax(settings: Model) -> Iterator[float]:
+    """`lax.scan` over the whole batches of an epoch, then the partial one; Adam written out."""
+    import jax
+    import jax.numpy as jnp
+
+    images, validation = jnp.asarray(pixels("train")), jnp.asarray(pixels("validation"))
+
+    def loss(weights, batch):  # type: ignore[no-untyped-def]
+        image = hidden = batch.astype(jnp.float32) / 255
+        for index in range(len(weights) // 2):
+            hidden = hidden @ weights[2 * index] + weights[2 * index + 1]
+            if index not in linear_layers(settings):
+                hidden = jax.nn.relu(hidden)
+        return jnp.mean(jnp.maximum(hidden, 0) - hidden * image + jnp.log1p(jnp.exp(-jnp.abs(hidden))))
+
+    def step(state, batch):  # type: ignore[no-untyped-def]
+        weights, means, squares, count = state
+        gradients = jax.grad(loss)(weights, images[batch])
+        count += 1
+        rate = settings.learning_rate * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
+        means = [0.9 * m + 0.1 * g for m, g in zip(means, gradients, strict=True)]
+        squares = [0.999 * s + 0.001 * g * g for s, g in zip(squares, gradients, strict=True)]
+        weights = [w - rate * m / (jnp.sqrt(s) + 1e-7) for w, m, s in zip(weights, means, squares, strict=True)]
+        return (weights, means, squares, count), None
+
+    @jax.jit
+    def train_epoch(state, order):  # type: ignore[no-untyped-def]
+        whole = len(order) // settings.batch_size * settings.batch_size
+        state, _ = jax.lax.scan(step, state, order[:whole].reshape(-1, settings.batch_size))
+        return step(state, order[whole:])[0] if whole < len(order) else state
+
+    weights = [jnp.asarray(w) for w in initial_weights(settings)]
+    state = (weights, [jnp.zeros_like(w) for w in weights], [jnp.zeros_like(w) for w in weights], jnp.float32(0))
+    validate = jax.jit(loss)
+    for epoch in range(1, settings.epochs + 1):
+        state = train_epoch(state, order(settings, epoch, len(images)))
+        yield float(validate(state[0], validation))
+
+
+def matrix_products(settings: Model) -> Iterator[None]:
+    """The limit: the matrix products of an epoch and its validation alone, by NumPy's OpenBLAS."""
+    random = np.random.default_rng(0)
+    train, validation = len(files.read_images("train")), len(files.read_images("validation"))
+    sizes = layer_sizes(settings, pixels("train").shape[1])
+    layers = []
+    for n, k in pairwise(sizes):
+        shapes = {"x": (settings.batch_size, n), "w": (n, k), "g": (settings.batch_size, k)}
+        arrays = {name: random.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+        layers.append((arrays, {name: np.empty_like(a) for name, a in arrays.items()}))
+    while True:
+        for _ in range(-(-train // settings.batch_size)):
+            for index, (a, out) in enumerate(layers):
+                np.matmul(a["x"], a["w"], out=out["g"])  # forward
+                np.matmul(a["x"].T, a["g"], out=out["w"])  # gradient of the weights
+                if index:  # the image needs no gradient
+                    np.matmul(a["g"], a["w"].T, out=out["x"])
+        for _ in range(-(-validation // settings.batch_size)):
+            for a, out in layers:
+                np.matmul(a["x"], a["w"], out=out["g"])
+        yield None
+
+
+CONTENDERS: dict[str, tuple[Contender, str | None]] = {
+    "this engine": (engine, None),
+    "tutorial's fit": (tutorial, None),
+    "PyTorch eager": (pytorch, "torch"),
+    "PyTorch compiled": (pytorch_compiled, "torch"),
+    "JAX scan": (jax, "jax"),
+    "matrix products": (matrix_products, None),
+}
+
+
+def work(contender: str, model: str) -> None:
+    """A worker process: for each line of input train an epoch, answer with its seconds and validation loss."""
+    settings = read_params().models[model].model_copy(update={"epochs": 10**6})
+    epochs = CONTENDERS[contender][0](settings)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        loss = next(epochs)
+        print(json.dumps([time.perf_counter() - start, loss]), flush=True)
+
+
+def start(contender: str, model: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.benchmarks.training", "--worker", contender, "--models", model],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def epoch(worker: subprocess.Popen[str]) -> tuple[float, float | None]:
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write("\n")
+    worker.stdin.flush()
+    seconds, loss = json.loads(worker.stdout.readline())
+    return seconds, loss
+
+
+def compare(model: str, rounds: int) -> None:
+    """Print the table of one model."""
+    present = {n: c for n, c in CONTENDERS.items() if c[1] is None or importlib.util.find_spec(c[1])}
+    missing = sorted({str(c[1]) for n, c in CONTENDERS.items() if n not in present})
+    print(f"\n## {model}\n" + (f"\nnot installed: {', '.join(missing)}\n" if missing else ""))
+    workers = {name: start(name, model) for name in present}
+    firsts = {name: epoch(worker) for name, worker in workers.items()}  # compile; not counted
+    expected = firsts["this engine"][1]
+    assert expected is not None
+    for name, (_, loss) in firsts.items():
+        tolerance = SAME_LOSS_OTHER_ORDER if name == "tutorial's fit" else SAME_LOSS
+        if loss is not None and abs(loss - expected) > tolerance * expected:
+            sys.exit(f"{name} has validation loss {loss} after an epoch, this engine {expected}: not the same training")
+
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    for _ in range(rounds):
+        for name, worker in workers.items():
+            seconds[name].append(epoch(worker)[0])
+    for worker in workers.values():
+        worker.kill()
+
+    print(
+        "| contender | seconds per epoch: median (min–max) | this engine is faster by | first epoch | val_loss after it |"
+    )
+    print("| --- | --- | --- | --- | --- |")
+    for name, times in seconds.items():
+        pairs = [a / b for a, b in zip(times, seconds["this engine"], strict=True)]
+        loss = firsts[name][1]
+        print(
+            f"| {name} | {statistics.median(times):.3f} ({min(times):.3f}–{max(times):.3f}) "
+            f"| {statistics.median(pairs):.2f}× | {firsts[name][0]:.1f} s | {'' if loss is None else f'{loss:.5f}'} |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Seconds per epoch of the training engine and its peers.")
+    parser.add_argument("--models", nargs="+", default=list(read_params().models), metavar="NAME")
+    parser.add_argument("--rounds", type=int, default=5, help="epochs timed per contender (default 5)")
+    parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(arguments.worker, arguments.models[0])
+        return
+    for model in arguments.models:
+        compare(model, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()
