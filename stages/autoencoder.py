@@ -13,8 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import keras
-
+from stages.backend import keras
 from stages.errors import StageError
 
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from stages import files
+from stages.backend import keras
 
 FOLDER = Path(".dvc/tmp/checkpoints")
 COST = 0.02  # share of the time that may go into writing checkpoints

@@ -10,9 +10,9 @@ loop, a block at a time; they get the same weights.
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-import keras
 import numpy as np
-import tensorflow as tf
+
+from stages.backend import keras, tf
 
 RESIDENT = 2**31  # bytes of uint8 images; a constant, so that no machine chooses another way
 BLOCK = 2**27  # bytes in memory at a time when streaming

@@ -2,8 +2,9 @@
 
     python -m stages.params      # check params.yaml and explain every key
 
-Every stage calls `read_params` first, so that a mistake anywhere in the file is
-told before any work is done.
+Every stage calls `read_params` first, so that a mistake anywhere in the file is told
+before the stage does any work. DVC has removed the stage's old outputs by then; this
+command checks the file without touching anything.
 """
 
 import difflib
@@ -253,6 +254,7 @@ def explain() -> str:
 
 def main() -> None:
     read_params()
+    print("params.yaml is valid. What its keys mean:\n")
     print(explain())
 
 

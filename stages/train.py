@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas as pd
 
 from stages import files
 from stages.autoencoder import build_autoencoder, keras_bytes
+from stages.backend import keras
 from stages.checkpoint import checkpoint_path, restore, saver
 from stages.engine import (
     RESIDENT,
