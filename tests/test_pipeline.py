@@ -281,6 +281,7 @@ def test_a_hostile_model_name_runs_no_command(run_project: Path) -> None:
 @pytest.mark.parametrize("arguments", [("train",), ("train", "deeep"), ("evaluate", "deep", "shallow")])
 def test_a_wrong_argument(run_project: Path, arguments: tuple[str, ...]) -> None:
     refuse(run_project, 2, "shallow, deep.", *arguments)
+    assert stage(run_project, *arguments).stderr.count("\n") == 1  # no notes of TensorFlow's around it
 
 
 @pytest.mark.parametrize(("key", "value"), [("batch_size", 501), ("latent_dim", 501)])
@@ -339,6 +340,32 @@ def test_arrays_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     files.write_files({files.labels_path("test"): files.npy(np.zeros((5, 28), np.uint8))})
     with pytest.raises(StageError, match=r"holds uint8 \[5, 28\], but has to hold uint8 \[images\]"):
         files.read_labels("test")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files that a process writes")
+@pytest.mark.parametrize(
+    ("arguments", "limit", "path"),
+    [
+        (("train", "shallow"), 50_000, "data/models/shallow.keras"),
+        (("evaluate", "shallow"), 9_000, "data/evaluation/shallow.npz"),
+        (("figures",), 20_000, "plots/reconstructions.png"),
+    ],
+)
+def test_a_disk_that_fills_is_told_and_the_next_run_mends_it(
+    run_project: Path, arguments: tuple[str, ...], limit: int, path: str
+) -> None:
+    """Every stage behind prepare, which has a test of its own."""
+    before = digests(run_project)
+    limited = "import resource, signal, runpy, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limited += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); sys.argv = ['x', *{arguments[1:]!r}]; "
+    limited += f"runpy.run_module('stages.{arguments[0]}', run_name='__main__')"
+    result = call(run_project, sys.executable, "-c", limited)
+    assert result.returncode == 1
+    assert f"error: {path}: cannot be written: File too large.\n" in result.stderr
+    assert digests(run_project) == before  # nothing half-written, nothing left beside
+    (run_project / path).unlink()
+    succeed(run_project, "dvc", "repro")
+    assert digests(run_project) == before
 
 
 def test_pickled_arrays_are_refused(run_project: Path) -> None:

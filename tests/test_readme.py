@@ -1,6 +1,8 @@
 """The README against the repository: its table, its commands, its links."""
 
 import re
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +37,13 @@ def test_the_text_speaks_of_the_defaults() -> None:
     models = read_params(ROOT / "params.yaml").models
     assert f"`hidden_units: {models['deep'].hidden_units}`" in README
     assert f"`latent_dim: {models['deep'].latent_dim}`" in README
+
+
+def test_the_python_example_runs(run_template: Path) -> None:
+    code = re.search(r"```python\n(.*?)```", README, re.S)
+    assert code is not None
+    out = succeed(run_template, sys.executable, "-c", code[1] + "print(codes.shape, reconstructions.shape)")
+    assert out.splitlines()[-1] == "(200, 16) (200, 784)"  # of the small test set
 
 
 def test_every_package_is_pinned_by_hash_and_no_index_is_named() -> None:
