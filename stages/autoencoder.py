@@ -60,10 +60,14 @@ def keras_bytes(model: keras.Model) -> bytes:
     Keras stamps its archives with the time of saving and with memory addresses
     (`shared_object_id`, which only matters to objects shared between layers; here there
     are none), so the archive is written anew without them.
+    Raises OSError, naming the file, if the temporary folder is full.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
-        model.save(path)
+        try:
+            model.save(path)
+        except OSError as error:  # Keras doesn't say which file
+            raise OSError(error.errno, f"cannot be written: {error.strerror or error}", str(path)) from error
         archive = BytesIO()
         with zipfile.ZipFile(path) as saved, zipfile.ZipFile(archive, "w") as rewritten:
             for name in sorted(saved.namelist()):
