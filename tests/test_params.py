@@ -160,5 +160,9 @@ def test_every_key_is_explained() -> None:
 
 def test_the_command_explains_or_exits_with_2(tmp_path: Path) -> None:
     assert explain() in call(ROOT, sys.executable, "-m", "stages.params").stdout
-    result = call(tmp_path, sys.executable, "-m", "stages.params")
-    assert result.returncode != 0
+    command = f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); "
+    command += "runpy.run_module('stages.params', run_name='__main__')"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed("figures.dpi", 1)))
+    result = call(tmp_path, sys.executable, "-c", command)
+    assert result.returncode == 2
+    assert result.stderr == "error: params.yaml: figures.dpi is 1, but has to be a whole number from 50 to 600.\n"

@@ -7,12 +7,14 @@ Needs the arrays of `dvc repro prepare`. `pip install -r requirements-bench.txt`
 peers; those that are missing are named and left out. Every contender trains the same
 network from the same weights with the parameters of params.yaml, on images that are
 resident as bytes where its library allows, adds up the training loss, and computes the
-validation loss after the epoch. Each runs in a process of its own; the processes take turns, epoch by epoch, so
-that a machine that slows down slows all of them. First all have to reach the same
-validation loss.
+validation loss after the epoch. Each runs in a process of its own; the processes take
+turns of at least a second, so that a machine that slows down slows all of them. First all
+have to reach the same validation loss.
 
-What was tried, on two cores of an AMD EPYC with AVX-512 (median seconds per epoch of the
-55,000 training images in runs side by side, unless said otherwise; noise about 10 %):
+What was tried, on two cores of an AMD EPYC with AVX-512: median seconds per epoch of the
+55,000 training images. Interleaved are only the first and the third; the others are one
+or two runs in a row, and the noise between such runs is 10 to 20 %, so small differences
+mean nothing.
 
 - One compiled call per epoch instead of `fit`: shallow 2.8 -> 0.22, deep 9.4 -> 3.2. The rest is small.
 - XLA flags on shallow (0.19): multi_thread_eigen=false 0.24, prefer_vector_width 128 / 512
@@ -27,7 +29,8 @@ What was tried, on two cores of an AMD EPYC with AVX-512 (median seconds per epo
 - Validation in one batch instead of batches of 128: 0.010 instead of 0.013; not kept, memory.
 - Compiled code cached between runs (TensorFlow's persistent cache): the first deep epoch 5.3
   instead of 5.6 to 6.6 seconds. Not kept: machine code in a cache is no longer the same on every machine.
-- Images handed over without a copy (DLPack) instead of tf.constant: 43 MB less at the peak, no time.
+- Images handed over without a copy (DLPack) instead of tf.constant: at four times the images 80 MB
+  less at the peak (1,054 instead of 1,134), at one time nothing; no time.
 """
 
 import argparse
