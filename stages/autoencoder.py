@@ -5,53 +5,109 @@ params.yaml, never by code.
 """
 
 import json
+import math
 import tempfile
 import zipfile
-from collections.abc import Sequence
-from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from stages.backend import keras
 from stages.errors import StageError
+from stages.params import Model
+
+layers = keras.layers
+Tensor: TypeAlias = keras.KerasTensor
 
 
-def build_autoencoder(
-    pixels: int,
-    hidden_units: Sequence[int],
-    hidden_activation: str,
-    latent_dim: int,
-    latent_activation: str,
-    precision: str,
-    seed: int,
-) -> keras.Model:
+def build_autoencoder(height: int, width: int, settings: Model) -> keras.Model:
     """A functional model made of two named sub-models, "encoder" and "decoder".
 
-    Input and output: float32 [images, pixels] in [0, 1]; the code between them
+    Input and output: float32 [images, height * width] in [0, 1]; the code between them
     [images, latent_dim], float32 or, in mixed precision, the 16-bit type of `precision`.
-    Weights are float32, drawn from `seed` (Glorot uniform, biases zero).
+    Weights are float32, drawn from the seed (Glorot uniform, biases zero).
     """
-    keras.utils.set_random_seed(seed)
-    dense = partial(keras.layers.Dense, dtype=precision)
-
-    image = keras.Input((pixels,), name="image")
-    hidden = image
-    for index, units in enumerate(hidden_units, 1):
-        hidden = dense(units, hidden_activation, name=f"hidden_{index}")(hidden)
-    latent = dense(latent_dim, latent_activation, name="latent")(hidden)
-    encoder = keras.Model(image, latent, name="encoder")
-
-    code = keras.Input((latent_dim,), name="code")
-    hidden = code
-    for index, units in reversed(list(enumerate(hidden_units, 1))):  # the encoder's mirror image
-        hidden = dense(units, hidden_activation, name=f"hidden_{index}")(hidden)
-    # float32 in any precision: 16 bits leave too few steps for a loss between near pixels
-    reconstruction = keras.layers.Dense(pixels, "sigmoid", dtype="float32", name="reconstruction")(hidden)
-    decoder = keras.Model(code, reconstruction, name="decoder")
-
-    image = keras.Input((pixels,), name="image")
+    keras.utils.set_random_seed(settings.seed)
+    encoder, decoder = build_encoder(height, width, settings), build_decoder(height, width, settings)
+    image = keras.Input((height * width,), name="image")
     return keras.Model(image, decoder(encoder(image)), name="autoencoder")
+
+
+def build_encoder(height: int, width: int, settings: Model) -> keras.Model:
+    """From images float [images, height * width] to codes [images, latent_dim]."""
+    dtype = settings.precision
+    image = x = keras.Input((height * width,), name="image")
+    if settings.noise:
+        x = layers.GaussianNoise(settings.noise, seed=settings.seed, dtype=dtype, name="noise")(x)
+    if settings.layers == "conv":
+        x = layers.Reshape((height, width, 1), dtype=dtype, name="map")(x)
+    for index, units in enumerate(settings.hidden_units, 1):
+        if settings.layers == "conv":
+            hidden = layers.Conv2D(units, 3, strides=2, padding="same", dtype=dtype, name=f"hidden_{index}")
+        else:
+            hidden = layers.Dense(units, dtype=dtype, name=f"hidden_{index}")
+        x = activated(hidden(x), index, settings)
+    if settings.layers == "conv":
+        x = layers.Flatten(dtype=dtype, name="flat")(x)
+    latent = layers.Dense(
+        settings.latent_dim,
+        settings.latent_activation,
+        activity_regularizer=keras.regularizers.L1(settings.code_l1) if settings.code_l1 else None,
+        dtype=dtype,
+        name="latent",
+    )
+    return keras.Model(image, latent(x), name="encoder")
+
+
+def build_decoder(height: int, width: int, settings: Model) -> keras.Model:
+    """From codes [images, latent_dim] to images float32 [images, height * width], the encoder's mirror image."""
+    dtype, units = settings.precision, settings.hidden_units
+    code = x = keras.Input((settings.latent_dim,), name="code")
+    if settings.layers == "dense":
+        for index in range(len(units), 0, -1):
+            x = activated(layers.Dense(units[index - 1], dtype=dtype, name=f"hidden_{index}")(x), index, settings)
+        # float32 in any precision: 16 bits leave too few steps for a loss between near pixels
+        return keras.Model(
+            code, layers.Dense(height * width, "sigmoid", dtype="float32", name="reconstruction")(x), name="decoder"
+        )
+
+    maps = feature_maps(height, width, len(units))
+    x = layers.Dense(math.prod(maps[-1]) * units[-1], dtype=dtype, name=f"hidden_{len(units)}")(x)
+    x = layers.Reshape((*maps[-1], units[-1]), dtype=dtype, name="map")(activated(x, len(units), settings))
+    for index in range(len(units) - 1, 0, -1):
+        x = upsampled(x, units[index - 1], maps[index], dtype, f"hidden_{index}")
+        x = activated(x, index, settings)
+    x = upsampled(x, 1, maps[0], "float32", "logits")
+    x = layers.Flatten(dtype="float32", name="flat")(x)
+    return keras.Model(code, layers.Activation("sigmoid", dtype="float32", name="reconstruction")(x), name="decoder")
+
+
+def feature_maps(height: int, width: int, count: int) -> list[tuple[int, int]]:
+    """Height and width of the image and then of `count` feature maps, each half the one before, rounded up."""
+    maps = [(height, width)]
+    for _ in range(count):
+        maps.append((-(-maps[-1][0] // 2), -(-maps[-1][1] // 2)))
+    return maps
+
+
+def upsampled(x: Tensor, filters: int, size: tuple[int, int], dtype: str, name: str) -> Tensor:
+    """A transposed convolution that doubles height and width, cut to `size` where the encoder had rounded up."""
+    x = layers.Conv2DTranspose(filters, 3, strides=2, padding="same", dtype=dtype, name=name)(x)
+    surplus = [(0, doubled - wanted) for doubled, wanted in zip(x.shape[1:3], size, strict=True)]
+    return layers.Cropping2D(surplus, dtype=dtype, name=f"{name}_cut")(x) if any(map(any, surplus)) else x
+
+
+def activated(x: Tensor, index: int, settings: Model) -> Tensor:
+    """What follows the weights of a hidden layer: normalization, activation, dropout."""
+    dtype = settings.precision
+    if settings.normalization == "batch":
+        x = layers.BatchNormalization(dtype=dtype, name=f"normalization_{index}")(x)
+    elif settings.normalization == "layer":
+        x = layers.LayerNormalization(dtype=dtype, name=f"normalization_{index}")(x)
+    x = layers.Activation(settings.hidden_activation, dtype=dtype, name=f"activation_{index}")(x)
+    if settings.dropout:
+        x = layers.Dropout(settings.dropout, seed=settings.seed + index, dtype=dtype, name=f"dropout_{index}")(x)
+    return x
 
 
 def keras_bytes(model: keras.Model) -> bytes:
@@ -85,8 +141,11 @@ def load_autoencoder(path: Path) -> keras.Model:
 
     Raises StageError if the file is missing or broken or is no autoencoder.
     """
-    if not path.is_file():
-        raise StageError(f"{path} is missing; run `dvc repro`.")
+    try:
+        with open(path, "rb"):  # Keras would call one that may not be read missing
+            pass
+    except FileNotFoundError:
+        raise StageError(f"{path} is missing; run `dvc repro`.") from None
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         model.get_layer("encoder"), model.get_layer("decoder")

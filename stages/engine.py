@@ -18,6 +18,7 @@ RESIDENT = 2**31  # bytes of uint8 images; a constant, so that no machine choose
 BLOCK = 2**27  # bytes in memory at a time when streaming
 
 Images: TypeAlias = tf.Tensor | np.ndarray  # uint8 [images, pixels]: resident, or mapped from disk
+Augment: TypeAlias = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 TrainEpoch = Callable[[Images, np.ndarray], float]
 MeanLoss = Callable[[Images], float]
 
@@ -62,6 +63,16 @@ def blocks(images: Images, order: np.ndarray, batch_size: int) -> Iterator[tuple
         yield resident(images[wanted]), order_within.astype(np.int32)
 
 
+def penalties(model: keras.Model) -> list[tf.Tensor]:
+    """The regularizers' parts of the loss of the batch that the model has just seen: scalars."""
+    return [tf.cast(penalty, tf.float32) for penalty in model.losses]
+
+
+def total_loss(losses: tf.Tensor, model: keras.Model) -> tf.Tensor:
+    """The sum over the images of a batch of their losses [images] and the penalties, which are means."""
+    return tf.add_n([tf.reduce_sum(losses), *(p * losses.shape[0] for p in penalties(model))])
+
+
 def sum_over_batches(function: Callable[[tf.Tensor], tf.Tensor], items: tf.Tensor, batch_size: int) -> tf.Tensor:
     """The sum of a scalar function over consecutive batches of `items`, the last one maybe partial.
 
@@ -78,12 +89,39 @@ def sum_over_batches(function: Callable[[tf.Tensor], tf.Tensor], items: tf.Tenso
     return total
 
 
-def compile_epoch(model: keras.Model, loss: str, optimizer: keras.Optimizer, batch_size: int) -> TrainEpoch:
+def unchanged(images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+    """No augmentation."""
+    return images
+
+
+def random_shift(height: int, width: int, pixels: int, seed: int) -> Augment:
+    """Move each image of a batch by up to `pixels` in both directions; what moves in is black.
+
+    Returns a function of images uint8 [images, height * width] and the number of the step,
+    which with the seed decides the moves, so that a continued run makes the same ones.
+    """
+
+    def shift(images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        count = tf.shape(images)[0]
+        key = tf.stack([tf.constant(seed, tf.int64), tf.cast(step, tf.int64)])
+        moves = tf.random.stateless_uniform((count, 2), key, 0, 2 * pixels + 1, tf.int32, alg="philox")
+        around = [[0, 0], [pixels, pixels], [pixels, pixels]]
+        padded = tf.pad(tf.reshape(images, (-1, height, width)), around)
+        rows = tf.gather(padded, moves[:, :1] + tf.range(height), batch_dims=1)  # [images, height, padded width]
+        columns = tf.gather(tf.transpose(rows, (0, 2, 1)), moves[:, 1:] + tf.range(width), batch_dims=1)
+        return tf.reshape(tf.transpose(columns, (0, 2, 1)), (-1, height * width))
+
+    return shift
+
+
+def compile_epoch(
+    model: keras.Model, loss: str, optimizer: keras.Optimizer, batch_size: int, augment: Augment = unchanged
+) -> TrainEpoch:
     """Compile one pass of `optimizer` over the images, the last, partial batch included.
 
     Returns a function of the images and their order (int32 [images]) that updates the model
     and gives the epoch's loss: the mean over its images, each seen by the weights of its
-    step, as `keras.Model.fit` reports it.
+    step, plus the model's penalties, as `keras.Model.fit` reports it.
     """
     loss_per_image = keras.losses.get(loss)
     variables = model.trainable_variables
@@ -92,13 +130,13 @@ def compile_epoch(model: keras.Model, loss: str, optimizer: keras.Optimizer, bat
     @tf.function(jit_compile=True)
     def train_block(images: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
         def step(batch: tf.Tensor) -> tf.Tensor:
-            image = scaled(tf.gather(images, batch))
+            image = scaled(augment(tf.gather(images, batch), optimizer.iterations))
             with tf.GradientTape() as tape:
                 losses = loss_per_image(image, model(image, training=True))
-                mean = tf.reduce_mean(losses)
+                mean = tf.add_n([tf.reduce_mean(losses), *penalties(model)])
                 scaled_mean = optimizer.scale_loss(mean)  # the same, unless the precision is mixed_float16
             optimizer.apply(tape.gradient(scaled_mean, variables), variables)
-            return tf.reduce_sum(losses)
+            return total_loss(losses, model)
 
         return sum_over_batches(step, order, batch_size)
 
@@ -108,15 +146,16 @@ def compile_epoch(model: keras.Model, loss: str, optimizer: keras.Optimizer, bat
     return train_epoch
 
 
-def compile_mean_loss(model: keras.Model, loss: str, batch_size: int) -> MeanLoss:
-    """Compile the mean of a Keras loss over images, the model unchanged."""
+def compile_mean_loss(model: keras.Model, loss: str, batch_size: int, penalised: bool = True) -> MeanLoss:
+    """Compile the mean of a Keras loss over images, with the model's penalties, as `fit` reports it, or without."""
     loss_per_image = keras.losses.get(loss)
 
     @tf.function(jit_compile=True)
     def block_loss(images: tf.Tensor) -> tf.Tensor:
         def batch_loss(batch: tf.Tensor) -> tf.Tensor:
             image = scaled(batch)
-            return tf.reduce_sum(loss_per_image(image, model(image, training=False)))
+            losses = loss_per_image(image, model(image, training=False))
+            return total_loss(losses, model) if penalised else tf.reduce_sum(losses)
 
         return sum_over_batches(batch_loss, images, batch_size)
 
@@ -127,11 +166,22 @@ def compile_mean_loss(model: keras.Model, loss: str, batch_size: int) -> MeanLos
     return mean_loss
 
 
-def compile_reconstruction(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Compile `model` as a function from images to reconstructions, both float32 [images, pixels] in [0, 1]."""
+def compile_model(model: keras.Model, batch_size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Compile `model` as a function of arrays of any length: floats [items, inputs] -> float32 [items, outputs].
+
+    Computes `batch_size` items at a time, the last ones filled up, so that XLA compiles once.
+    """
 
     @tf.function(jit_compile=True)
-    def reconstruct(images: tf.Tensor) -> tf.Tensor:
-        return model(images, training=False)
+    def compute(batch: tf.Tensor) -> tf.Tensor:
+        return tf.cast(model(batch, training=False), tf.float32)
 
-    return lambda images: reconstruct(images).numpy()
+    def function(items: np.ndarray) -> np.ndarray:
+        results = []
+        for start in range(0, max(1, len(items)), batch_size):  # no items have a shape, too
+            part = items[start : start + batch_size].astype(np.float32)
+            filled = np.pad(part, ((0, batch_size - len(part)), (0, 0)))
+            results.append(compute(filled).numpy()[: len(part)])
+        return np.concatenate(results)
+
+    return function

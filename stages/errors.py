@@ -1,7 +1,9 @@
 """How a stage fails: one clear sentence on standard error and an exit status, no traceback."""
 
+import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 
 class StageError(Exception):
@@ -16,12 +18,22 @@ class ParamsError(StageError):
     exit_status = 2
 
 
+class TerminatedError(BaseException):
+    """SIGTERM, as KeyboardInterrupt is SIGINT: no handler of ordinary errors swallows it."""
+
+
+def terminate(number: int, frame: object) -> NoReturn:
+    """A signal handler that ends the stage through its `finally` blocks, which remove unfinished files."""
+    raise TerminatedError
+
+
 def run(main: Callable[[], None]) -> None:
     """Call `main` and end the process with one sentence if it fails in a foreseeable way.
 
-    Exit status 2 for bad parameters, 1 for bad data or a failing disk, 130 for Ctrl-C.
+    Exit status 2 for bad parameters, 1 for bad data or a failing disk, 130 for Ctrl-C, 143 for SIGTERM.
     Programming errors keep their traceback.
     """
+    signal.signal(signal.SIGTERM, terminate)
     try:
         main()
     except StageError as error:
@@ -38,3 +50,6 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted.", file=sys.stderr)
         sys.exit(130)
+    except TerminatedError:
+        print("terminated.", file=sys.stderr)
+        sys.exit(143)

@@ -3,19 +3,27 @@
 All paths are relative to the repository's root, where DVC runs the stages.
 """
 
+import errno
+import glob
+import json
 import os
+import secrets
+import time
 import tokenize
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from stages.errors import StageError
 
+Evaluation = dict[str, np.ndarray]  # the arrays of data/evaluation/<name>.npz
+
 SPLITS = ("train", "validation", "test")
+ABANDONED = 3600  # seconds after which an unfinished file is that of a killed process; a living one writes on
 # What NumPy raises for files that are no whole .npy or .npz, depending on where they break.
 BROKEN_ARRAY = (ValueError, EOFError, KeyError, SyntaxError, TypeError, tokenize.TokenError, zipfile.BadZipFile)
 
@@ -41,6 +49,7 @@ def evaluation_path(name: str) -> Path:
 
 
 def metrics_path(name: str) -> Path:
+    """metrics/<name>.json of a model, or of "comparison"."""
     return Path(f"metrics/{name}.json")
 
 
@@ -48,15 +57,22 @@ def write_files(writers: Mapping[Path, bytes | Callable[[BinaryIO], object]]) ->
     """Write all files or none: each to a temporary neighbour first, renamed when all are whole.
 
     writers: for each path its bytes, or a function that writes them to an open file.
+    Any number of processes may write the same paths at once.
     Raises OSError, naming the file, if the disk is full or the folder not writable.
     """
     temporaries: dict[Path, Path] = {}
     try:
         for path, writer in writers.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporaries[path] = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            # a name of its own for every writer: processes in two containers may have the same number
+            temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
             try:
-                with open(temporaries[path], "wb") as file:
+                with suppress(FileExistsError):  # if it is a file, opening the temporary says so better
+                    path.parent.mkdir(parents=True)
+                _remove_abandoned(path)
+                if path.is_dir():  # a rename would find out too late, with other files renamed
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                with open(temporary, "xb") as file:
+                    temporaries[path] = temporary
                     if isinstance(writer, bytes):
                         file.write(writer)
                     else:
@@ -71,6 +87,14 @@ def write_files(writers: Mapping[Path, bytes | Callable[[BinaryIO], object]]) ->
         for temporary in temporaries.values():
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what killed processes left of `path`, so that a crashing machine does not fill its disk."""
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError):
+            if time.time() - temporary.stat().st_mtime > ABANDONED:
+                temporary.unlink()
 
 
 def npy(array: np.ndarray) -> Callable[[BinaryIO], None]:
@@ -110,6 +134,51 @@ def read_labels(split: str) -> np.ndarray:
             "[images]; run `dvc repro prepare`."
         )
     return labels
+
+
+def read_evaluation(name: str) -> Evaluation:
+    """The arrays that the evaluate stage wrote for a model.
+
+    Raises StageError if the file is missing or broken.
+    """
+    path = evaluation_path(name)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except FileNotFoundError:
+        raise StageError(
+            f"{path} is missing; run `dvc repro`. (A model added to params.yaml needs this file among the deps "
+            "of compare and figures in dvc.yaml.)"
+        ) from None
+    except BROKEN_ARRAY as error:
+        raise StageError(f"{path} is not a whole .npz file ({error}); run `dvc repro`.") from None
+
+
+def with_baselines(evaluations: dict[str, Evaluation]) -> dict[str, Evaluation]:
+    """The evaluations by the name to show, those of PCA first, one for each latent size in use.
+
+    Not for sizes of all pixels and more, where PCA gives every image back.
+    """
+    by_size = {int(e["latent_dim"]): e for e in evaluations.values() if int(e["latent_dim"]) < e["images"][0].size}
+    baselines = {}
+    for size in sorted(by_size):
+        e = by_size[size]
+        baselines[f"PCA ({size})"] = e | {k.removeprefix("pca_"): v for k, v in e.items() if k.startswith("pca_")}
+    return baselines | evaluations
+
+
+def metrics_json(metrics: Mapping[str, Any]) -> bytes:
+    """A metrics file: numbers by name, perhaps a level deeper.
+
+    Six significant digits: more than any comparison needs, and the same on other processors.
+    """
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: rounded(v) for key, v in value.items()}
+        return value if isinstance(value, int) else float(f"{value:.6g}")
+
+    return (json.dumps(rounded(metrics), indent=2) + "\n").encode()
 
 
 def _read_npy(path: Path, mapped: bool) -> np.ndarray:

@@ -9,11 +9,12 @@ command checks the file without touching anything.
 
 import difflib
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from stages.errors import ParamsError, run
 
@@ -43,12 +44,13 @@ def number_from_text(value: Any) -> Any:
     return value
 
 
+Number = Annotated[float, BeforeValidator(number_from_text)]
 Units = Annotated[int, Field(ge=1, le=16384)]
-ModelName = Annotated[str, StringConstraints(pattern=r"^(?!pca\Z)[a-z][a-z0-9_-]{0,39}\Z")]
+ModelName = Annotated[str, StringConstraints(pattern=r"^(?!(?:pca|comparison)\Z)[a-z][a-z0-9_-]{0,39}\Z")]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, regex_engine="python-re")
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, regex_engine="python-re", allow_inf_nan=False)
 
 
 class Prepare(Section):
@@ -62,24 +64,59 @@ class Prepare(Section):
 
 
 class Model(Section):
+    layers: Literal["dense", "conv"] = Field(
+        description="kind of the hidden layers; conv ones are 3×3 and halve height and width in the encoder, double "
+        "them in the decoder"
+    )
     hidden_units: list[Units] = Field(
         max_length=64,
-        description="units of the encoder's hidden layers, from image to latent; the decoder "
-        "mirrors them; [] is a shallow autoencoder",
+        description="units (of conv layers: filters) of the encoder's hidden layers, from image to latent; the "
+        "decoder mirrors them; [] is a shallow autoencoder",
     )
     hidden_activation: Activation = Field(description="activation of the hidden layers")
     latent_dim: Units = Field(
         description="size of the latent code; below the number of pixels the autoencoder is "
-        "undercomplete and has to compress"
+        "undercomplete and has to compress, else overcomplete"
     )
     latent_activation: Activation = Field(description="activation of the latent layer")
+    normalization: Literal["none", "batch", "layer"] = Field(
+        description="what stands between each hidden layer and its activation"
+    )
+    dropout: Number = Field(
+        ge=0, lt=1, description="share of the hidden layers' outputs that training sets to zero; 0 for none"
+    )
+    noise: Number = Field(
+        ge=0,
+        le=10,
+        description="standard deviation of the Gaussian noise that training adds to the input, not to the target "
+        "(a denoising autoencoder); 0 for none",
+    )
+    shift: int = Field(
+        ge=0, le=8, description="pixels by which training moves each image at random, target too; 0 for none"
+    )
+    code_l1: Number = Field(
+        ge=0, le=1e6, description="weight of the codes' absolute values in the loss (a sparse autoencoder); 0 for none"
+    )
     loss: Loss = Field(description="what training minimises, between image and reconstruction")
     optimizer: Optimizer = Field(description="the Keras optimizer, its other settings as Keras has them")
-    learning_rate: Annotated[float, BeforeValidator(number_from_text)] = Field(
-        gt=0, le=100, allow_inf_nan=False, description="the optimizer's step size"
+    learning_rate: Number = Field(gt=0, le=100, description="the optimizer's step size, with cosine its largest")
+    schedule: Literal["constant", "cosine"] = Field(
+        description="the learning rate over the epochs: cosine falls to zero along half a wave"
+    )
+    warmup_epochs: int = Field(
+        ge=0, le=100_000, description="epochs in which the learning rate of a cosine schedule first rises from zero"
+    )
+    weight_decay: Number = Field(
+        ge=0, le=100, description="share of each weight, times the learning rate, taken off at every step; 0 for none"
     )
     batch_size: int = Field(ge=1, le=2**20, description="images per step of the optimizer")
     epochs: int = Field(ge=1, le=100_000, description="passes over the training images")
+    early_stopping: int = Field(
+        ge=0,
+        le=100_000,
+        description="epochs without a better validation loss after which training stops and goes back to the best "
+        "weights; 0 trains all epochs and keeps the last",
+    )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
         description="arithmetic of the layers but the last; mixed pays on GPUs, weights stay float32"
     )
@@ -91,9 +128,50 @@ class Model(Section):
         "the order of sums and so the last bits of the result",
     )
 
+    @model_validator(mode="after")
+    def refuse_meaningless_combinations(self) -> "Model":
+        problems = {
+            "layers is conv, but hidden_units is []; a convolutional model has at least one hidden layer": (
+                self.layers == "conv" and not self.hidden_units
+            ),
+            f"normalization is {self.normalization}, but there is no hidden layer to normalize; it has to be none": (
+                self.normalization != "none" and not self.hidden_units
+            ),
+            f"dropout is {self.dropout:g}, but there is no hidden layer to drop outputs of; it has to be 0": (
+                self.dropout > 0 and not self.hidden_units
+            ),
+            f"warmup_epochs is {self.warmup_epochs}, but schedule is constant; it has to be 0, or schedule cosine": (
+                self.warmup_epochs > 0 and self.schedule == "constant"
+            ),
+            f"warmup_epochs is {self.warmup_epochs}, but has to be below epochs, {self.epochs}": (
+                self.schedule == "cosine" and self.warmup_epochs >= self.epochs
+            ),
+            f"early_stopping is {self.early_stopping}, but has to be below epochs, {self.epochs}": (
+                self.early_stopping >= self.epochs
+            ),
+        }
+        if found := [problem for problem, holds in problems.items() if holds]:
+            raise ValueError("\n".join(found))
+        return self
+
 
 class Evaluate(Section):
     batch_size: int = Field(ge=1, le=2**20, description="images reconstructed at a time")
+    active_variance: Number = Field(
+        gt=0, le=1e6, description="variance over the training codes above which a latent dimension counts as active"
+    )
+    ridge: Number = Field(gt=0, le=1e12, description="penalty on the squared weights of the linear probe")
+    samples_per_class: int = Field(
+        ge=1, le=10_000, description="digits generated per class, from a Gaussian fitted to the codes of the class"
+    )
+    seed: int = Field(ge=0, lt=2**32, description="seed of the generated digits")
+
+
+class Compare(Section):
+    resamples: int = Field(
+        ge=100, le=100_000, description="bootstrap samples of the test images behind each 95 % interval"
+    )
+    seed: int = Field(ge=0, lt=2**32, description="seed of the bootstrap")
 
 
 class Figures(Section):
@@ -105,6 +183,7 @@ class Params(Section):
     prepare: Prepare
     models: dict[ModelName, Model] = Field(min_length=1)
     evaluate: Evaluate
+    compare: Compare
     figures: Figures
 
 
@@ -145,7 +224,22 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise ParamsError("\n".join(f"{path}: {sentence(e)}" for e in error.errors())) from None
+        sentences = [line for e in error.errors() for line in sentence(e).splitlines()]
+        raise ParamsError("\n".join(f"{path}: {line}" for line in sentences)) from None
+
+
+def stage_arguments(description: str | None) -> list[str]:
+    """A stage's command-line arguments; with --help it prints its `description` and ends."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print((description or "").strip())
+        sys.exit()
+    return sys.argv[1:]
+
+
+def refuse_arguments(arguments: list[str]) -> None:
+    """Raise ParamsError if there are command-line arguments."""
+    if arguments:
+        raise ParamsError(f"expected no argument, but found {shown(arguments[0])}; everything is set in params.yaml.")
 
 
 def choose_model(params: Params, arguments: list[str]) -> str:
@@ -178,8 +272,10 @@ def sentence(error: Any) -> str:
     if error["loc"][-1:] == ("[key]",):
         return (
             f"{key} is not a possible model name; a name starts with a lower-case letter, has at most "
-            "40 of a-z, 0-9, _ and -, and is not 'pca', which names the baseline."
+            "40 of a-z, 0-9, _ and -, and is not 'pca' or 'comparison', which name the baseline and a file."
         )
+    if error["type"] == "value_error":  # settings that are possible, but not together
+        return "\n".join(f"{key}.{problem}." for problem in str(error["ctx"]["error"]).splitlines())
     schema = schema_at(location)
     if error["type"] == "missing":
         return f"{key} is missing; it has to be {allowed(schema)}."
@@ -223,7 +319,11 @@ def allowed(schema: dict[str, Any]) -> str:
         high = schema["exclusiveMaximum"] - 1  # only whole numbers have one
     if above is not None:
         return f"{kind} above {above:g} and at most {high:g}"
-    return f"{kind} of at least {low}" if high is None else f"{kind} from {low} to {high}"
+    if kind == "a number" and "exclusiveMaximum" in schema:
+        return f"{kind} of at least {low:g} and below {schema['exclusiveMaximum']:g}"
+    if high is None:
+        return f"{kind} of at least {low}"
+    return f"{kind} from {low:g} to {high:g}" if kind == "a number" else f"{kind} from {low} to {high}"
 
 
 def nearest(name: str, names: list[str]) -> str:
@@ -244,7 +344,8 @@ def explain() -> str:
     """Every key of params.yaml with what it admits and what it means, as a Markdown table."""
     rows = ["| key | allowed | meaning |", "| --- | --- | --- |"]
     sections: list[tuple[str, type[Section]]] = [
-        ("prepare", Prepare), ("models.<name>", Model), ("evaluate", Evaluate), ("figures", Figures),
+        ("prepare", Prepare), ("models.<name>", Model), ("evaluate", Evaluate),
+        ("compare", Compare), ("figures", Figures),
     ]  # fmt: skip
     for prefix, section in sections:
         for key, schema in section.model_json_schema()["properties"].items():
@@ -253,6 +354,7 @@ def explain() -> str:
 
 
 def main() -> None:
+    refuse_arguments(stage_arguments(__doc__))
     read_params()
     print("params.yaml is valid. What its keys mean:\n")
     print(explain())

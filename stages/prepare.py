@@ -15,7 +15,7 @@ import numpy as np
 from stages import files
 from stages.errors import ParamsError, StageError, run
 from stages.idx import read_idx
-from stages.params import read_params
+from stages.params import read_params, refuse_arguments, stage_arguments
 
 # EMNIST puts its own name in front and calls the test set "test"; some copies write ".idx3".
 PATTERNS = {
@@ -106,6 +106,7 @@ def choose_validation(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def main() -> None:
+    refuse_arguments(stage_arguments(__doc__))
     params = read_params().prepare
     paths = find_raw(Path(params.raw))
     sums = Path(params.raw) / "SHA256SUMS"

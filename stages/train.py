@@ -12,7 +12,9 @@ epoch that it saved, and ends in the same bytes.
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,19 +22,22 @@ import pandas as pd
 from stages import files
 from stages.autoencoder import build_autoencoder, keras_bytes
 from stages.backend import keras
-from stages.checkpoint import checkpoint_path, restore, saver
+from stages.checkpoint import History, checkpoint_path, restore, saver
 from stages.engine import (
     RESIDENT,
+    Augment,
     Images,
     compile_epoch,
     compile_mean_loss,
     epoch_order,
+    random_shift,
     resident,
+    unchanged,
     use_threads,
 )
 from stages.errors import ParamsError, StageError, run
 from stages.measures import scaled_batches, squared_error
-from stages.params import Model, choose_model, read_params
+from stages.params import Model, choose_model, read_params, stage_arguments
 
 Report = Callable[[int, float, float], None]
 
@@ -47,13 +52,34 @@ def read_pixels(split: str) -> Images:
     return pixels if large else resident(pixels)
 
 
-def build_optimizer(settings: Model) -> keras.Optimizer:
+def build_optimizer(settings: Model, steps_per_epoch: int) -> keras.Optimizer:
     """The Keras optimizer that a model's settings name, with loss scaling if its precision needs that."""
-    config = {"learning_rate": settings.learning_rate}
+    learning_rate: Any = settings.learning_rate
+    if settings.schedule == "cosine":
+        warmup = settings.warmup_epochs * steps_per_epoch
+        learning_rate = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if warmup else learning_rate,
+            decay_steps=settings.epochs * steps_per_epoch - warmup,
+            warmup_target=learning_rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    config = {"learning_rate": learning_rate, "weight_decay": settings.weight_decay or None}
+    if settings.optimizer == "adamw":
+        config["weight_decay"] = settings.weight_decay  # it refuses None
     optimizer = keras.optimizers.get({"class_name": settings.optimizer, "config": config})
     if settings.precision == "mixed_float16":  # small gradients would round to zero
         return keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer
+
+
+def assign(variables: list[keras.Variable], values: list[keras.Variable]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def best_epoch(history: History) -> int:
+    """The epoch with the smallest validation loss, the first one of several; 0 if there is none yet."""
+    return min(history, key=lambda row: row[2])[0] if history else 0
 
 
 def train(
@@ -64,22 +90,33 @@ def train(
     validation: Images,
     report: Report,
     checkpoint: Path,
+    augment: Augment = unchanged,
 ) -> pd.DataFrame:
     """Train `model` in place and return its history: epoch, loss, val_loss, a row per epoch.
 
     images, validation: uint8 [images, pixels]. Calls report(epoch, loss, val_loss) after each epoch.
-    Continues from the file `checkpoint` if there is one, and saves there.
+    Continues from the file `checkpoint` if there is one, and saves there. With early
+    stopping the model ends with the weights of its best epoch.
     Raises StageError if a loss stops being finite.
     """
-    optimizer = build_optimizer(settings)
-    train_epoch = compile_epoch(model, settings.loss, optimizer, settings.batch_size)
+    optimizer = build_optimizer(settings, -(-len(images) // settings.batch_size))
+    train_epoch = compile_epoch(model, settings.loss, optimizer, settings.batch_size, augment)
     mean_loss = compile_mean_loss(model, settings.loss, settings.batch_size)
-    state = model.variables + optimizer.variables
+    best = [keras.Variable(v, dtype=v.dtype) for v in model.variables] if settings.early_stopping else []
+    state = model.variables + optimizer.variables + best
     history = restore(checkpoint, state)
     save = saver(checkpoint, state)
     if history:
         print(f"continuing at epoch {len(history) + 1} of {settings.epochs}", flush=True)
     for epoch in range(len(history) + 1, settings.epochs + 1):
+        if settings.early_stopping and epoch - 1 - best_epoch(history) >= settings.early_stopping:
+            best_loss = min(val_loss for _, _, val_loss in history)
+            print(
+                f"stopped early after epoch {epoch - 1}: the best val_loss, {best_loss:.5f}, was in epoch "
+                f"{best_epoch(history)}",
+                flush=True,
+            )
+            break
         loss = train_epoch(images, epoch_order(settings.seed, epoch, len(images)))
         val_loss = mean_loss(validation)
         if not np.isfinite([loss, val_loss]).all():
@@ -90,8 +127,12 @@ def train(
                 "one back."
             )
         history.append((epoch, loss, val_loss))
+        if best and best_epoch(history) == epoch:
+            assign(best, model.variables)
         save(history)
         report(epoch, loss, val_loss)
+    if best:
+        assign(model.variables, best)
     return pd.DataFrame(history, columns=["epoch", "loss", "val_loss"])
 
 
@@ -108,7 +149,7 @@ def collapse_warning(name: str, mse: float, images: np.ndarray, validation: np.n
     return (
         f"warning: models.{name} collapsed: its validation mse per pixel, {mse:.4f}, is no better than that of "
         f"the mean image, {mse_mean_image:.4f}, so every output looks much the same. Try latent_activation "
-        "linear, another hidden_activation, a smaller learning_rate or more epochs."
+        "linear, another hidden_activation, a smaller learning_rate or code_l1, or more epochs."
     )
 
 
@@ -137,9 +178,10 @@ def progress(epochs: int) -> Report:
 
 def main() -> None:
     params = read_params()
-    name = choose_model(params, sys.argv[1:])
+    name = choose_model(params, stage_arguments(__doc__))
     settings = params.models[name]
     use_threads(settings.threads)
+    height, width = files.read_images("train").shape[1:]
     images, validation = read_pixels("train"), read_pixels("validation")
     for key in ("batch_size", "latent_dim"):
         if getattr(settings, key) > len(images):
@@ -148,25 +190,19 @@ def main() -> None:
                 f"{len(images)}, the number of training images."
             )
 
-    model = build_autoencoder(
-        images.shape[1],
-        settings.hidden_units,
-        settings.hidden_activation,
-        settings.latent_dim,
-        settings.latent_activation,
-        settings.precision,
-        settings.seed,
-    )
+    model = build_autoencoder(height, width, settings)
+    augment = random_shift(height, width, settings.shift, settings.seed) if settings.shift else unchanged
     print(f"{name}: {model.count_params()} parameters, {len(images)} training images", flush=True)
     checkpoint = checkpoint_path(settings.model_dump(), [files.images_path("train"), files.images_path("validation")])
-    history = train(name, model, settings, images, validation, progress(settings.epochs), checkpoint)
+    history = train(name, model, settings, images, validation, progress(settings.epochs), checkpoint, augment)
 
-    mse = compile_mean_loss(model, "mse", settings.batch_size)(validation)
+    mse = compile_mean_loss(model, "mse", settings.batch_size, penalised=False)(validation)
     if warning := collapse_warning(name, mse, np.asarray(images), np.asarray(validation)):
         print(warning, file=sys.stderr)
     table = history.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
     files.write_files({files.model_path(name): keras_bytes(model), files.history_path(name): table})
-    checkpoint.unlink(missing_ok=True)
+    with suppress(OSError):  # one that stays does no harm
+        checkpoint.unlink()
 
 
 if __name__ == "__main__":

@@ -13,14 +13,15 @@ import pytest
 
 from stages.autoencoder import build_autoencoder, keras_bytes, load_autoencoder
 from stages.errors import StageError
+from stages.params import read_params
+from tests.conftest import ROOT
 
+DEFAULTS = read_params(ROOT / "params.yaml").models["deep"]
 HIDDEN: dict[str, list[int]] = {"shallow": [], "deep": [500, 300, 100]}
 
 
 def build(hidden_units: list[int], **changes: Any) -> keras.Model:
-    settings = {"hidden_activation": "relu", "latent_dim": 16, "latent_activation": "linear"}
-    settings |= {"precision": "float32", "seed": 0} | changes
-    return build_autoencoder(784, hidden_units, **settings)  # type: ignore[arg-type]
+    return build_autoencoder(28, 28, DEFAULTS.model_copy(update={"hidden_units": hidden_units} | changes))
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("shallow", 25_888), ("deep", 1_149_800)])
@@ -41,6 +42,41 @@ def test_encoder_decoder_and_autoencoder_are_models() -> None:
     np.testing.assert_array_equal(model(images), decoder(codes))
     assert np.min(model(images)) >= 0
     assert np.max(model(images)) <= 1
+
+
+@pytest.mark.parametrize(("height", "width", "blocks"), [(28, 28, 3), (9, 14, 2), (5, 1, 4)])
+def test_a_convolutional_model_gives_every_size_back(tmp_path: Path, height: int, width: int, blocks: int) -> None:
+    """Sizes that halving rounds up, too; as a file that plain Keras loads."""
+    settings = DEFAULTS.model_copy(update={"layers": "conv", "hidden_units": [3, 4, 5, 6][:blocks], "latent_dim": 7})
+    model = build_autoencoder(height, width, settings)
+    encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
+    filters = [layer.filters for layer in encoder.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert filters == settings.hidden_units
+    mirrored = [layer.filters for layer in decoder.layers if isinstance(layer, keras.layers.Conv2DTranspose)]
+    assert mirrored == [*filters[-2::-1], 1]
+    images = np.random.default_rng(0).random((3, height * width), np.float32)
+    assert encoder(images).shape == (3, 7)
+    assert model(images).shape == images.shape
+    path = tmp_path / "model.keras"
+    path.write_bytes(keras_bytes(model))
+    np.testing.assert_allclose(keras.saving.load_model(path)(images), model(images), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "count"),
+    [
+        ({"noise": 0.1}, keras.layers.GaussianNoise, 1),
+        ({"dropout": 0.1}, keras.layers.Dropout, 4),
+        ({"normalization": "batch"}, keras.layers.BatchNormalization, 4),
+        ({"normalization": "layer"}, keras.layers.LayerNormalization, 4),
+    ],
+)
+def test_settings_become_layers(changes: dict[str, Any], kind: type, count: int) -> None:
+    def layers(model: keras.Model) -> list[Any]:
+        return [layer for half in ("encoder", "decoder") for layer in model.get_layer(half).layers]
+
+    assert sum(isinstance(layer, kind) for layer in layers(build([30, 20], **changes))) == count
+    assert not any(isinstance(layer, kind) for layer in layers(build([30, 20])))
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])

@@ -1,15 +1,24 @@
 """The compiled epoch against Keras' own `fit`, fed the same batches."""
 
-from typing import get_args
+from typing import Any, get_args
 
 import keras
 import numpy as np
 import pytest
 
 from stages import engine
-from stages.autoencoder import build_autoencoder
-from stages.engine import compile_epoch, compile_mean_loss, compile_reconstruction, epoch_order, resident
-from stages.params import Activation, Loss, Optimizer, read_params
+from stages.autoencoder import build_autoencoder, keras_bytes
+from stages.backend import tf
+from stages.engine import (
+    compile_epoch,
+    compile_mean_loss,
+    compile_model,
+    epoch_order,
+    random_shift,
+    resident,
+    unchanged,
+)
+from stages.params import Activation, Loss, Model, Optimizer, read_params
 from stages.train import build_optimizer
 from tests.conftest import ROOT
 
@@ -23,7 +32,8 @@ def images(mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 
 def build(hidden_units: tuple[int, ...] = (32,), activation: str = "relu", precision: str = "float32") -> keras.Model:
-    return build_autoencoder(784, hidden_units, activation, 8, "linear", precision, 0)
+    changes = {"hidden_units": list(hidden_units), "hidden_activation": activation, "precision": precision}
+    return build_autoencoder(28, 28, SETTINGS.model_copy(update={"latent_dim": 8} | changes))
 
 
 def optimizer(name: str) -> keras.Optimizer:
@@ -75,12 +85,88 @@ def test_every_activation_trains(images: np.ndarray, activation: str) -> None:
     assert np.isfinite(train(build(activation=activation), "mse", "sgd", resident(images))).all()
 
 
+def variant(**changes: Any) -> Model:
+    return SETTINGS.model_copy(update={"hidden_units": [32, 20], "latent_dim": 8, "batch_size": BATCH} | changes)
+
+
+def train_variant(settings: Model, images: np.ndarray) -> tuple[list[float], keras.Model]:
+    model, optimizer = build_autoencoder(28, 28, settings), build_optimizer(settings, -(-COUNT // BATCH))
+    augment = random_shift(28, 28, settings.shift, settings.seed) if settings.shift else unchanged
+    train_epoch = compile_epoch(model, settings.loss, optimizer, BATCH, augment)
+    losses = [train_epoch(resident(images), epoch_order(0, epoch, COUNT)) for epoch in range(EPOCHS)]
+    return [*losses, compile_mean_loss(model, settings.loss, BATCH)(resident(images))], model
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layers": "conv", "hidden_units": [2, 3], "normalization": "batch"},
+        {
+            "normalization": "layer",
+            "code_l1": 0.01,
+            "optimizer": "adamw",
+            "weight_decay": 0.1,
+            "schedule": "cosine",
+            "epochs": EPOCHS,
+            "warmup_epochs": 1,
+        },
+        {"hidden_units": [], "latent_dim": 800, "weight_decay": 0.1, "schedule": "cosine", "epochs": EPOCHS},
+    ],
+    ids=str,
+)
+def test_every_kind_of_model_agrees_with_fit(images: np.ndarray, changes: dict[str, Any]) -> None:
+    """Penalties, schedules and moving averages included; the last loss is that of validation."""
+    settings = variant(**changes)
+    losses, ours = train_variant(settings, images)
+    theirs = build_autoencoder(28, 28, settings)
+    theirs.compile(build_optimizer(settings, -(-COUNT // BATCH)), settings.loss)
+    scaled = images.astype(np.float32) / 255
+    expected = []
+    for epoch in range(EPOCHS):
+        x = scaled[epoch_order(0, epoch, COUNT)]
+        expected += theirs.fit(x, x, batch_size=BATCH, shuffle=False, verbose=0).history["loss"]
+    expected.append(theirs.evaluate(scaled, scaled, batch_size=BATCH, verbose=0))
+    assert losses == pytest.approx(expected, rel=2e-5)
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-3 if settings.normalization == "batch" else 1e-4)
+
+
+def test_chance_is_a_function_of_the_seed(images: np.ndarray) -> None:
+    """Noise, dropout and shifts change the training, and give the same bytes again."""
+    every: dict[str, Any] = {"noise": 0.3, "dropout": 0.2, "shift": 2}
+    losses, model = train_variant(variant(**every), images)
+    again, same = train_variant(variant(**every), images)
+    assert again == losses
+    assert keras_bytes(same) == keras_bytes(model)
+    plain, _ = train_variant(variant(), images)
+    assert len({losses[0], losses[1], plain[0]}) == 3
+
+
+def test_shifts_move_whole_images(images: np.ndarray) -> None:
+    """Every image is moved as a whole, all moves occur about equally often, and none repeats at the next step."""
+    digits = images.reshape(-1, 28, 28)
+    shift = tf.function(random_shift(28, 28, 2, seed=0), jit_compile=True)
+    seen = [shift(images, tf.constant(step, tf.int64)).numpy().reshape(-1, 28, 28) for step in range(3)]
+    assert (seen[0] != seen[1]).any()
+    np.testing.assert_array_equal(seen[0], shift(images, tf.constant(0, tf.int64)).numpy().reshape(-1, 28, 28))
+    moves: dict[tuple[int, int], int] = {}
+    around = np.pad(digits, ((0, 0), (2, 2), (2, 2)))
+    for moved in seen:
+        for index, picture in enumerate(moved):
+            windows = {(y, x): around[index, y : y + 28, x : x + 28] for y in range(5) for x in range(5)}
+            matches = [move for move, window in windows.items() if (window == picture).all()]
+            assert matches
+            moves[matches[0]] = moves.get(matches[0], 0) + 1
+    assert len(moves) == 25
+    assert min(moves.values()) > 900 / 25 / 3
+
+
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains_to_nearly_the_same_loss(images: np.ndarray, precision: str) -> None:
     settings = SETTINGS.model_copy(update={"precision": precision})
     losses = []
     for model, chosen in ((build(), SETTINGS), (build(precision=precision), settings)):
-        train_epoch = compile_epoch(model, "mse", build_optimizer(chosen), BATCH)
+        train_epoch = compile_epoch(model, "mse", build_optimizer(chosen, 5), BATCH)
         losses.append([train_epoch(resident(images), epoch_order(0, epoch, COUNT)) for epoch in range(4)])
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
     assert losses[1] != losses[0]
@@ -118,7 +204,8 @@ def test_the_order_is_a_permutation_of_its_own_for_every_epoch_and_seed() -> Non
     np.testing.assert_array_equal(orders[0], epoch_order(0, 1, 1000))
 
 
-def test_reconstruction_is_the_model(images: np.ndarray) -> None:
+@pytest.mark.parametrize("batch_size", [64, 300, 1000])
+def test_a_compiled_model_is_the_model_whatever_the_batches(images: np.ndarray, batch_size: int) -> None:
     model = build()
     scaled = images.astype(np.float32) / 255
-    np.testing.assert_allclose(compile_reconstruction(model)(scaled), model(scaled), atol=1e-6)
+    np.testing.assert_allclose(compile_model(model, batch_size)(scaled), model(scaled), atol=1e-6)

@@ -1,6 +1,7 @@
 """Reading IDX files: any array comes back, and anything else is told."""
 
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from stages.errors import StageError
-from stages.idx import read_idx
+from stages.idx import idx_shape, read_idx, stream_idx
 from tests.conftest import RAW, idx_bytes
 
 MANY = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -25,6 +26,11 @@ def test_any_array_comes_back(tmp_path: Path, array: np.ndarray, zipped: bool) -
     result = read_idx(path, array.ndim)
     assert result.dtype == np.uint8
     np.testing.assert_array_equal(result, array)
+    assert idx_shape(path, array.ndim) == array.shape
+    blocks = list(stream_idx(path, array.ndim, 2))
+    assert {block.dtype for block in blocks} == {np.dtype(np.uint8)}
+    assert [len(block) for block in blocks[:-1]] == [2] * (len(blocks) - 1)
+    np.testing.assert_array_equal(np.concatenate(blocks), array)
 
 
 @MANY
@@ -34,8 +40,11 @@ def test_a_cut_or_longer_file_is_told(tmp_path: Path, array: np.ndarray, zipped:
     keep = data.draw(st.integers(0, len(content) + 20).filter(lambda n: n != len(content)))
     content = (content + bytes(20))[:keep]
     (tmp_path / "x").write_bytes(gzip.compress(content) if zipped else content)
-    with pytest.raises(StageError, match=f"{tmp_path}/x (is|starts)"):
+    with pytest.raises(StageError, match=f"{tmp_path}/x (is|starts)") as whole:
         read_idx(tmp_path / "x", array.ndim)
+    with pytest.raises(StageError) as streamed:
+        list(stream_idx(tmp_path / "x", array.ndim, 2))
+    assert str(streamed.value) == str(whole.value)
 
 
 @MANY
@@ -73,10 +82,36 @@ def test_a_header_that_claims_the_world_takes_no_memory(tmp_path: Path) -> None:
         read_idx(tmp_path / "x", 1)
 
 
-def test_a_gzip_bomb_stops_at_the_declared_size(tmp_path: Path) -> None:
-    (tmp_path / "x").write_bytes(gzip.compress(idx_bytes(np.zeros(10, np.uint8)) + bytes(2**26)))
-    with pytest.raises(StageError, match="is too long: its IDX header declares 10 values"):
-        read_idx(tmp_path / "x", 1)
+def test_streaming_takes_the_memory_of_a_block(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(gzip.compress(idx_bytes(np.zeros((40_000, 28, 28), np.uint8))))
+    tracemalloc.start()
+    assert sum(len(block) for block in stream_idx(path, 3, 100)) == 40_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**21  # of the 30 MiB that the file inflates to
+
+
+def test_streaming_has_a_limit_for_a_block_only(tmp_path: Path) -> None:
+    claim = bytes([0, 0, 8, 3]) + b"\xff\xff\xff\xff" + (2**12).to_bytes(4, "big") * 2
+    (tmp_path / "x").write_bytes(claim)
+    with pytest.raises(StageError, match="is truncated: its IDX header declares 4294967295"):
+        next(stream_idx(tmp_path / "x", 3, 100))
+    with pytest.raises(StageError, match="is too large: its IDX header declares 4294967295"):
+        next(stream_idx(tmp_path / "x", 3, 1000))
+
+
+def test_a_gzip_bomb_takes_no_memory(tmp_path: Path) -> None:
+    """A header that promises ten bytes, and sixteen gigabytes in sixteen megabytes."""
+    bomb = gzip.compress(idx_bytes(np.zeros(10, np.uint8))) + gzip.compress(bytes(2**26)) * 2**8
+    (tmp_path / "x").write_bytes(bomb)
+    tracemalloc.start()
+    try:
+        with pytest.raises(StageError, match="is too long: its IDX header declares 10 values"):
+            read_idx(tmp_path / "x", 1)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The schema of params.yaml: what it accepts, and that every refusal is a sentence per problem."""
 
 import copy
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,14 @@ def test_defaults_are_the_documented_ones(tmp_path: Path) -> None:
     assert (deep.latent_dim, deep.loss, deep.optimizer, deep.learning_rate) == (16, "binary_crossentropy", "adam", 1e-3)
 
 
+def test_every_meaningless_combination_is_a_sentence(tmp_path: Path) -> None:
+    params = changed("models.shallow.dropout", 0.5)
+    params["models"]["shallow"] |= {"layers": "conv", "schedule": "cosine", "warmup_epochs": 60, "early_stopping": 99}
+    lines = problem(tmp_path, params).splitlines()
+    assert len(lines) == 4
+    assert all(re.fullmatch(r"params\.yaml: models\.shallow\.\w+ is \S+, but .*\.", line) for line in lines)
+
+
 @pytest.mark.parametrize("written", ["1e-05", '"1e-05"', "0.00001", "1.0e-5"])
 def test_numbers_as_dvc_writes_them(tmp_path: Path, written: str) -> None:
     text = yaml.safe_dump(changed("models.deep.learning_rate", "HERE")).replace("HERE", written)
@@ -68,6 +77,24 @@ def test_numbers_as_dvc_writes_them(tmp_path: Path, written: str) -> None:
         ("models.deep.hidden_activation", "Relu", "(did you mean relu?)"),
         ("models.deep.latent_dmi", 3, "models.deep.latent_dmi is not a known key (did you mean latent_dim?)"),
         ("models.pca", DEFAULTS["models"]["deep"], "models.pca is not a possible model name"),
+        (
+            "models.shallow.layers",
+            "conv",
+            "models.shallow.layers is conv, but hidden_units is []; a convolutional model",
+        ),
+        ("models.shallow.dropout", 0.1, "models.shallow.dropout is 0.1, but there is no hidden layer to drop outputs"),
+        ("models.shallow.dropout", 1, "dropout is 1, but has to be a number of at least 0 and below 1."),
+        ("models.shallow.normalization", "batch", "normalization is batch, but there is no hidden layer to normalize"),
+        (
+            "models.deep.warmup_epochs",
+            5,
+            "models.deep.warmup_epochs is 5, but schedule is constant; it has to be 0, or",
+        ),
+        ("models.deep.early_stopping", 50, "models.deep.early_stopping is 50, but has to be below epochs, 50."),
+        ("models.deep.code_l1", -1, "models.deep.code_l1 is -1, but has to be a number from 0 to 1e+06."),
+        ("models.comparison", DEFAULTS["models"]["deep"], "models.comparison is not a possible model name"),
+        ("evaluate.ridge", 0, "evaluate.ridge is 0, but has to be a number above 0 and at most 1e+12."),
+        ("compare.resamples", 1, "compare.resamples is 1, but has to be a whole number from 100 to 100000."),
         ("models.../x", DEFAULTS["models"]["deep"], None),
         ("modles", {}, "modles is not a known key (did you mean models?); known here: prepare, models,"),
         ("models", {}, "models is {}, but has to be a mapping from model names to settings."),
@@ -99,7 +126,7 @@ def test_every_problem_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "the file is empty, but has to be a mapping with the keys prepare, models, evaluate, figures."),
+        ("", "the file is empty, but has to be a mapping with the keys prepare, models, evaluate, compare, figures."),
         ("- 1", "the file is [1], but"),
         ("a: b: c", "line 1, column 5: not valid YAML"),
         ("\tx: 1", "line 1, column 1: not valid YAML"),

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.prepare import choose_validation
-from tests.conftest import NAMES, call, change_params, idx_bytes, stage, write_raw
+from tests.conftest import NAMES, change_params, idx_bytes, stage
 
 IMAGES, LABELS = NAMES["train"]
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -164,15 +163,3 @@ def test_too_many_validation_images(project: Path) -> None:
     result = stage(project, "prepare")
     assert result.returncode == 2
     assert "prepare.validation_images is 600, but has to be below 600, the number of images in" in result.stderr
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files that a process writes")
-def test_a_disk_that_fills_leaves_nothing_half_written(project: Path, mnist: Mnist) -> None:
-    write_raw(project / "data/raw", mnist)
-    limited = "import resource, signal, runpy; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
-    limited += "runpy.run_module('stages.prepare', run_name='__main__')"
-    result = call(project, sys.executable, "-c", limited)
-    assert result.returncode == 1
-    assert result.stderr == "error: data/prepared/train_images.npy: cannot be written: File too large.\n"
-    assert list((project / "data/prepared").iterdir()) == []
