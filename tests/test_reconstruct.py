@@ -1,0 +1,426 @@
+"""The command that reconstructs a user's own digits, on real digits and a model trained on a few."""
+
+import functools
+import gzip
+import os
+import re
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+from PIL import Image
+
+import stages.engine
+from stages import reconstruct
+from stages.errors import StageError, run
+from stages.inputs import expand, open_source
+from stages.reconstruct import load as load_model
+from tests.conftest import call, idx_bytes, obey_permissions
+
+Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def load(run_template: Path) -> Callable[[str], reconstruct.Autoencoder]:
+    """Load a model of the small run, once for all tests."""
+
+    @functools.cache
+    def cached(name: str) -> reconstruct.Autoencoder:
+        before = Path.cwd()
+        os.chdir(run_template)
+        try:
+            return load_model(name)
+        finally:
+            os.chdir(before)
+
+    return cached
+
+
+@pytest.fixture
+def command(
+    run_template: Path,
+    load: Callable[[str], reconstruct.Autoencoder],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Command:
+    """Run the command in this process, which writes to tmp_path/out, on the models of the small run."""
+    monkeypatch.chdir(run_template)
+    monkeypatch.setattr(reconstruct, "load", load)
+    monkeypatch.setattr(stages.engine, "use_threads", lambda threads: None)  # TensorFlow runs already
+
+    def call_it(*arguments: object, model: str = "deep") -> Result:
+        line = ["x", "--model", model, "--out", str(tmp_path / "out"), *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", line)
+        status = 0
+        try:
+            run(reconstruct.main)
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return Result(status, *capsys.readouterr())
+
+    return call_it
+
+
+def draw(digit: np.ndarray, path: Path) -> Path:
+    """Save a digit as a dark drawing on white, 280 × 280 pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    large = Image.fromarray(digit).resize((280, 280), Image.Resampling.BICUBIC)
+    Image.fromarray(255 - np.asarray(large)).save(path)
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# --- what it writes --------------------------------------------------------------------------
+
+
+def test_drawings_give_pictures_and_rows(command: Command, mnist: Mnist, tmp_path: Path) -> None:
+    first = draw(mnist["test"][0][0], tmp_path / "in/one.png")
+    second = draw(mnist["test"][0][1], tmp_path / "in/two.JPG")
+    (tmp_path / "in/notes.txt").write_text("not an image")
+    (tmp_path / "in/.hidden.png").write_text("nor this")
+    result = command(first, tmp_path / "in")  # the first one is named twice
+    assert (result.status, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert len(lines) == 3
+    assert re.fullmatch(
+        rf"{first}: dark ink found and inverted; squared error \d+\.\d\d, above that of \d+\.\d % of the test digits"
+        r"(; unlike the training data: above \d+\.\d\d, which 99 % of the test digits stay below)?",
+        lines[0],
+    )
+    assert lines[2] == f"wrote {tmp_path}/out/codes.csv, and the pictures beside it"
+    assert set(contents(tmp_path / "out")) == {"one.png", "two.png", "codes.csv"}
+    for name in ("one", "two"):
+        height, width, _ = imread(tmp_path / f"out/{name}.png").shape
+        assert 300 < height < 500
+        assert 1000 < width < 1300
+
+    rows = pd.read_csv(tmp_path / "out/codes.csv")
+    assert rows["file"].tolist() == [str(first), str(second)]
+    assert list(rows.columns) == [
+        *("file", "index", "squared_error", "mse", "percentile", "unusual"),
+        *(f"latent_{n}" for n in range(1, 17)),
+    ]
+    np.testing.assert_allclose(rows["mse"] * 784, rows["squared_error"], rtol=1e-6)
+
+
+def test_rows_agree_with_keras_and_with_the_evaluation(
+    command: Command, run_template: Path, mnist: Mnist, tmp_path: Path
+) -> None:
+    """The test images as an IDX file, which is what `evaluate` measured."""
+    path = tmp_path / "t10k.idx.gz"
+    path.write_bytes(gzip.compress(idx_bytes(mnist["test"][0])))
+    result = command(path)
+    assert (result.status, result.err) == (0, "")
+    with np.load(run_template / "data/evaluation/deep.npz") as evaluation:
+        errors = evaluation["squared_error"]
+    rows = pd.read_csv(tmp_path / "out/codes.csv")
+    assert rows["index"].tolist() == list(range(200))
+    np.testing.assert_allclose(rows["squared_error"], errors, rtol=1e-5)
+    assert rows["unusual"].tolist() == (errors > np.percentile(errors, 99)).tolist()
+    assert rows["percentile"].max() > 99
+    assert f"200 images, taken as they are; mean squared error {errors.mean():.2f}; 2 unlike the training" in result.out
+
+    model = keras.saving.load_model(run_template / "data/models/deep.keras")
+    codes = model.get_layer("encoder").predict(mnist["test"][0].reshape(200, -1) / np.float32(255), verbose=0)
+    np.testing.assert_allclose(rows.filter(like="latent_"), codes, rtol=1e-4, atol=1e-4)
+    assert imread(tmp_path / "out/t10k.idx.png").shape[1] < 1600  # the first twenty, not all
+
+
+@pytest.mark.parametrize("model", ["shallow", "deep"])
+def test_codes_only_agrees_with_keras(
+    command: Command, run_template: Path, mnist: Mnist, tmp_path: Path, model: str
+) -> None:
+    images = mnist["train"][0]  # 600: two whole batches and a part
+    np.save(tmp_path / "a.npy", images)
+    np.save(tmp_path / "b.npy", images[7])
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(idx_bytes(images)[:-1]))
+    result = command(
+        "--codes-only", tmp_path / "a.npy", tmp_path / "cut.gz", tmp_path / "b.npy", tmp_path / "a.npy", model=model
+    )
+    assert result.status == 1
+    assert result.err.startswith(f"error: {tmp_path}/cut.gz is truncated")
+    assert result.err.endswith("error: 1 of 3 inputs could not be used.\n")
+    assert set(contents(tmp_path / "out")) == {"codes.npy", "inputs.csv"}
+    codes = np.load(tmp_path / "out/codes.npy", allow_pickle=False)
+    encoder = keras.saving.load_model(run_template / f"data/models/{model}.keras").get_layer("encoder")
+    expected = encoder.predict(np.concatenate([images, images[7:8]]).reshape(601, -1) / np.float32(255), verbose=0)
+    assert (codes.dtype, codes.shape) == (np.float32, (601, 16))  # nothing of the cut file
+    np.testing.assert_allclose(codes, expected, rtol=1e-4, atol=1e-4)
+    inputs = pd.read_csv(tmp_path / "out/inputs.csv")
+    assert inputs.to_numpy().tolist() == [[f"{tmp_path}/a.npy", 0, 600], [f"{tmp_path}/b.npy", 600, 1]]
+
+
+@pytest.mark.parametrize(("work", "count"), [(reconstruct.encode, 40_000), (reconstruct.measure, 20_000)])
+def test_a_large_array_streams(
+    load: Callable[[str], reconstruct.Autoencoder], tmp_path: Path, work: Callable[..., object], count: int
+) -> None:
+    """Thirty and fifteen megabytes of images pass in the memory that a twentieth and a tenth of them take."""
+    autoencoder, path = load("deep"), tmp_path / "many.gz"
+
+    def pass_through(images: int) -> int:
+        path.write_bytes(gzip.compress(idx_bytes(np.zeros((images, 28, 28), np.uint8)), 1))
+        tracemalloc.start()
+        with open(tmp_path / "out", "wb") as file:
+            work(autoencoder, open_source(path, 28, 28, reconstruct.BATCH, None, as_is=False), file)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return peak
+
+    pass_through(300)  # loads modules and compiles
+    few = pass_through(2000)
+    assert pass_through(count) < few + 2**19
+    rows = (tmp_path / "out").read_bytes()
+    assert len(rows) == count * 16 * 4 if work is reconstruct.encode else rows.count(b"\n") == count + 1
+
+
+def test_same_input_same_bytes(run_template: Path, mnist: Mnist, tmp_path: Path) -> None:
+    """In another process and, on Linux, on a single core."""
+    for index in range(3):
+        draw(mnist["test"][0][index], tmp_path / f"in/{index}.png")
+    np.save(tmp_path / "in.npy", mnist["test"][0][:30])
+    one_core = {}
+    if hasattr(os, "sched_setaffinity"):
+        one_core = {"preexec_fn": lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})}
+    for out, options in (("out", {}), ("again", one_core)):
+        result = call(
+            run_template, sys.executable, "-m", "stages.reconstruct", "--model", "deep", "--out", str(tmp_path / out),
+            str(tmp_path / "in"), str(tmp_path / "in.npy"), **options,
+        )  # fmt: skip
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.replace("\n", "").isprintable()  # no progress bar where there is no terminal
+    written = contents(tmp_path / "out")
+    assert contents(tmp_path / "again") == written
+    assert set(written) == {"0.png", "1.png", "2.png", "in.png", "codes.csv"}
+    assert not any(b"Software" in content for content in written.values())
+
+
+def test_what_is_no_digit_is_told(command: Command, mnist: Mnist, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    Image.fromarray(mnist["train"][0][3]).save(tmp_path / "one.png")
+    result = command("--as-is", tmp_path / "noise.png", tmp_path / "one.png")
+    first, second, _ = result.out.splitlines()
+    assert first.startswith(f"{tmp_path}/noise.png: taken as it is; squared error ")
+    assert "; unlike the training data: above " in first
+    assert "unlike" not in second
+    assert pd.read_csv(tmp_path / "out/codes.csv")["unusual"].tolist() == [True, False]
+
+
+def test_ink_is_said_and_can_be_forced(command: Command, mnist: Mnist, tmp_path: Path) -> None:
+    path = draw(mnist["test"][0][0], tmp_path / "x.png")
+    assert f"{path}: dark ink, as told, and inverted; " in command("--ink", "dark", path).out
+    assert f"{path}: light ink, as told; " in command("--ink", "light", path).out
+    assert f"{path}: dark ink found and inverted; " in command("--codes-only", path).out
+
+
+def test_what_the_model_saw_is_the_digit(mnist: Mnist, tmp_path: Path) -> None:
+    """Through all of it: a digit drawn on a sideways photo, as the model gets it."""
+    digit = mnist["test"][0][0]
+    large = 255 - np.asarray(Image.fromarray(digit).resize((300, 300), Image.Resampling.BICUBIC))
+    sheet = np.full((600, 800), 255, np.uint8)
+    sheet[200:500, 50:350] = large
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(sheet).rotate(90, expand=True).save(tmp_path / "x.jpg", exif=exif)
+    (image,) = next(open_source(tmp_path / "x.jpg", 28, 28, 256, None, as_is=False).batches)
+    assert np.abs(image.astype(float) - digit).mean() < 9
+
+
+# --- names -------------------------------------------------------------------------------------
+
+
+def test_two_inputs_of_one_name_get_two_pictures(command: Command, mnist: Mnist, tmp_path: Path) -> None:
+    paths = [draw(mnist["test"][0][i], tmp_path / name) for i, name in enumerate(["a/x.png", "b/x.png", "c/X.jpg"])]
+    result = command(*paths)
+    assert result.status == 0
+    assert set(contents(tmp_path / "out")) == {"x.png", "x-2.png", "X-3.png", "codes.csv"}
+
+
+def test_inputs_are_never_overwritten(command: Command, mnist: Mnist, tmp_path: Path) -> None:
+    path = draw(mnist["test"][0][0], tmp_path / "out/x.png")
+    before = path.read_bytes()
+    assert command(path).status == 0
+    assert path.read_bytes() == before
+    assert set(contents(tmp_path / "out")) == {"x.png", "x-2.png", "codes.csv"}
+    np.save(tmp_path / "out/codes.npy", mnist["test"][0])
+    result = command("--codes-only", tmp_path / "out/codes.npy")
+    assert result.status == 2
+    assert "codes.npy is an input and would be overwritten; choose another --out." in result.err
+    np.testing.assert_array_equal(np.load(tmp_path / "out/codes.npy"), mnist["test"][0])
+
+
+def test_odd_names(command: Command, mnist: Mnist, tmp_path: Path) -> None:
+    names = ["$x_1$.png", "two\nlines.png", "ö 数 🙂.png", "-dash.png", "x" * 200 + ".png"]
+    for name in names:
+        draw(mnist["test"][0][0], tmp_path / "in" / name)
+    result = command(tmp_path / "in")
+    assert (result.status, result.err) == (0, "")
+    assert len(result.out.splitlines()) == len(names) + 1
+    assert len(contents(tmp_path / "out")) == len(names) + 1
+    assert f"{tmp_path}/in/two\\nlines.png" in pd.read_csv(tmp_path / "out/codes.csv")["file"].tolist()
+
+
+def test_folders_are_listed_by_name_and_not_searched(mnist: Mnist, tmp_path: Path) -> None:
+    for name in ("b.png", "a.jpg", "deeper/c.png"):
+        draw(mnist["test"][0][0], tmp_path / "in" / name)
+    (tmp_path / "empty").mkdir()
+    paths, problems = expand([tmp_path / "empty", tmp_path / "in"])
+    assert paths == [tmp_path / "in/a.jpg", tmp_path / "in/b.png"]
+    assert problems == [f"{tmp_path}/empty has no image files; folders within it are not searched."]
+
+
+# --- inputs that can't be used -------------------------------------------------------------------
+
+
+def test_bad_inputs_are_told_and_do_not_stop_the_others(command: Command, mnist: Mnist, tmp_path: Path) -> None:
+    images = mnist["test"][0][:3]
+    good = draw(images[0], tmp_path / "good.png")
+    bad: dict[str, tuple[bytes, str]] = {
+        "empty.png": (b"", " is empty."),
+        "text.png": (b"hello", " is no image, or a broken one,"),
+        "cut.png": (good.read_bytes()[:-300], " is not a whole image ("),
+        "labels.idx": (idx_bytes(mnist["test"][1]), " starts with the bytes 00 00 08 01, but an IDX file of"),
+        "small.idx": (idx_bytes(images[:, 1:, 2:]), " has images of 27×26 pixels (height × width), but the model"),
+        "cut.idx.gz": (gzip.compress(idx_bytes(images))[:-20], " is truncated: its gzip stream ends too early."),
+        "other.gz": (gzip.compress(b"hello"), " starts with the bytes 68 65 6c 6c, but an IDX file"),
+        "cut.npy": (b"\x93NUMPY\x01\x00\x10\x00", " is not a whole .npy file ("),
+    }
+    for name, (content, _) in bad.items():
+        (tmp_path / name).write_bytes(content)
+    arrays = {
+        "float.npy": (images / 255, " holds float64 [3, 28, 28], but has to hold uint8 [images, height, width] or"),
+        "small.npy": (images[0][1:], " has images of 27×28 pixels (height × width), but the model takes 28×28."),
+        "none.npy": (images[:0], " "),
+    }
+    for name, (array, _) in arrays.items():
+        np.save(tmp_path / name, array)
+    (tmp_path / "folder").mkdir()
+    sentences = {name: sentence for name, (_, sentence) in [*bad.items(), *arrays.items()]}
+    sentences["missing.png"] = " does not exist."
+
+    result = command(tmp_path / "folder", *(tmp_path / name for name in sentences), good)
+    assert result.status == 1
+    assert "Traceback" not in result.err
+    first, *lines, last = result.err.splitlines()
+    assert first == f"error: {tmp_path}/folder has no image files; folders within it are not searched."
+    assert len(lines) == len(sentences)
+    for line, (name, sentence) in zip(lines, sentences.items(), strict=True):
+        assert line.startswith(f"error: {tmp_path}/{name}{sentence}")
+    assert last == f"error: {len(sentences) + 1} of {len(sentences) + 2} inputs could not be used."
+    assert pd.read_csv(tmp_path / "out/codes.csv")["file"].tolist() == [str(good)]
+    assert set(contents(tmp_path / "out")) == {"good.png", "codes.csv"}
+
+
+@pytest.mark.parametrize("options", [[], ["--codes-only"]])
+def test_nothing_is_written_when_no_input_can_be_used(command: Command, tmp_path: Path, options: list[str]) -> None:
+    result = command(*options, tmp_path / "missing.png")
+    assert result.status == 1
+    assert result.err.splitlines() == [
+        f"error: {tmp_path}/missing.png does not exist.",
+        "error: no input could be used, so nothing was written.",
+    ]
+    assert contents(tmp_path / "out") == {}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no permission bits")
+def test_an_unreadable_file(run_template: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(b"x")
+    path.chmod(0)
+    command = (sys.executable, "-m", "stages.reconstruct", "--model", "deep", "--out", str(tmp_path / "out"), str(path))
+    result = call(run_template, *command, preexec_fn=obey_permissions)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"error: {path} cannot be read: Permission denied.\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files that a process writes")
+def test_a_full_disk_ends_it_and_leaves_nothing_half_written(run_template: Path, mnist: Mnist, tmp_path: Path) -> None:
+    path = draw(mnist["test"][0][0], tmp_path / "x.png")
+    limited = "import resource, signal, runpy, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)); "
+    limited += f"sys.argv = ['x', '--model', 'deep', '--out', {str(tmp_path / 'out')!r}, {str(path)!r}]; "
+    limited += "runpy.run_module('stages.reconstruct', run_name='__main__')"
+    result = call(run_template, sys.executable, "-c", limited)
+    assert result.returncode == 1
+    assert result.stderr == f"error: {tmp_path}/out/x.png: cannot be written: File too large.\n"
+    assert contents(tmp_path / "out") == {}
+
+
+# --- the command line ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "the following arguments are required: INPUT"),
+        (["x.png", "--model", "deeep"], "params.yaml has no model 'deeep' (did you mean deep?); it has shallow, deep."),
+        (["x.png", "--ink", "blue"], "argument --ink: invalid choice: 'blue'"),
+        (["x.png", "--ink", "dark", "--as-is"], "--as-is changes nothing, so --ink has no meaning beside it"),
+        (["x.png", "--out", "params.yaml"], "--out params.yaml is a file, but has to be a folder"),
+        (["data", "--out", "data"], "--out data is an input, too; the next run would take this one's pictures"),
+    ],
+)
+def test_wrong_arguments(command: Command, arguments: list[str], sentence: str) -> None:
+    result = command(*arguments)
+    assert result.status == 2
+    assert sentence in result.err
+
+
+def test_help_tells_everything_without_loading_tensorflow(run_template: Path) -> None:
+    code = "import sys, stages.reconstruct as r; sys.argv = ['x', '--help']\ntry:\n    r.main()\n"
+    code += "except SystemExit:\n    sys.exit(bool({'tensorflow', 'keras'} & set(sys.modules)))"
+    result = call(run_template, sys.executable, "-c", code)
+    assert (result.returncode, result.stderr) == (0, "")
+    options = ("--model", "--out", "--ink", "--as-is", "--codes-only")
+    for word in (*options, "codes.csv", "codes.npy", "EXIF", "IDX", "exit status", "examples"):
+        assert word in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 100
+
+
+def test_models_that_are_missing_or_broken(run_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run_project)
+    evaluation = run_project / "data/evaluation/deep.npz"
+    content = evaluation.read_bytes()
+    evaluation.unlink()
+    with pytest.raises(StageError, match=r"data/evaluation/deep\.npz is missing; run `dvc repro`\."):
+        load_model("deep")
+    for broken in (b"", content[:500], content[:-30]):
+        evaluation.write_bytes(broken)
+        with pytest.raises(StageError, match=r"data/evaluation/deep\.npz is not a whole \.npz file \("):
+            load_model("deep")
+    np.savez(evaluation, images=np.zeros((1, 28, 30)), squared_error=np.ones(3))
+    with pytest.raises(StageError, match=r"deep\.keras takes 784 pixels, but .*deep\.npz has images of 28×30; run"):
+        load_model("deep")
+    (run_project / "data/models/deep.keras").unlink()
+    with pytest.raises(StageError, match=r"data/models/deep\.keras is missing; run `dvc repro`\.$"):
+        load_model("deep")
+
+
+def test_a_bar_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    reconstruct.progress(1000)(1000)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    reconstruct.progress(reconstruct.BATCH)(1)
+    assert capsys.readouterr().out == ""
+    reconstruct.progress(1000)(1000)
+    assert "1000/1000" in capsys.readouterr().out
