@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 TOLERANCE = 0.01
 
@@ -19,15 +20,26 @@ def committed(path: str) -> bytes:
     return subprocess.run(["git", "show", f"HEAD:{path}"], check=True, capture_output=True).stdout
 
 
+def flat(metrics: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """Numbers by name, those a level deeper as DVC writes them: {"a": {"b": 1}} is {"a.b": 1}."""
+    numbers: dict[str, float] = {}
+    for key, value in metrics.items():
+        numbers |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return numbers
+
+
 def main() -> None:
     names = subprocess.run(
-        ["git", "ls-files", "dvc.lock", "metrics", "plots"], check=True, capture_output=True, text=True
+        ["git", "ls-tree", "-r", "--name-only", "HEAD", "dvc.lock", "metrics", "plots"],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout.split()
     other = [name for name in names if Path(name).read_bytes() != committed(name)]
     failed = False
     for name in names:
         if name.startswith("metrics/"):
-            before, now = json.loads(committed(name)), json.loads(Path(name).read_bytes())
+            before, now = flat(json.loads(committed(name))), flat(json.loads(Path(name).read_bytes()))
             for key in before.keys() | now.keys():
                 if key not in before or key not in now or abs(now[key] - before[key]) > TOLERANCE * abs(before[key]):
                     print(f"{name}: {key} is {now.get(key)}, committed as {before.get(key)}")

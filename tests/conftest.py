@@ -1,5 +1,7 @@
 """What the tests share: a small cut of the real MNIST and temporary clones of this very project."""
 
+import ctypes
+import functools
 import gzip
 import hashlib
 import os
@@ -7,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,9 +30,40 @@ NAMES = {
 TINY = {"train": 600, "test": 200}
 
 
+CASES: dict[str, int] = {}  # cases that each property test was tried on and passed
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Quick tests first: those that clone the project run whole stages and wait for TensorFlow each time."""
     items.sort(key=lambda item: "template" in getattr(item, "fixturenames", ()))
+    for item in items:
+        if handle := getattr(getattr(item, "obj", None), "hypothesis", None):
+            handle.inner_test = counted(item.nodeid, handle.inner_test)
+
+
+def counted(name: str, test: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(test)
+    def run(*arguments: Any, **named: Any) -> None:
+        test(*arguments, **named)
+        CASES[name] = CASES.get(name, 0) + 1
+
+    return run
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workeroutput"):  # a process that runs half of the tests; sent to the other when it ends
+        config.workeroutput["cases"] = CASES
+
+
+def pytest_testnodedown(node: Any) -> None:
+    CASES.update(getattr(node, "workeroutput", {}).get("cases", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if CASES:
+        terminalreporter.section("cases tried by property tests")
+        for name, cases in CASES.items():
+            terminalreporter.write_line(f"{cases:5} {name}")
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
@@ -73,13 +107,41 @@ def succeed(project: Path, *command: str, **options: Any) -> str:
     return result.stdout
 
 
+def start(project: Path, *command: str, **options: Any) -> subprocess.Popen[str]:
+    """As `call`, but in the background, as a process group of its own and with errors among the output."""
+    return subprocess.Popen(
+        command,
+        cwd=project,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"nothing happened for {seconds} s"
+        time.sleep(0.05)
+
+
+def obey_permissions() -> None:
+    """A preexec_fn that makes a program obey permission bits even if root starts it (on Linux)."""
+    if os.geteuid() == 0:
+        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+            ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
 def stage(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run one stage as dvc.yaml does: `stage(project, "train", "deep")`."""
     return call(project, sys.executable, "-m", f"stages.{arguments[0]}", *arguments[1:])
 
 
 def digests(project: Path) -> dict[str, str]:
-    """SHA-256 of every file that the pipeline writes, models included."""
+    """SHA-256 of every file that the pipeline writes, models included, and of any left beside them."""
     kinds = ("data/prepared", "data/models", "data/history", "data/evaluation", "metrics", "plots")
     paths = [project / "dvc.lock"] + [path for kind in kinds for path in sorted((project / kind).iterdir())]
     return {str(path.relative_to(project)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}

@@ -1,9 +1,11 @@
 """The README against the repository: its table, its commands, its links."""
 
+import json
 import re
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from stages.params import read_params
@@ -12,9 +14,20 @@ from tests.conftest import ROOT, succeed
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_results_table_is_what_dvc_prints() -> None:
-    table = succeed(ROOT, "dvc", "metrics", "show", "--md").strip()
-    assert table in README
+def markdown(table: pd.DataFrame) -> str:
+    """Rows by name, numbers right-aligned with four significant digits, as in the README."""
+    lines = [["", *map(str, table.columns)], ["---", *["---:"] * len(table.columns)]]
+    for name, row in table.iterrows():
+        cells = [f"{v:,.0f}" if float(v).is_integer() else f"{v:#.4g}" for v in row]
+        lines.append([f"`{name}`", *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def test_the_tables_of_results_are_the_committed_metrics() -> None:
+    models = {name: json.loads((ROOT / f"metrics/{name}.json").read_text()) for name in ("shallow", "deep")}
+    assert markdown(pd.DataFrame(models, dtype=object)) in README
+    pairs = json.loads((ROOT / "metrics/comparison.json").read_text())
+    assert markdown(pd.DataFrame(pairs).T) in README
 
 
 def test_ci_runs_the_test_command() -> None:
@@ -23,7 +36,7 @@ def test_ci_runs_the_test_command() -> None:
     assert f"\n{command[1]}\n" in (ROOT / ".ci/run").read_text()
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w./]+)\)|^\| `([\w./]+)`", README, re.M))))
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w./]+)\)|^\| `(\.?\w+[./][\w./]*)`", README, re.M))))
 def test_every_file_that_is_named_exists(path: tuple[str, str]) -> None:
     assert (ROOT / (path[0] or path[1])).exists()
 

@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.training                  # both default models, five rounds: 6 minutes on 2 cores
     python -m tests.benchmarks.training --models shallow --rounds 9
+    python -m tests.benchmarks.training --memory --models shallow   # this engine alone, ever more images: 75 seconds
 
 Needs the arrays of `dvc repro prepare`. `pip install -r requirements-bench.txt` brings the
 peers; those that are missing are named and left out. Every contender trains the same
@@ -31,19 +32,29 @@ mean nothing.
   instead of 5.6 to 6.6 seconds. Not kept: machine code in a cache is no longer the same on every machine.
 - Images handed over without a copy (DLPack) instead of tf.constant: at four times the images 80 MB
   less at the peak (1,054 instead of 1,134), at one time nothing; no time.
+- What is left in a step of shallow: 0.07 of its 0.19 seconds per epoch are matrix products, the rest
+  element-wise passes over 128x784 numbers that XLA has fused as far as it can (read off its dump): one for
+  exp, one for the loss' logarithm, one for the gradient; of the weights, one matrix of 16x784 and a bias are copied.
+- JAX with this engine's pins instead of as it comes: shallow 0.186 seconds, this engine 0.181, medians
+  of nine interleaved turns; so in the table JAX' distance comes partly from the pins.
 """
 
 import argparse
 import importlib.util
 import json
+import math
 import os
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 
+PLAIN = dict(os.environ)  # what the peers run with: as they come
 import stages  # noqa: F401 (pins the arithmetic, so it comes before NumPy)
 
 # isort: split
@@ -54,6 +65,7 @@ from stages import files
 from stages.params import Model, read_params
 
 Contender = Callable[[Model], Iterator[float | None]]  # each step trains an epoch and yields the validation loss
+ROOT = Path(__file__).parents[2]
 SAME_LOSS = 0.02  # relative, after an epoch: rounding differs, and `fit` shuffles in an order of its own
 PAUSE = 0.5  # seconds before each turn, until the threads of the one before have stopped spinning
 TURN = 1.0  # seconds that a contender's turn takes at least, in whole epochs, as in a real run
@@ -63,6 +75,12 @@ def pixels(split: str) -> np.ndarray:
     """The images of a split: uint8 [images, pixels]."""
     images = files.read_images(split, mapped=False)
     return images.reshape(len(images), -1)
+
+
+def shape() -> tuple[int, int]:
+    """Height and width of the images."""
+    _, height, width = files.read_images("train").shape
+    return height, width
 
 
 def order(settings: Model, epoch: int, count: int) -> np.ndarray:
@@ -77,7 +95,7 @@ def layer_sizes(settings: Model, width: int) -> list[int]:
 def initial_weights(settings: Model) -> list[np.ndarray]:
     """Kernel and bias of each layer, Glorot uniform: the same for every contender."""
     random = np.random.default_rng(settings.seed)
-    sizes = layer_sizes(settings, pixels("train").shape[1])
+    sizes = layer_sizes(settings, math.prod(shape()))
     weights = []
     for before, after in pairwise(sizes):
         limit = np.sqrt(6 / (before + after))
@@ -94,27 +112,20 @@ def linear_layers(settings: Model) -> set[int]:
 def keras_model(settings: Model):  # type: ignore[no-untyped-def]
     from stages.autoencoder import build_autoencoder
 
-    model = build_autoencoder(
-        pixels("train").shape[1],
-        settings.hidden_units,
-        settings.hidden_activation,
-        settings.latent_dim,
-        settings.latent_activation,
-        settings.precision,
-        settings.seed,
-    )
+    model = build_autoencoder(*shape(), settings)
     model.set_weights(initial_weights(settings))
     return model
 
 
 def engine(settings: Model) -> Iterator[float]:
     from stages import engine
-    from stages.train import build_optimizer
+    from stages.train import build_optimizer, read_pixels
 
     engine.use_threads(settings.threads)
-    images, validation = engine.resident(pixels("train")), engine.resident(pixels("validation"))
+    images, validation = read_pixels("train"), read_pixels("validation")
     model = keras_model(settings)
-    train_epoch = engine.compile_epoch(model, settings.loss, build_optimizer(settings), settings.batch_size)
+    steps = -(-len(images) // settings.batch_size)
+    train_epoch = engine.compile_epoch(model, settings.loss, build_optimizer(settings, steps), settings.batch_size)
     mean_loss = engine.compile_mean_loss(model, settings.loss, settings.batch_size)
     for epoch in range(1, settings.epochs + 1):
         train_epoch(images, order(settings, epoch, len(images)).astype(np.int32))
@@ -127,7 +138,7 @@ def tutorial(settings: Model) -> Iterator[float]:
 
     images, validation = pixels("train") / np.float32(255), pixels("validation") / np.float32(255)
     model = keras_model(settings)
-    model.compile(build_optimizer(settings), settings.loss)
+    model.compile(build_optimizer(settings, -(-len(images) // settings.batch_size)), settings.loss)
     while True:
         history = model.fit(
             images, images, batch_size=settings.batch_size, validation_data=(validation, validation), verbose=0
@@ -219,7 +230,7 @@ def matrix_products(settings: Model) -> Iterator[None]:
     """The limit: the matrix products of an epoch and its validation alone, by NumPy's OpenBLAS."""
     random = np.random.default_rng(0)
     train, validation = len(files.read_images("train")), len(files.read_images("validation"))
-    sizes = layer_sizes(settings, pixels("train").shape[1])
+    sizes = layer_sizes(settings, math.prod(shape()))
     layers = []
     for n, k in pairwise(sizes):
         shapes = {"x": (settings.batch_size, n), "w": (n, k), "g": (settings.batch_size, k)}
@@ -250,6 +261,9 @@ CONTENDERS: dict[str, tuple[Contender, str | None]] = {
 
 def work(contender: str, model: str) -> None:
     """A worker process: for each line of input train an epoch, answer with its seconds and validation loss."""
+    if contender not in ("this engine", "matrix products"):
+        os.environ.clear()
+        os.environ.update(PLAIN)
     settings = read_params().models[model].model_copy(update={"epochs": 10**6})
     epochs = CONTENDERS[contender][0](settings)
     for _ in sys.stdin:
@@ -258,9 +272,11 @@ def work(contender: str, model: str) -> None:
         print(json.dumps([time.perf_counter() - start, loss]), flush=True)
 
 
-def start(contender: str, model: str) -> subprocess.Popen[str]:
+def start(contender: str, model: str, folder: Path = ROOT) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.benchmarks.training", "--worker", contender, "--models", model],
+        cwd=folder,
+        env=PLAIN | {"PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -313,17 +329,60 @@ def compare(model: str, rounds: int) -> None:
         )
 
 
+def peak_memory(process: subprocess.Popen[str]) -> int:
+    """The largest resident memory of a running process so far in MiB, less its pages of images on disk; Linux only."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    peak = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+    of_file = False
+    for line in Path(f"/proc/{process.pid}/smaps").read_text().splitlines():
+        if "-" in line.split()[0]:  # the first line of a mapping
+            of_file = line.endswith("train_images.npy")
+        elif of_file and line.startswith("Rss:"):
+            peak -= int(line.split()[1])  # the operating system takes these back when it needs them
+    return peak // 1024
+
+
+def grow(model: str) -> None:
+    """Print peak memory and time per image of this engine as the training images multiply; the last set streams."""
+    print(f"\n## {model}\n")
+    print("| training images | as bytes | peak memory | microseconds per image and epoch |")
+    print("| ---: | ---: | ---: | ---: |")
+    for factor in (1, 2, 4, 8, 50):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            shutil.copy("params.yaml", folder)
+            images = files.read_images("train")
+            target = folder / files.images_path("train")
+            target.parent.mkdir(parents=True)
+            shutil.copy(files.images_path("validation"), target.parent)
+            many_shape = (factor * len(images), *images.shape[1:])
+            many = np.lib.format.open_memmap(target, "w+", np.uint8, many_shape)
+            for part in range(factor):
+                many[part * len(images) : (part + 1) * len(images)] = images
+            many.flush()
+            worker = start("this engine", model, folder)
+            epoch(worker)  # compiles
+            seconds = min(epoch(worker)[0] for _ in range(5 if factor < 10 else 2))
+            peak, size = peak_memory(worker), many.nbytes // 2**20
+            worker.kill()
+            print(f"| {len(many):,} | {size} MiB | {peak} MiB | {seconds / len(many) * 1e6:.2f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Seconds per epoch of the training engine and its peers.")
     parser.add_argument("--models", nargs="+", default=list(read_params().models), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=5, help="turns per contender (default 5)")
+    parser.add_argument("--memory", action="store_true", help="peak memory and time per image with ever more images")
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         work(arguments.worker, arguments.models[0])
         return
     for model in arguments.models:
-        compare(model, arguments.rounds)
+        if arguments.memory:
+            grow(model)
+        else:
+            compare(model, arguments.rounds)
 
 
 if __name__ == "__main__":
