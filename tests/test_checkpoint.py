@@ -242,8 +242,9 @@ def test_an_interrupted_or_terminated_run_continues(undisturbed: Path, tmp_path:
         found = {path.stat().st_mtime_ns for path in (project / checkpoint.FOLDER).glob("*.npz")}
         return bool(found - moments)
 
-    for command, number, status, sentences in (
-        (repro, signal.SIGINT, 255, ["interrupted.", "failed to run: python -m stages.train, exited with 130"]),
+    for command, number, status, sentences in (  # with which status DVC sees the stage end is its shell's choice
+        (repro, signal.SIGINT, 255, ["interrupted.", "failed to run: python -m stages.train, exited with"]),
+        (train, signal.SIGINT, 130, ["continuing at epoch", "interrupted."]),
         (repro, signal.SIGTERM, -signal.SIGTERM, ["continuing at epoch", "terminated."]),  # DVC says nothing
         (train, signal.SIGTERM, 143, ["continuing at epoch", "terminated."]),
     ):
@@ -252,7 +253,8 @@ def test_an_interrupted_or_terminated_run_continues(undisturbed: Path, tmp_path:
         os.killpg(process.pid, number)
         output, _ = process.communicate(timeout=60)
         assert process.returncode == status
-        assert all(sentence in output for sentence in sentences)
+        for sentence in sentences:
+            assert sentence in output
         assert "Traceback" not in output
         (left,) = checkpoints(project)
         moments.add(left.stat().st_mtime_ns)
