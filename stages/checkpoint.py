@@ -7,6 +7,7 @@ the run: another run never finds them. They may be deleted at any time.
 
 import hashlib
 import importlib.metadata
+import io
 import json
 import platform
 import sys
@@ -22,7 +23,7 @@ from stages.backend import keras
 
 FOLDER = Path(".dvc/tmp/checkpoints")
 COST = 0.02  # share of the time that may go into writing checkpoints
-CODE = ("__init__", "autoencoder", "checkpoint", "engine", "train")
+CODE = ("__init__", "autoencoder", "checkpoint", "engine", "train", "workers")
 LIBRARIES = ("keras", "numpy", "tensorflow")
 
 History = list[tuple[int, float, float]]  # epoch, loss, val_loss
@@ -40,21 +41,32 @@ def checkpoint_path(settings: dict[str, Any], data: Iterable[Path]) -> Path:
     return FOLDER / f"{digest.hexdigest()}.npz"
 
 
-def restore(path: Path, variables: list[keras.Variable]) -> History:
-    """Put the saved values into the variables and return the history; an empty one if there is none.
+def read_checkpoint(path: Path) -> bytes:
+    """The content of a checkpoint; nothing, and a note, if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        print(f"note: the checkpoint {path} is ignored ({error.strerror})", file=sys.stderr)
+        return b""
+
+
+def restore(content: bytes, variables: list[keras.Variable]) -> History:
+    """Put the values of a checkpoint into the variables and return the history; an empty one for no content.
 
     A broken checkpoint is ignored with a note, since the run can always start again.
     """
+    if not content:
+        return []
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             history = [(int(e), float(loss), float(val_loss)) for e, loss, val_loss in archive["history"]]
             values = [archive[f"variable_{index}"] for index in range(len(variables))]
         if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
             raise ValueError("it holds variables of other shapes")
-    except FileNotFoundError:
-        return []
     except (OSError, *files.BROKEN_ARRAY) as error:
-        print(f"note: the checkpoint {path} is broken and ignored ({error})", file=sys.stderr)
+        print(f"note: the checkpoint is broken and ignored ({error})", file=sys.stderr)
         return []
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

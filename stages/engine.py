@@ -5,6 +5,9 @@ than the arithmetic. Here the images stay where the model runs, as bytes, and XL
 compiles the loop over an epoch's batches as a whole: gather, scale, forward, backward,
 update. Data sets larger than RESIDENT bytes stream from disk through the same compiled
 loop, a block at a time; they get the same weights.
+
+Under a distribution strategy with several replicas each computes the gradient of its share
+of every batch, and the gradients are added up; XLA then compiles a step, not the loop.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,7 +37,9 @@ def use_threads(threads: int) -> None:
 
 
 def resident(images: np.ndarray) -> tf.Tensor:
-    """The array on the device that trains; in main memory it is not copied."""
+    """The array on the device that trains; in main memory it is not copied, unless for several replicas."""
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        return tf.constant(images)  # operations outside XLA need memory that is aligned, which NumPy's is not
     return tf.identity(tf.experimental.dlpack.from_dlpack(images.__dlpack__()))
 
 
@@ -89,6 +94,13 @@ def sum_over_batches(function: Callable[[tf.Tensor], tf.Tensor], items: tf.Tenso
     return total
 
 
+def share(items: tf.Tensor) -> tf.Tensor:
+    """The part of `items` that falls to this replica, one after another; all of them if there is only one."""
+    context = tf.distribute.get_replica_context()
+    replica, replicas = context.replica_id_in_sync_group, context.num_replicas_in_sync
+    return items[len(items) * replica // replicas : len(items) * (replica + 1) // replicas]
+
+
 def unchanged(images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
     """No augmentation."""
     return images
@@ -126,17 +138,34 @@ def compile_epoch(
     loss_per_image = keras.losses.get(loss)
     variables = model.trainable_variables
     optimizer.build(variables)
+    strategy = tf.distribute.get_strategy()
+    several = strategy.num_replicas_in_sync > 1
 
-    @tf.function(jit_compile=True)
+    def gradients(batch: tf.Tensor, weight: float) -> tuple[list[tf.Tensor], tf.Tensor]:
+        image = scaled(batch)
+        with tf.GradientTape() as tape:
+            losses = loss_per_image(image, model(image, training=True))
+            mean = tf.add_n([tf.reduce_mean(losses), *penalties(model)]) * weight
+            scaled_mean = optimizer.scale_loss(mean)  # the same, unless the precision is mixed_float16
+        return tape.gradient(scaled_mean, variables), total_loss(losses, model)
+
+    if several:
+        gradients = tf.function(gradients, jit_compile=True)
+
+    def replica_step(batch: tf.Tensor) -> tf.Tensor:
+        own = share(batch)
+        if not len(own):  # fewer images than replicas
+            optimizer.apply([tf.zeros(v.shape) for v in variables], variables)
+            return tf.zeros(())
+        gradient, total = gradients(own, len(own) / len(batch))
+        optimizer.apply(gradient, variables)  # adds up the replicas' gradients
+        return total
+
+    @tf.function(jit_compile=not several)
     def train_block(images: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
-        def step(batch: tf.Tensor) -> tf.Tensor:
-            image = scaled(augment(tf.gather(images, batch), optimizer.iterations))
-            with tf.GradientTape() as tape:
-                losses = loss_per_image(image, model(image, training=True))
-                mean = tf.add_n([tf.reduce_mean(losses), *penalties(model)])
-                scaled_mean = optimizer.scale_loss(mean)  # the same, unless the precision is mixed_float16
-            optimizer.apply(tape.gradient(scaled_mean, variables), variables)
-            return total_loss(losses, model)
+        def step(indices: tf.Tensor) -> tf.Tensor:
+            batch = augment(tf.gather(images, indices), optimizer.iterations)
+            return strategy.reduce("SUM", strategy.run(replica_step, args=(batch,)), axis=None)
 
         return sum_over_batches(step, order, batch_size)
 
@@ -150,14 +179,23 @@ def compile_mean_loss(model: keras.Model, loss: str, batch_size: int, penalised:
     """Compile the mean of a Keras loss over images, with the model's penalties, as `fit` reports it, or without."""
     loss_per_image = keras.losses.get(loss)
 
-    @tf.function(jit_compile=True)
-    def block_loss(images: tf.Tensor) -> tf.Tensor:
-        def batch_loss(batch: tf.Tensor) -> tf.Tensor:
-            image = scaled(batch)
-            losses = loss_per_image(image, model(image, training=False))
-            return total_loss(losses, model) if penalised else tf.reduce_sum(losses)
+    strategy = tf.distribute.get_strategy()
 
-        return sum_over_batches(batch_loss, images, batch_size)
+    def batch_loss(batch: tf.Tensor) -> tf.Tensor:
+        image = scaled(batch)
+        losses = loss_per_image(image, model(image, training=False))
+        return total_loss(losses, model) if penalised else tf.reduce_sum(losses)
+
+    @tf.function(jit_compile=True)
+    def share_loss(images: tf.Tensor) -> tf.Tensor:
+        return sum_over_batches(batch_loss, share(images), batch_size)
+
+    def replica_loss(images: tf.Tensor) -> tf.Tensor:
+        return share_loss(images)  # called here, so that it runs on the replica's device
+
+    @tf.function
+    def block_loss(images: tf.Tensor) -> tf.Tensor:
+        return strategy.reduce("SUM", strategy.run(replica_loss, args=(images,)), axis=None)
 
     def mean_loss(images: Images) -> float:
         in_order = np.arange(len(images), dtype=np.int32)

@@ -268,6 +268,7 @@ def evaluate(
         "latent_dim": latent_dim,
         "active_dimensions": ours["active_dimensions"],
         "compression_ratio": test.images.shape[1] / latent_dim,  # pixels per number of the code
+        "overcomplete": latent_dim >= test.images.shape[1],
         "parameters": model.count_params(),
     }
     shown = first_of_each_class(test.labels)
@@ -286,8 +287,8 @@ def evaluate(
 
 def main() -> None:
     params = read_params()
-    name = choose_model(params, stage_arguments(__doc__))
-    use_threads(params.models[name].threads)
+    name, model_settings = choose_model(params, stage_arguments(__doc__))
+    use_threads(model_settings.threads)
     height, width = files.read_images("test").shape[1:]
     train, validation, test = (read_split(split) for split in files.SPLITS)
     history = read_history(name)

@@ -157,6 +157,8 @@ def read_evaluation(name: str) -> Evaluation:
 def with_baselines(evaluations: dict[str, Evaluation]) -> dict[str, Evaluation]:
     """The evaluations by the name to show, those of PCA first, one for each latent size in use.
 
+    A model with at least as many latent dimensions as pixels is called overcomplete.
+
     Not for sizes of all pixels and more, where PCA gives every image back.
     """
     by_size = {int(e["latent_dim"]): e for e in evaluations.values() if int(e["latent_dim"]) < e["images"][0].size}
@@ -164,7 +166,8 @@ def with_baselines(evaluations: dict[str, Evaluation]) -> dict[str, Evaluation]:
     for size in sorted(by_size):
         e = by_size[size]
         baselines[f"PCA ({size})"] = e | {k.removeprefix("pca_"): v for k, v in e.items() if k.startswith("pca_")}
-    return baselines | evaluations
+    overcomplete = {name for name, e in evaluations.items() if int(e["latent_dim"]) >= e["images"][0].size}
+    return baselines | {f"{n} (overcomplete)" if n in overcomplete else n: e for n, e in evaluations.items()}
 
 
 def metrics_json(metrics: Mapping[str, Any]) -> bytes:

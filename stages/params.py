@@ -140,6 +140,12 @@ class Model(Section):
             f"dropout is {self.dropout:g}, but there is no hidden layer to drop outputs of; it has to be 0": (
                 self.dropout > 0 and not self.hidden_units
             ),
+            "latent_activation is softmax, but latent_dim is 1; that code would always be 1": (
+                self.latent_activation == "softmax" and self.latent_dim == 1
+            ),
+            f"code_l1 is {self.code_l1:g}, but latent_activation is softmax; the sum of those codes is always 1": (
+                self.latent_activation == "softmax" and self.code_l1 > 0
+            ),
             f"warmup_epochs is {self.warmup_epochs}, but schedule is constant; it has to be 0, or schedule cosine": (
                 self.warmup_epochs > 0 and self.schedule == "constant"
             ),
@@ -182,9 +188,16 @@ class Figures(Section):
 class Params(Section):
     prepare: Prepare
     models: dict[ModelName, Model] = Field(min_length=1)
+    presets: dict[ModelName, Model]
     evaluate: Evaluate
     compare: Compare
     figures: Figures
+
+    @model_validator(mode="after")
+    def refuse_two_models_of_one_name(self) -> "Params":
+        if twice := [name for name in self.presets if name in self.models]:
+            raise ValueError("\n".join(f"presets.{name} has the name of a model; it needs another" for name in twice))
+        return self
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -242,24 +255,25 @@ def refuse_arguments(arguments: list[str]) -> None:
         raise ParamsError(f"expected no argument, but found {shown(arguments[0])}; everything is set in params.yaml.")
 
 
-def choose_model(params: Params, arguments: list[str]) -> str:
-    """The model named by a stage's only command-line argument, one of the keys of `models`.
+def choose_model(params: Params, arguments: list[str]) -> tuple[str, Model]:
+    """Name and settings of the model named by a stage's only argument, a key of `models` or `presets`.
 
     Without an argument it is the one in the name of the stage that DVC is running,
     "train@deep". dvc.yaml relies on that, since DVC would paste a name from params.yaml
     into the command unquoted, and the shell would run what it holds.
     Raises ParamsError if there is not exactly one name or no such model.
     """
-    known = ", ".join(params.models)
+    models = params.models | params.presets
+    known = ", ".join(models)
     _, _, of_stage = os.environ.get("DVC_STAGE", "").partition("@")
     if not arguments and of_stage:
         arguments = [of_stage]
     if len(arguments) != 1:
         raise ParamsError(f"expected one argument, the name of a model in params.yaml: {known}.")
-    if arguments[0] not in params.models:
-        hint = nearest(arguments[0], list(params.models))
+    if arguments[0] not in models:
+        hint = nearest(arguments[0], list(models))
         raise ParamsError(f"params.yaml has no model {shown(arguments[0])}{hint}; it has {known}.")
-    return arguments[0]
+    return arguments[0], models[arguments[0]]
 
 
 def sentence(error: Any) -> str:
@@ -275,7 +289,8 @@ def sentence(error: Any) -> str:
             "40 of a-z, 0-9, _ and -, and is not 'pca' or 'comparison', which name the baseline and a file."
         )
     if error["type"] == "value_error":  # settings that are possible, but not together
-        return "\n".join(f"{key}.{problem}." for problem in str(error["ctx"]["error"]).splitlines())
+        prefix = f"{key}." if location else ""
+        return "\n".join(f"{prefix}{problem}." for problem in str(error["ctx"]["error"]).splitlines())
     schema = schema_at(location)
     if error["type"] == "missing":
         return f"{key} is missing; it has to be {allowed(schema)}."
@@ -344,8 +359,8 @@ def explain() -> str:
     """Every key of params.yaml with what it admits and what it means, as a Markdown table."""
     rows = ["| key | allowed | meaning |", "| --- | --- | --- |"]
     sections: list[tuple[str, type[Section]]] = [
-        ("prepare", Prepare), ("models.<name>", Model), ("evaluate", Evaluate),
-        ("compare", Compare), ("figures", Figures),
+        ("prepare", Prepare), ("models.<name>", Model), ("presets.<name>", Model),
+        ("evaluate", Evaluate), ("compare", Compare), ("figures", Figures),
     ]  # fmt: skip
     for prefix, section in sections:
         for key, schema in section.model_json_schema()["properties"].items():

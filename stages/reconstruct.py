@@ -473,7 +473,7 @@ def save(path: Path, content: bytes) -> None:
 def main() -> None:
     args = arguments(sys.argv[1:])
     params = read_params()
-    name = choose_model(params, [args.model])
+    name, settings = choose_model(params, [args.model])
     paths, problems = expand(args.inputs)
     tables = [args.out / table for table in (("codes.npy", "inputs.csv") if args.codes_only else ("codes.csv",))]
     pictures = picture_paths(args.out, paths, tables)
@@ -484,7 +484,7 @@ def main() -> None:
     if paths:
         from stages.engine import use_threads  # as in load
 
-        use_threads(params.models[name].threads)
+        use_threads(settings.threads)
         autoencoder = load(name)
         if args.codes_only:
             failed += encode_all(autoencoder, args, paths)

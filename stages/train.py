@@ -22,7 +22,7 @@ import pandas as pd
 from stages import files
 from stages.autoencoder import build_autoencoder, keras_bytes
 from stages.backend import keras
-from stages.checkpoint import History, checkpoint_path, restore, saver
+from stages.checkpoint import History, checkpoint_path, read_checkpoint, restore, saver
 from stages.engine import (
     RESIDENT,
     Augment,
@@ -38,6 +38,7 @@ from stages.engine import (
 from stages.errors import ParamsError, StageError, run
 from stages.measures import scaled_batches, squared_error
 from stages.params import Model, choose_model, read_params, stage_arguments
+from stages.workers import Cluster, from_chief, join, read_cluster, refuse_different_workers, told_if_lost
 
 Report = Callable[[int, float, float], None]
 
@@ -83,7 +84,7 @@ def best_epoch(history: History) -> int:
 
 
 def train(
-    name: str,
+    key: str,
     model: keras.Model,
     settings: Model,
     images: Images,
@@ -91,22 +92,26 @@ def train(
     report: Report,
     checkpoint: Path,
     augment: Augment = unchanged,
+    cluster: Cluster | None = None,
 ) -> pd.DataFrame:
     """Train `model` in place and return its history: epoch, loss, val_loss, a row per epoch.
 
     images, validation: uint8 [images, pixels]. Calls report(epoch, loss, val_loss) after each epoch.
-    Continues from the file `checkpoint` if there is one, and saves there. With early
-    stopping the model ends with the weights of its best epoch.
-    Raises StageError if a loss stops being finite.
+    Continues from the file `checkpoint` if there is one, and saves there; in a cluster the
+    chief alone does, and the others get its content. With early stopping the model ends with
+    the weights of its best epoch.
+    Raises StageError, naming the model by `key`, "models.deep", if a loss stops being finite.
     """
     optimizer = build_optimizer(settings, -(-len(images) // settings.batch_size))
     train_epoch = compile_epoch(model, settings.loss, optimizer, settings.batch_size, augment)
     mean_loss = compile_mean_loss(model, settings.loss, settings.batch_size)
     best = [keras.Variable(v, dtype=v.dtype) for v in model.variables] if settings.early_stopping else []
     state = model.variables + optimizer.variables + best
-    history = restore(checkpoint, state)
+    chief = cluster is None or cluster.position == 0
+    content = read_checkpoint(checkpoint) if chief else b""
+    history = restore(from_chief(content, cluster) if cluster else content, state)
     save = saver(checkpoint, state)
-    if history:
+    if 0 < len(history) < settings.epochs:
         print(f"continuing at epoch {len(history) + 1} of {settings.epochs}", flush=True)
     for epoch in range(len(history) + 1, settings.epochs + 1):
         if settings.early_stopping and epoch - 1 - best_epoch(history) >= settings.early_stopping:
@@ -121,7 +126,7 @@ def train(
         val_loss = mean_loss(validation)
         if not np.isfinite([loss, val_loss]).all():
             raise StageError(
-                f"models.{name}: the loss became {loss:g} (validation {val_loss:g}) in epoch {epoch} of "
+                f"{key}: the loss became {loss:g} (validation {val_loss:g}) in epoch {epoch} of "
                 f"{settings.epochs} at learning_rate {settings.learning_rate:g}, so no model was written; try a "
                 "smaller learning_rate. `git checkout params.yaml dvc.lock && dvc checkout` brings the last committed "
                 "one back."
@@ -129,14 +134,15 @@ def train(
         history.append((epoch, loss, val_loss))
         if best and best_epoch(history) == epoch:
             assign(best, model.variables)
-        save(history)
-        report(epoch, loss, val_loss)
+        if chief:
+            save(history)
+            report(epoch, loss, val_loss)
     if best:
         assign(model.variables, best)
     return pd.DataFrame(history, columns=["epoch", "loss", "val_loss"])
 
 
-def collapse_warning(name: str, mse: float, images: np.ndarray, validation: np.ndarray) -> str | None:
+def collapse_warning(key: str, mse: float, images: np.ndarray, validation: np.ndarray) -> str | None:
     """A warning if a model with this validation MSE reconstructs no better than the mean training image.
 
     mse: per pixel. images, validation: uint8 [images, pixels].
@@ -147,7 +153,7 @@ def collapse_warning(name: str, mse: float, images: np.ndarray, validation: np.n
     if mse < 0.99 * mse_mean_image:  # a collapsed model ends within a per cent of the mean image
         return None
     return (
-        f"warning: models.{name} collapsed: its validation mse per pixel, {mse:.4f}, is no better than that of "
+        f"warning: {key} collapsed: its validation mse per pixel, {mse:.4f}, is no better than that of "
         f"the mean image, {mse_mean_image:.4f}, so every output looks much the same. Try latent_activation "
         "linear, another hidden_activation, a smaller learning_rate or code_l1, or more epochs."
     )
@@ -176,28 +182,55 @@ def progress(epochs: int) -> Report:
     return report
 
 
+def refuse_unsuitable(key: str, settings: Model, count: int, shape: tuple[int, int], replicas: int) -> None:
+    """Raise ParamsError if a model's settings do not suit the number or the size of the images, or the replicas."""
+    problems = [
+        f"{size} is {getattr(settings, size)}, but has to be at most {count}, the number of training images"
+        for size in ("batch_size", "latent_dim")
+        if getattr(settings, size) > count
+    ]
+    halvings = (max(shape) - 1).bit_length()
+    if settings.layers == "conv" and len(settings.hidden_units) > halvings:
+        problems.append(
+            f"hidden_units has {len(settings.hidden_units)} convolutional layers, but images of {shape[0]}×{shape[1]} "
+            f"can be halved {halvings} times"
+        )
+    if replicas > 1 and settings.normalization == "batch":
+        problems.append(
+            "normalization is batch, but each of several replicas sees only its share of a batch; it has to be "
+            "none or layer"
+        )
+    if replicas > 1 and settings.precision == "mixed_float16":
+        problems.append("precision is mixed_float16, but several replicas need float32 or mixed_bfloat16")
+    if problems:
+        raise ParamsError("\n".join(f"params.yaml: {key}.{problem}." for problem in problems))
+
+
 def main() -> None:
     params = read_params()
-    name = choose_model(params, stage_arguments(__doc__))
-    settings = params.models[name]
+    name, settings = choose_model(params, stage_arguments(__doc__))
+    key = f"{'models' if name in params.models else 'presets'}.{name}"
+    cluster = read_cluster()
     use_threads(settings.threads)
-    height, width = files.read_images("train").shape[1:]
-    images, validation = read_pixels("train"), read_pixels("validation")
-    for key in ("batch_size", "latent_dim"):
-        if getattr(settings, key) > len(images):
-            raise ParamsError(
-                f"params.yaml: models.{name}.{key} is {getattr(settings, key)}, but has to be at most "
-                f"{len(images)}, the number of training images."
-            )
-
-    model = build_autoencoder(height, width, settings)
+    count, height, width = files.read_images("train").shape
+    strategy = join(cluster)  # before TensorFlow runs anything
+    refuse_unsuitable(key, settings, count, (height, width), strategy.num_replicas_in_sync)
     augment = random_shift(height, width, settings.shift, settings.seed) if settings.shift else unchanged
-    print(f"{name}: {model.count_params()} parameters, {len(images)} training images", flush=True)
-    checkpoint = checkpoint_path(settings.model_dump(), [files.images_path("train"), files.images_path("validation")])
-    history = train(name, model, settings, images, validation, progress(settings.epochs), checkpoint, augment)
-
-    mse = compile_mean_loss(model, "mse", settings.batch_size, penalised=False)(validation)
-    if warning := collapse_warning(name, mse, np.asarray(images), np.asarray(validation)):
+    determines = settings.model_dump() | {"replicas": strategy.num_replicas_in_sync}
+    checkpoint = checkpoint_path(determines, [files.images_path("train"), files.images_path("validation")])
+    with strategy.scope(), told_if_lost():
+        images, validation = read_pixels("train"), read_pixels("validation")
+        if cluster:
+            refuse_different_workers(checkpoint.name, cluster)
+        model = build_autoencoder(height, width, settings)
+        print(f"{name}: {model.count_params()} parameters, {len(images)} training images", flush=True)
+        report = progress(settings.epochs)
+        history = train(key, model, settings, images, validation, report, checkpoint, augment, cluster)
+        mse = compile_mean_loss(model, "mse", settings.batch_size, penalised=False)(validation)
+    if cluster and cluster.position > 0:
+        print(f"done; {cluster.addresses[0]} writes the model", flush=True)
+        return
+    if warning := collapse_warning(key, mse, np.asarray(images), np.asarray(validation)):
         print(warning, file=sys.stderr)
     table = history.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
     files.write_files({files.model_path(name): keras_bytes(model), files.history_path(name): table})

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from stages import checkpoint, files
 from stages.autoencoder import build_autoencoder, keras_bytes
-from stages.checkpoint import checkpoint_path, restore, saver
+from stages.checkpoint import checkpoint_path, read_checkpoint, restore, saver
 from stages.engine import resident
 from stages.params import Model, read_params
 from stages.train import train
@@ -105,7 +105,7 @@ def test_a_damaged_checkpoint_is_ignored_and_changes_nothing(tmp_path: Path, dat
     path.write_bytes(content)
 
     fresh = [keras.Variable(np.zeros((3, 4), np.float32)), keras.Variable(0)]
-    restored = restore(path, fresh)
+    restored = restore(read_checkpoint(path), fresh)
     assert restored in ([], history)  # a changed byte in the archive's padding does no harm
     expected = variables if restored else [np.zeros((3, 4)), 0]
     for variable, value in zip(fresh, expected, strict=True):
@@ -115,9 +115,9 @@ def test_a_damaged_checkpoint_is_ignored_and_changes_nothing(tmp_path: Path, dat
 def test_a_checkpoint_of_another_shape_is_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "checkpoint.npz"
     saver(path, [keras.Variable(np.ones(3))])([(1, 0.5, 0.5)])
-    assert restore(path, [keras.Variable(np.ones(4))]) == []
+    assert restore(read_checkpoint(path), [keras.Variable(np.ones(4))]) == []
     assert "is broken and ignored (it holds variables of other shapes)" in capsys.readouterr().err
-    assert restore(tmp_path / "none.npz", []) == []
+    assert restore(read_checkpoint(tmp_path / "none.npz"), []) == []
     assert capsys.readouterr().err == ""
 
 
@@ -228,6 +228,11 @@ def test_kills_at_random_moments_lose_nothing(undisturbed: Path, tmp_path: Path)
     )
 
 
+def hear_ctrl_c() -> None:
+    """A preexec_fn: what a shell starts in the background ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ on Windows")
 def test_an_interrupted_or_terminated_run_continues(undisturbed: Path, tmp_path: Path) -> None:
     """Ctrl-C at a terminal and a batch system's SIGTERM reach `dvc repro` and its stage, `kill` the stage alone."""
@@ -248,7 +253,7 @@ def test_an_interrupted_or_terminated_run_continues(undisturbed: Path, tmp_path:
         (repro, signal.SIGTERM, -signal.SIGTERM, ["continuing at epoch", "terminated."]),  # DVC says nothing
         (train, signal.SIGTERM, 143, ["continuing at epoch", "terminated."]),
     ):
-        process = start(project, *command)
+        process = start(project, *command, preexec_fn=hear_ctrl_c)
         wait_until(saved)
         os.killpg(process.pid, number)
         output, _ = process.communicate(timeout=60)

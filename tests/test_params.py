@@ -92,6 +92,12 @@ def test_numbers_as_dvc_writes_them(tmp_path: Path, written: str) -> None:
         ),
         ("models.deep.early_stopping", 50, "models.deep.early_stopping is 50, but has to be below epochs, 50."),
         ("models.deep.code_l1", -1, "models.deep.code_l1 is -1, but has to be a number from 0 to 1e+06."),
+        (
+            "presets.deep",
+            DEFAULTS["models"]["deep"],
+            "params.yaml: presets.deep has the name of a model; it needs another.",
+        ),
+        ("presets.best16.epochs", 0, "presets.best16.epochs is 0, but has to be a whole number from 1 to 100000."),
         ("models.comparison", DEFAULTS["models"]["deep"], "models.comparison is not a possible model name"),
         ("evaluate.ridge", 0, "evaluate.ridge is 0, but has to be a number above 0 and at most 1e+12."),
         ("compare.resamples", 1, "compare.resamples is 1, but has to be a whole number from 100 to 100000."),
@@ -114,6 +120,19 @@ def test_a_mistake_is_told_with_key_value_and_what_is_allowed(
         assert sentence in problem(tmp_path, changed(path, value))
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"latent_dim": 1}, "models.deep.latent_activation is softmax, but latent_dim is 1; that code would always be"),
+        ({"code_l1": 0.1}, "models.deep.code_l1 is 0.1, but latent_activation is softmax; the sum of those codes"),
+    ],
+)
+def test_softmax_codes_that_tell_nothing_are_refused(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+    params = changed("models.deep.latent_activation", "softmax")
+    params["models"]["deep"].update(changes)
+    assert sentence in problem(tmp_path, params)
+
+
 def test_every_problem_is_told(tmp_path: Path) -> None:
     params = changed("models.deep.epochs", 0)
     params["figures"]["dpi"] = "many"
@@ -126,7 +145,11 @@ def test_every_problem_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "the file is empty, but has to be a mapping with the keys prepare, models, evaluate, compare, figures."),
+        (
+            "",
+            "the file is empty, but has to be a mapping with the keys prepare, models, presets, evaluate, compare, "
+            "figures.",
+        ),
         ("- 1", "the file is [1], but"),
         ("a: b: c", "line 1, column 5: not valid YAML"),
         ("\tx: 1", "line 1, column 1: not valid YAML"),

@@ -158,6 +158,7 @@ def test_metrics_are_a_flat_row_and_agree_with_the_model(run_template: Path, nam
         rel=1e-4,
     )
     assert metrics["compression_ratio"] == 784 / 16
+    assert metrics["overcomplete"] is False
     assert 0 <= metrics["active_dimensions"] <= 16
     for kind in ("probe_accuracy", "generation_accuracy"):
         assert metrics[f"{kind}_pca"] > 0.3  # by chance it would be 0.1
@@ -306,7 +307,9 @@ def test_a_hostile_model_name_runs_no_command(run_project: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [("train",), ("train", "deeep"), ("evaluate", "deep", "shallow")])
 def test_a_wrong_argument(run_project: Path, arguments: tuple[str, ...]) -> None:
-    assert refuse(run_project, 2, "shallow, deep.", *arguments).count("\n") == 1  # no notes of TensorFlow's around it
+    assert (
+        refuse(run_project, 2, "shallow, deep, hinton2006, best16.", *arguments).count("\n") == 1
+    )  # no notes of TensorFlow's around it
 
 
 @pytest.mark.parametrize("name", ["prepare", "compare", "figures", "params"])
@@ -339,6 +342,32 @@ def test_committed_results_are_compared_with_the_present_ones(run_project: Path)
 def test_sizes_that_the_data_cannot_serve(run_project: Path, key: str, value: int) -> None:
     change_params(run_project, lambda p: p["models"]["deep"].update({key: value}))
     refuse(run_project, 2, f"models.deep.{key} is 501, but has to be at most 500, the number of", "train", "deep")
+
+
+def test_more_convolutions_than_halvings(run_project: Path) -> None:
+    conv = {"layers": "conv", "hidden_units": [2] * 6}
+    change_params(run_project, lambda p: p["models"]["deep"].update(conv))
+    refuse(
+        run_project, 2, "models.deep.hidden_units has 6 convolutional layers, but images of 28×28 can", "train", "deep"
+    )
+
+
+def test_presets_are_trained_by_name(run_project: Path) -> None:
+    """DVC knows nothing of them: it neither trains nor misses them."""
+    sizes = {"best16": 16, "hinton2006": 30}
+
+    def small(params: Any) -> None:
+        for preset in sizes:
+            params["presets"][preset].update(epochs=2, hidden_units=[20])
+
+    change_params(run_project, small)
+    assert "up to date" in succeed(run_project, "dvc", "status")
+    for preset, latent_dim in sizes.items():
+        for name in ("train", "evaluate"):
+            assert stage(run_project, name, preset).returncode == 0
+        assert json.loads((run_project / files.metrics_path(preset)).read_text())["latent_dim"] == latent_dim
+    change_params(run_project, lambda p: p["presets"]["best16"].update(batch_size=501))
+    refuse(run_project, 2, "presets.best16.batch_size is 501, but has to be at most 500", "train", "best16")
 
 
 def test_a_loss_that_diverges(run_project: Path) -> None:
@@ -377,8 +406,8 @@ def test_an_overcomplete_model_is_not_compared_with_an_exact_pca() -> None:
     }
     compared = compare_all(evaluations, Compare(resamples=100, seed=0))
     assert set(compared) == {"wide_vs_small", "small_vs_pca"}
-    assert list(files.with_baselines(evaluations)) == ["PCA (5)", "small", "wide"]
-    assert mse_per_class(evaluations)["model"].unique().tolist() == ["PCA (5)", "small", "wide"]
+    assert list(files.with_baselines(evaluations)) == ["PCA (5)", "small", "wide (overcomplete)"]
+    assert mse_per_class(evaluations)["model"].unique().tolist() == ["PCA (5)", "small", "wide (overcomplete)"]
 
 
 def test_broken_intermediate_files(run_project: Path) -> None:

@@ -373,7 +373,10 @@ def test_a_full_disk_ends_it_and_leaves_nothing_half_written(run_template: Path,
     ("arguments", "sentence"),
     [
         ([], "the following arguments are required: INPUT"),
-        (["x.png", "--model", "deeep"], "params.yaml has no model 'deeep' (did you mean deep?); it has shallow, deep."),
+        (
+            ["x.png", "--model", "deeep"],
+            "params.yaml has no model 'deeep' (did you mean deep?); it has shallow, deep, ",
+        ),
         (["x.png", "--ink", "blue"], "argument --ink: invalid choice: 'blue'"),
         (["x.png", "--ink", "dark", "--as-is"], "--as-is changes nothing, so --ink has no meaning beside it"),
         (["x.png", "--out", "params.yaml"], "--out params.yaml is a file, but has to be a folder"),

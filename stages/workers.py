@@ -1,0 +1,158 @@
+"""Several machines or several GPUs train one model, each on its share of every batch.
+
+    TF_CONFIG='{"cluster": {"worker": ["10.0.0.1:4000", "10.0.0.2:4000"]},
+                "task": {"type": "worker", "index": 0}}' python -m stages.train deep
+
+TF_CONFIG is TensorFlow's own variable; the index differs on each machine. The first worker
+(or the one of type chief) is the chief: it alone reads checkpoints, reports and writes.
+Every worker needs the same project, packages and data/prepared. Without TF_CONFIG all
+local GPUs are used if there are several. Batches, their order and the learning rate stay
+those of one process, so the losses do too, to the rounding of their sums.
+"""
+
+import faulthandler
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from stages.backend import tf
+from stages.errors import ParamsError, StageError
+
+PATIENCE = 300  # seconds to wait for the other workers at the start; one lost later is noticed within ten
+EXAMPLE = '{"cluster": {"worker": ["host1:4000", "host2:4000"]}, "task": {"type": "worker", "index": 0}}'
+LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
+
+Address = Annotated[str, StringConstraints(pattern=r"^[^\s:]+:[0-9]{1,5}$")]
+
+
+class Addresses(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    chief: list[Address] = Field(default=[], max_length=1)
+    worker: list[Address] = []
+
+
+class Task(BaseModel):
+    type: Literal["chief", "worker"]
+    index: int = Field(ge=0)
+
+
+class Cluster(BaseModel):
+    cluster: Addresses
+    task: Task
+
+    @property
+    def addresses(self) -> list[str]:
+        """ "host:port" of every process, the chief first."""
+        return self.cluster.chief + self.cluster.worker
+
+    @property
+    def position(self) -> int:
+        """This process among the addresses; 0 is the chief."""
+        return self.task.index + (len(self.cluster.chief) if self.task.type == "worker" else 0)
+
+
+def read_cluster() -> Cluster | None:
+    """The cluster in the environment variable TF_CONFIG; None without one, or with one process.
+
+    Raises ParamsError with the variable's value if it is no such thing.
+    """
+    text = os.environ.get("TF_CONFIG", "").strip()
+    if not text:
+        return None
+    try:
+        cluster = Cluster.model_validate(json.loads(text))
+        own = cluster.cluster.chief if cluster.task.type == "chief" else cluster.cluster.worker
+        own[cluster.task.index]
+    except (ValueError, RecursionError, IndexError) as error:
+        detail = ""
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            detail = f" ({'.'.join(map(str, first['loc']))}: {first['msg']})"
+        elif isinstance(error, IndexError):
+            detail = f" (there is no {cluster.task.type} {cluster.task.index})"
+        raise ParamsError(f"TF_CONFIG is {text!r}{detail}, but has to be like {EXAMPLE}.") from None
+    return cluster if len(cluster.addresses) > 1 else None
+
+
+def join(cluster: Cluster | None) -> tf.distribute.Strategy:
+    """The strategy that trains: over the cluster, else over several local GPUs, else the default, of one replica.
+
+    Ends the process with exit status 1 if the other workers do not come within PATIENCE seconds.
+    """
+    if cluster is None:
+        several = len(tf.config.list_logical_devices("GPU")) > 1
+        return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
+    others = ", ".join(a for i, a in enumerate(cluster.addresses) if i != cluster.position)
+    print(f"waiting for {others}, at most {PATIENCE} s", flush=True)
+    # TensorFlow waits without a limit, holding the lock of the interpreter: no thread and no handler of ours runs.
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    with open(os.devnull, "w") as nothing:
+        faulthandler.dump_traceback_later(PATIENCE, exit=True, file=nothing)
+        try:
+            with told_if_lost():
+                return tf.distribute.MultiWorkerMirroredStrategy()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def told_if_lost() -> Iterator[None]:
+    """Turn TensorFlow's errors about workers that died, hang or cannot be reached into a StageError."""
+    try:
+        yield
+    except LOST as error:
+        raise StageError(
+            f"another worker stopped or cannot be reached ({type(error).__name__}), so no model was written. Start all "
+            "of them again: training continues at its last checkpoint."
+        ) from None
+
+
+def summed(values: np.ndarray) -> np.ndarray:
+    """The sum of an int32 array over all workers, element by element."""
+    strategy = tf.distribute.get_strategy()
+    local = len(strategy.extended.worker_devices)
+
+    def contribute(array: tf.Tensor) -> tf.Tensor:
+        context = tf.distribute.get_replica_context()
+        first = context.replica_id_in_sync_group % local == 0  # of this worker's GPUs
+        return context.all_reduce("SUM", tf.identity(array) if first else tf.zeros_like(array))
+
+    @tf.function
+    def total(array: tf.Tensor) -> tf.Tensor:
+        return strategy.run(contribute, args=(array,))
+
+    return np.asarray(strategy.experimental_local_results(total(tf.constant(values, tf.int32)))[0])
+
+
+def from_chief(content: bytes, cluster: Cluster) -> bytes:
+    """The chief's `content`, of any length, in every worker."""
+    chief = cluster.position == 0
+    (length,) = summed(np.array([len(content) if chief else 0]))
+    if not length:  # an empty all-reduce crashes TensorFlow
+        return b""
+    padded = np.zeros(-(-length // 4), np.int32)
+    if chief:
+        padded.view(np.uint8)[:length] = np.frombuffer(content, np.uint8)
+    return summed(padded).tobytes()[:length]
+
+
+def refuse_different_workers(digest: str, cluster: Cluster) -> None:
+    """Raise StageError if the run that `digest` stands for is not the same in every worker."""
+    own = hashlib.sha256(digest.encode()).digest()
+    others: np.ndarray = np.zeros(len(cluster.addresses), np.int32)
+    others[cluster.position] = own != from_chief(own, cluster)
+    if different := [a for a, other in zip(cluster.addresses, summed(others), strict=True) if other]:
+        raise StageError(
+            f"{', '.join(different)} would not train the same as the chief, {cluster.addresses[0]}: settings, data, "
+            "code, and versions of Python, Keras, NumPy and TensorFlow have to be equal."
+        )
