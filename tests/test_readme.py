@@ -30,6 +30,13 @@ def test_the_tables_of_results_are_the_committed_metrics() -> None:
     assert markdown(pd.DataFrame(pairs).T) in README
 
 
+@pytest.mark.parametrize("preset", read_params(ROOT / "params.yaml").presets)
+def test_the_table_of_presets_is_the_committed_metrics(preset: str) -> None:
+    m = json.loads((ROOT / f"metrics/{preset}.json").read_text())
+    row = next(line for line in README.splitlines() if line.startswith(f"| `{preset}`"))
+    assert row.endswith(f"| {m['squared_error_per_image']:.2f} | {784 * m['mse_pca']:.2f} | {m['mse']:.5f} |")
+
+
 def test_ci_runs_the_test_command() -> None:
     command = re.search(r"requirements-dev\.txt && (.*)", README)
     assert command is not None
