@@ -1,0 +1,213 @@
+"""What a second worker buys: the arithmetic of a step against the bytes that the workers add up.
+
+    python -m tests.benchmarks.scaling
+
+Five minutes on two cores, Linux; needs the arrays of `dvc repro prepare`. Each worker is a
+process with one core and one thread; they talk over loopback. One worker alone and two
+together take turns. Prints, as tables in Markdown,
+
+1. for networks of params.yaml and several batch sizes, milliseconds per step of one worker
+   and of two, and what the scaling model predicts for two: the time that one worker takes
+   for half a batch, plus the time to add up gradients of that network, measured by itself;
+2. the line through the latter, latency + 2 (n - 1) / n * bytes / bandwidth (n workers in a
+   ring: Patarasuk and Yuan, 2009, doi.org/10.1016/j.jpdc.2008.09.002), and the batch from
+   which a second worker pays at that and other bandwidths.
+
+A step of a dense network with P weights on B images takes 6 P B operations (2 forward, 4
+backward), of which n workers save each other 1 - 1/n = (n - 1) / n, and costs them
+2 (n - 1) / n * 4 P bytes. P and n cancel: latency aside, it pays if B is above
+4/3 * (operations per second of a worker) / (bytes per second between workers), whatever the
+size of the network and the number of workers.
+"""
+
+import argparse
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import stages  # noqa: F401 (pins the arithmetic, so it comes before NumPy)
+
+# isort: split
+import numpy as np
+
+from stages.params import Model, read_params
+from tests.conftest import ROOT, environment
+from tests.test_workers import tf_configs
+
+NETWORKS = ("shallow", "deep", "hinton2006")
+BATCHES = (128, 1024, 8192)
+STEPS = {64: 200, 128: 200, 512: 60, 1024: 40, 4096: 12, 8192: 6}  # timed together
+WORKERS = 2
+EXCHANGES = 50  # of gradients, timed together
+BANDWIDTHS = {"1 Gbit/s": 1.25e8, "10 Gbit/s": 1.25e9, "100 Gbit/s": 1.25e10}
+
+Measurement = tuple[str, int]  # a network and a batch size; 0 stands for adding up gradients alone
+
+
+def settings_of(network: str) -> Model:
+    params = read_params()
+    return (params.models | params.presets)[network].model_copy(update={"threads": 1})
+
+
+def shapes_of(network: str) -> list[tuple[int, ...]]:
+    """The shapes of the kernels and biases of a dense autoencoder of 784 pixels."""
+    settings = settings_of(network)
+    sizes = [784, *settings.hidden_units, settings.latent_dim, *settings.hidden_units[::-1], 784]
+    return [shape for before, after in pairwise(sizes) for shape in ((before, after), (after,))]
+
+
+def parameters_of(network: str) -> int:
+    return sum(map(math.prod, shapes_of(network)))
+
+
+def measurements(workers: int) -> list[Measurement]:
+    """What a team of so many workers measures."""
+    batches = [0, *BATCHES] if workers > 1 else sorted({b // n for b in BATCHES for n in (1, WORKERS)})
+    return [(network, batch) for network in NETWORKS for batch in batches]
+
+
+def exchange(network: str) -> Callable[[], object]:
+    """A function that adds up the workers' gradients EXCHANGES times."""
+    from stages.backend import tf
+
+    strategy = tf.distribute.get_strategy()
+
+    def reduced(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        return tf.distribute.get_replica_context().all_reduce(
+            "SUM",
+            [tf.identity(gradient) for gradient in gradients],  # it fails without: arguments have no device
+        )
+
+    @tf.function
+    def add_up(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        for _ in tf.range(EXCHANGES):
+            gradients = strategy.run(reduced, args=(gradients,))
+        return gradients
+
+    zeros = [tf.zeros(shape) for shape in shapes_of(network)]
+    return lambda: add_up(zeros)[0].numpy()
+
+
+def training(network: str, batch: int) -> Callable[[], object]:
+    """A function that trains STEPS[batch] steps as the train stage does."""
+    from stages.autoencoder import build_autoencoder
+    from stages.engine import compile_epoch
+    from stages.train import build_optimizer, read_pixels
+
+    settings, images = settings_of(network), read_pixels("train")
+    order = np.random.default_rng(0).permutation(len(images)).astype(np.int32)[: STEPS[batch] * batch]
+    optimizer = build_optimizer(settings, STEPS[batch])
+    train_epoch = compile_epoch(build_autoencoder(28, 28, settings), settings.loss, optimizer, batch)
+    return lambda: train_epoch(images, order)
+
+
+def work(workers: int, core: int) -> None:
+    """Be a worker: at every line of input take each measurement, and print its milliseconds per step."""
+    os.sched_setaffinity(0, {core})
+    from stages.backend import tf
+    from stages.engine import use_threads
+    from stages.workers import join, read_cluster
+
+    tf.get_logger().setLevel("ERROR")  # it warns of many compilations, which are the purpose here
+    use_threads(1)
+    with join(read_cluster()).scope():
+        timed = [
+            (training(network, batch), STEPS[batch]) if batch else (exchange(network), EXCHANGES)
+            for network, batch in measurements(workers)
+        ]
+        for function, _ in timed:
+            function()  # compiles
+        print("ready", flush=True)
+        for _ in sys.stdin:
+            for function, steps in timed:
+                start = time.perf_counter()
+                function()
+                print((time.perf_counter() - start) / steps * 1000, flush=True)
+
+
+def start_team(workers: int) -> list[subprocess.Popen[str]]:
+    configs = tf_configs(workers) if workers > 1 else [""]
+    cores = sorted(os.sched_getaffinity(0))
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", __spec__.name, "--worker", str(workers), str(core)],
+            cwd=ROOT, env=environment() | {"TF_CONFIG": config}, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )
+        for core, config in zip(cores, configs, strict=False)
+    ]  # fmt: skip
+
+
+def await_ready(team: list[subprocess.Popen[str]]) -> None:
+    for process in team:
+        assert process.stdout
+        while (line := process.stdout.readline()) != "ready\n":
+            if not line:
+                sys.exit("a worker ended before it was ready")
+
+
+def turn(team: list[subprocess.Popen[str]], wanted: list[Measurement]) -> dict[Measurement, float]:
+    """Milliseconds per step of every measurement, by the slowest of the team."""
+    for process in team:
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+    values = [[float(process.stdout.readline()) for _ in wanted] for process in team if process.stdout]
+    return dict(zip(wanted, map(max, *values) if len(team) > 1 else values[0], strict=True))
+
+
+def report(alone: dict[Measurement, float], together: dict[Measurement, float]) -> None:
+    """alone, together: milliseconds per step of one worker and of WORKERS."""
+    factor = 2 * (WORKERS - 1) / WORKERS
+    print("| network | parameters | batch | one worker | two, predicted | two, measured | times as fast |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for network in NETWORKS:
+        for batch in BATCHES:
+            predicted = alone[network, batch // WORKERS] + together[network, 0]
+            times = (alone[network, batch], predicted, together[network, batch])
+            cells = " | ".join(f"{t:.2f} ms" for t in times)
+            print(f"| {network} | {parameters_of(network):,} | {batch} | {cells} | {times[0] / times[2]:.2f} |")
+    exchanged = {network: factor * 4 * parameters_of(network) for network in NETWORKS}
+    slope, latency = np.polyfit(list(exchanged.values()), [together[n, 0] for n in NETWORKS], 1)
+    bandwidth = 1000 / slope
+    network, batch = NETWORKS[-1], BATCHES[-1]
+    speed = 6 * parameters_of(network) * batch / (alone[network, batch] / 1000)
+    each = ", ".join(f"{together[n, 0]:.2f} ms for {exchanged[n] / 1e6:.1f} MB" for n in NETWORKS)
+    print(f"\nAdding up gradients takes {each}: {latency:.2f} ms and {bandwidth / 1e6:.0f} MB/s.")
+    print(f"One worker computes {speed / 1e9:.0f} billion operations per second ({network}, batch {batch}).\n")
+    print("| between workers | pays above a batch of |\n| --- | ---: |")
+    for name, rate in {"loopback, as measured": bandwidth, **BANDWIDTHS}.items():
+        print(f"| {name} | {4 / 3 * speed / rate:.0f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What a second worker buys.")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each team (default 5)")
+    parser.add_argument("--worker", nargs=2, type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(*arguments.worker)
+        return
+    if len(os.sched_getaffinity(0)) < WORKERS:
+        sys.exit(f"this needs {WORKERS} cores")
+    teams = {workers: start_team(workers) for workers in (1, WORKERS)}
+    for team in teams.values():
+        await_ready(team)
+    rounds = [{w: turn(team, measurements(w)) for w, team in teams.items()} for _ in range(arguments.rounds)]
+    alone, together = (
+        {wanted: statistics.median(r[workers][wanted] for r in rounds) for wanted in measurements(workers)}
+        for workers in (1, WORKERS)
+    )
+    for team in teams.values():
+        for process in team:
+            process.communicate()  # the end of its input ends it
+    report(alone, together)
+
+
+if __name__ == "__main__":
+    main()
