@@ -109,6 +109,26 @@ def test_a_lost_worker_ends_the_others_and_the_next_start_continues(run_template
     assert digests(disturbed[0]) == digests(undisturbed[0])
 
 
+@pytest.mark.parametrize("hanging", [0, 1])
+def test_a_worker_that_hangs_ends_the_other_and_itself_when_it_wakes(
+    run_template: Path, tmp_path: Path, hanging: int
+) -> None:
+    projects = copies(run_template, tmp_path, 2)
+    for project in projects:
+        change_params(project, lambda params: params["models"]["deep"].update(epochs=1000))
+    processes = start_workers(projects)
+    wait_until(lambda: list((projects[0] / checkpoint.FOLDER).glob("*.npz")))
+    os.killpg(processes[hanging].pid, signal.SIGSTOP)
+    output, _ = processes[1 - hanging].communicate(timeout=60)  # TensorFlow gives up after about ten seconds
+    assert processes[1 - hanging].returncode == 1
+    assert "error: another worker stopped or cannot be reached" in output
+    os.killpg(processes[hanging].pid, signal.SIGCONT)
+    output, _ = processes[hanging].communicate(timeout=60)
+    assert processes[hanging].returncode == 1
+    assert "error: another worker stopped or cannot be reached" in output
+    assert not (projects[0] / files.model_path("deep")).exists()
+
+
 def test_a_worker_with_other_settings_is_told(run_template: Path, tmp_path: Path) -> None:
     projects = copies(run_template, tmp_path, 2)
     change_params(projects[1], lambda params: params["models"]["deep"].update(learning_rate=0.5))
