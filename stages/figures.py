@@ -213,7 +213,7 @@ def draw_errors(evaluations: Evaluations, comparison: dict[str, dict[str, float]
     everything = np.concatenate(list(errors.values()))
     low, high = max(everything.min(), 1e-3), max(everything.max(), 2e-3)
     bins = np.geomspace(low * 0.9, high * 1.1, 81)
-    figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    figure, ax = plt.subplots(figsize=(9.2, 3.6), layout="constrained")
     for name, colour in colours(errors).items():
         counts, _ = np.histogram(errors[name], bins)
         median = np.median(errors[name])
@@ -230,7 +230,8 @@ def draw_errors(evaluations: Evaluations, comparison: dict[str, dict[str, float]
         f"better on {row['wins']:.1%}"
         for pair, row in comparison.items()
     ]
-    ax.legend(loc="upper left", title="\n".join(["ratio of mean errors (95 % interval)", *lines, ""]), title_fontsize=7)
+    title = "\n".join(["ratio of mean errors (95 % interval)", *lines, ""])
+    figure.legend(loc="outside right upper", title=title, title_fontsize=7)
     ax.set_title("Error of each test digit", fontsize=10, loc="left")
     return figure
 
