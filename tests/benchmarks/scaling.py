@@ -21,14 +21,12 @@ size of the network and the number of workers.
 """
 
 import argparse
-import math
 import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from itertools import pairwise
 
 import stages  # noqa: F401 (pins the arithmetic, so it comes before NumPy)
 
@@ -54,15 +52,10 @@ def settings_of(network: str) -> Model:
     return (params.models | params.presets)[network].model_copy(update={"threads": 1})
 
 
-def shapes_of(network: str) -> list[tuple[int, ...]]:
-    """The shapes of the kernels and biases of a dense autoencoder of 784 pixels."""
-    settings = settings_of(network)
-    sizes = [784, *settings.hidden_units, settings.latent_dim, *settings.hidden_units[::-1], 784]
-    return [shape for before, after in pairwise(sizes) for shape in ((before, after), (after,))]
+def build(network: str):  # type: ignore[no-untyped-def]
+    from stages.autoencoder import build_autoencoder
 
-
-def parameters_of(network: str) -> int:
-    return sum(map(math.prod, shapes_of(network)))
+    return build_autoencoder(28, 28, settings_of(network))
 
 
 def measurements(workers: int) -> list[Measurement]:
@@ -89,20 +82,19 @@ def exchange(network: str) -> Callable[[], object]:
             gradients = strategy.run(reduced, args=(gradients,))
         return gradients
 
-    zeros = [tf.zeros(shape) for shape in shapes_of(network)]
+    zeros = [tf.zeros(variable.shape) for variable in build(network).trainable_variables]
     return lambda: add_up(zeros)[0].numpy()
 
 
 def training(network: str, batch: int) -> Callable[[], object]:
     """A function that trains STEPS[batch] steps as the train stage does."""
-    from stages.autoencoder import build_autoencoder
     from stages.engine import compile_epoch
     from stages.train import build_optimizer, read_pixels
 
     settings, images = settings_of(network), read_pixels("train")
     order = np.random.default_rng(0).permutation(len(images)).astype(np.int32)[: STEPS[batch] * batch]
     optimizer = build_optimizer(settings, STEPS[batch])
-    train_epoch = compile_epoch(build_autoencoder(28, 28, settings), settings.loss, optimizer, batch)
+    train_epoch = compile_epoch(build(network), settings.loss, optimizer, batch)
     return lambda: train_epoch(images, order)
 
 
@@ -122,7 +114,7 @@ def work(workers: int, core: int) -> None:
         ]
         for function, _ in timed:
             function()  # compiles
-        print("ready", flush=True)
+        print("ready", *(build(network).count_params() for network in NETWORKS), flush=True)
         for _ in sys.stdin:
             for function, steps in timed:
                 start = time.perf_counter()
@@ -143,12 +135,15 @@ def start_team(workers: int) -> list[subprocess.Popen[str]]:
     ]  # fmt: skip
 
 
-def await_ready(team: list[subprocess.Popen[str]]) -> None:
+def await_ready(team: list[subprocess.Popen[str]]) -> dict[str, int]:
+    """The number of parameters of each network, as the last of the team has it."""
+    line = ""
     for process in team:
         assert process.stdout
-        while (line := process.stdout.readline()) != "ready\n":
+        while not (line := process.stdout.readline()).startswith("ready"):
             if not line:
                 sys.exit("a worker ended before it was ready")
+    return dict(zip(NETWORKS, map(int, line.split()[1:]), strict=True))
 
 
 def turn(team: list[subprocess.Popen[str]], wanted: list[Measurement]) -> dict[Measurement, float]:
@@ -161,8 +156,8 @@ def turn(team: list[subprocess.Popen[str]], wanted: list[Measurement]) -> dict[M
     return dict(zip(wanted, map(max, *values) if len(team) > 1 else values[0], strict=True))
 
 
-def report(alone: dict[Measurement, float], together: dict[Measurement, float]) -> None:
-    """alone, together: milliseconds per step of one worker and of WORKERS."""
+def report(parameters: dict[str, int], alone: dict[Measurement, float], together: dict[Measurement, float]) -> None:
+    """parameters: of each network. alone, together: milliseconds per step of one worker and of WORKERS."""
     factor = 2 * (WORKERS - 1) / WORKERS
     print("| network | parameters | batch | one worker | two, predicted | two, measured | times as fast |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
@@ -171,12 +166,12 @@ def report(alone: dict[Measurement, float], together: dict[Measurement, float]) 
             predicted = alone[network, batch // WORKERS] + together[network, 0]
             times = (alone[network, batch], predicted, together[network, batch])
             cells = " | ".join(f"{t:.2f} ms" for t in times)
-            print(f"| {network} | {parameters_of(network):,} | {batch} | {cells} | {times[0] / times[2]:.2f} |")
-    exchanged = {network: factor * 4 * parameters_of(network) for network in NETWORKS}
+            print(f"| {network} | {parameters[network]:,} | {batch} | {cells} | {times[0] / times[2]:.2f} |")
+    exchanged = {network: factor * 4 * parameters[network] for network in NETWORKS}
     slope, latency = np.polyfit(list(exchanged.values()), [together[n, 0] for n in NETWORKS], 1)
     bandwidth = 1000 / slope
     network, batch = NETWORKS[-1], BATCHES[-1]
-    speed = 6 * parameters_of(network) * batch / (alone[network, batch] / 1000)
+    speed = 6 * parameters[network] * batch / (alone[network, batch] / 1000)
     each = ", ".join(f"{together[n, 0]:.2f} ms for {exchanged[n] / 1e6:.1f} MB" for n in NETWORKS)
     print(f"\nAdding up gradients takes {each}: {latency:.2f} ms and {bandwidth / 1e6:.0f} MB/s.")
     print(f"One worker computes {speed / 1e9:.0f} billion operations per second ({network}, batch {batch}).\n")
@@ -196,8 +191,7 @@ def main() -> None:
     if len(os.sched_getaffinity(0)) < WORKERS:
         sys.exit(f"this needs {WORKERS} cores")
     teams = {workers: start_team(workers) for workers in (1, WORKERS)}
-    for team in teams.values():
-        await_ready(team)
+    parameters, _ = [await_ready(team) for team in teams.values()]  # the same of both
     rounds = [{w: turn(team, measurements(w)) for w, team in teams.items()} for _ in range(arguments.rounds)]
     alone, together = (
         {wanted: statistics.median(r[workers][wanted] for r in rounds) for wanted in measurements(workers)}
@@ -206,7 +200,7 @@ def main() -> None:
     for team in teams.values():
         for process in team:
             process.communicate()  # the end of its input ends it
-    report(alone, together)
+    report(parameters, alone, together)
 
 
 if __name__ == "__main__":
