@@ -2,13 +2,15 @@
 
     python -m tests.benchmarks.scaling
 
-Five minutes on two cores, Linux; needs the arrays of `dvc repro prepare`. Each worker is a
-process with one core and one thread; they talk over loopback. One worker alone and two
-together take turns. Prints, as tables in Markdown,
+Six minutes on two cores, Linux; needs the arrays of `dvc repro prepare`. Each worker is a
+process with one core and one thread; they talk over loopback. One worker alone, two that
+know nothing of each other, and two that train together take turns. Prints, as tables in
+Markdown,
 
 1. for networks of params.yaml and several batch sizes, milliseconds per step of one worker
-   and of two, and what the scaling model predicts for two: the time that one worker takes
-   for half a batch, plus the time to add up gradients of that network, measured by itself;
+   and of two together, and what the scaling model predicts for two: the time of half a
+   batch, while the other core is busy likewise, plus the time to add up gradients of that
+   network, measured by themselves;
 2. the line through the latter, latency + 2 (n - 1) / n * bytes / bandwidth (n workers in a
    ring: Patarasuk and Yuan, 2009, doi.org/10.1016/j.jpdc.2008.09.002), and the batch from
    which a second worker pays at that and other bandwidths.
@@ -39,12 +41,17 @@ from tests.test_workers import tf_configs
 
 NETWORKS = ("shallow", "deep", "hinton2006")
 BATCHES = (128, 1024, 8192)
-STEPS = {64: 200, 128: 200, 512: 60, 1024: 40, 4096: 12, 8192: 6}  # timed together
+STEPS = {64: 100, 128: 100, 512: 30, 1024: 20, 4096: 6, 8192: 3}  # timed together
 WORKERS = 2
 EXCHANGES = 50  # of gradients, timed together
 BANDWIDTHS = {"1 Gbit/s": 1.25e8, "10 Gbit/s": 1.25e9, "100 Gbit/s": 1.25e10}
 
-Measurement = tuple[str, int]  # a network and a batch size; 0 stands for adding up gradients alone
+TEAMS = {  # how many workers, and the batch sizes that they measure; 0 stands for adding up gradients alone
+    "alone": (1, BATCHES),
+    "apart": (WORKERS, tuple(batch // WORKERS for batch in BATCHES)),
+    "together": (WORKERS, (0, *BATCHES)),
+}
+Measurement = tuple[str, int]  # a network and a batch size
 
 
 def settings_of(network: str) -> Model:
@@ -58,10 +65,8 @@ def build(network: str):  # type: ignore[no-untyped-def]
     return build_autoencoder(28, 28, settings_of(network))
 
 
-def measurements(workers: int) -> list[Measurement]:
-    """What a team of so many workers measures."""
-    batches = [0, *BATCHES] if workers > 1 else sorted({b // n for b in BATCHES for n in (1, WORKERS)})
-    return [(network, batch) for network in NETWORKS for batch in batches]
+def measurements(team: str) -> list[Measurement]:
+    return [(network, batch) for network in NETWORKS for batch in TEAMS[team][1]]
 
 
 def exchange(network: str) -> Callable[[], object]:
@@ -98,7 +103,7 @@ def training(network: str, batch: int) -> Callable[[], object]:
     return lambda: train_epoch(images, order)
 
 
-def work(workers: int, core: int) -> None:
+def work(team: str, core: int) -> None:
     """Be a worker: at every line of input take each measurement, and print its milliseconds per step."""
     os.sched_setaffinity(0, {core})
     from stages.backend import tf
@@ -110,7 +115,7 @@ def work(workers: int, core: int) -> None:
     with join(read_cluster()).scope():
         timed = [
             (training(network, batch), STEPS[batch]) if batch else (exchange(network), EXCHANGES)
-            for network, batch in measurements(workers)
+            for network, batch in measurements(team)
         ]
         for function, _ in timed:
             function()  # compiles
@@ -122,16 +127,16 @@ def work(workers: int, core: int) -> None:
                 print((time.perf_counter() - start) / steps * 1000, flush=True)
 
 
-def start_team(workers: int) -> list[subprocess.Popen[str]]:
-    configs = tf_configs(workers) if workers > 1 else [""]
-    cores = sorted(os.sched_getaffinity(0))
+def start_team(team: str) -> list[subprocess.Popen[str]]:
+    workers, _ = TEAMS[team]
+    configs = tf_configs(workers) if team == "together" else [""] * workers
     return [
         subprocess.Popen(
-            [sys.executable, "-m", __spec__.name, "--worker", str(workers), str(core)],
+            [sys.executable, "-m", __spec__.name, "--worker", team, str(core)],
             cwd=ROOT, env=environment() | {"TF_CONFIG": config}, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )
-        for core, config in zip(cores, configs, strict=False)
+        for core, config in zip(sorted(os.sched_getaffinity(0)), configs, strict=False)
     ]  # fmt: skip
 
 
@@ -146,27 +151,28 @@ def await_ready(team: list[subprocess.Popen[str]]) -> dict[str, int]:
     return dict(zip(NETWORKS, map(int, line.split()[1:]), strict=True))
 
 
-def turn(team: list[subprocess.Popen[str]], wanted: list[Measurement]) -> dict[Measurement, float]:
+def turn(team: str, processes: list[subprocess.Popen[str]]) -> dict[Measurement, float]:
     """Milliseconds per step of every measurement, by the slowest of the team."""
-    for process in team:
+    for process in processes:
         assert process.stdin
         process.stdin.write("\n")
         process.stdin.flush()
-    values = [[float(process.stdout.readline()) for _ in wanted] for process in team if process.stdout]
-    return dict(zip(wanted, map(max, *values) if len(team) > 1 else values[0], strict=True))
+    values = [[float(process.stdout.readline()) for _ in measurements(team)] for process in processes if process.stdout]
+    return dict(zip(measurements(team), np.max(values, axis=0), strict=True))
 
 
-def report(parameters: dict[str, int], alone: dict[Measurement, float], together: dict[Measurement, float]) -> None:
-    """parameters: of each network. alone, together: milliseconds per step of one worker and of WORKERS."""
+def report(parameters: dict[str, int], times: dict[str, dict[Measurement, float]]) -> None:
+    """parameters: of each network. times: milliseconds per step, by team."""
+    alone, apart, together = times.values()
     factor = 2 * (WORKERS - 1) / WORKERS
     print("| network | parameters | batch | one worker | two, predicted | two, measured | times as fast |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for network in NETWORKS:
         for batch in BATCHES:
-            predicted = alone[network, batch // WORKERS] + together[network, 0]
-            times = (alone[network, batch], predicted, together[network, batch])
-            cells = " | ".join(f"{t:.2f} ms" for t in times)
-            print(f"| {network} | {parameters[network]:,} | {batch} | {cells} | {times[0] / times[2]:.2f} |")
+            predicted = apart[network, batch // WORKERS] + together[network, 0]
+            one, two = alone[network, batch], together[network, batch]
+            cells = " | ".join(f"{t:.2f} ms" for t in (one, predicted, two))
+            print(f"| {network} | {parameters[network]:,} | {batch} | {cells} | {one / two:.2f} |")
     exchanged = {network: factor * 4 * parameters[network] for network in NETWORKS}
     slope, latency = np.polyfit(list(exchanged.values()), [together[n, 0] for n in NETWORKS], 1)
     bandwidth = 1000 / slope
@@ -183,24 +189,24 @@ def report(parameters: dict[str, int], alone: dict[Measurement, float], together
 def main() -> None:
     parser = argparse.ArgumentParser(description="What a second worker buys.")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each team (default 5)")
-    parser.add_argument("--worker", nargs=2, type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        work(*arguments.worker)
+        team, core = arguments.worker
+        work(team, int(core))
         return
     if len(os.sched_getaffinity(0)) < WORKERS:
         sys.exit(f"this needs {WORKERS} cores")
-    teams = {workers: start_team(workers) for workers in (1, WORKERS)}
-    parameters, _ = [await_ready(team) for team in teams.values()]  # the same of both
-    rounds = [{w: turn(team, measurements(w)) for w, team in teams.items()} for _ in range(arguments.rounds)]
-    alone, together = (
-        {wanted: statistics.median(r[workers][wanted] for r in rounds) for wanted in measurements(workers)}
-        for workers in (1, WORKERS)
-    )
-    for team in teams.values():
-        for process in team:
+    teams = {team: start_team(team) for team in TEAMS}
+    parameters, *_ = [await_ready(processes) for processes in teams.values()]  # the same of all
+    rounds = [{team: turn(team, processes) for team, processes in teams.items()} for _ in range(arguments.rounds)]
+    for processes in teams.values():
+        for process in processes:
             process.communicate()  # the end of its input ends it
-    report(parameters, alone, together)
+    report(parameters, {
+        team: {wanted: statistics.median(r[team][wanted] for r in rounds) for wanted in measurements(team)}
+        for team in TEAMS
+    })  # fmt: skip
 
 
 if __name__ == "__main__":
