@@ -37,6 +37,14 @@ def test_the_table_of_presets_is_the_committed_metrics(preset: str) -> None:
     assert row.endswith(f"| {m['squared_error_per_image']:.2f} | {784 * m['mse_pca']:.2f} | {m['mse']:.5f} |")
 
 
+def test_the_table_of_depths_is_the_committed_study() -> None:
+    study = pd.read_csv(ROOT / "plots/studies/depth.csv")
+    assert len(study) == 11
+    for name, rows in study.groupby("series"):
+        cells = [f"{row['mean']:.4f} ± {row['std']:.4f}" for _, row in rows.sort_values("hidden_layers").iterrows()]
+        assert f"| `{name}` | {'| ' * (6 - len(cells))}{' | '.join(cells)} |\n" in README
+
+
 def test_ci_runs_the_test_command() -> None:
     command = re.search(r"requirements-dev\.txt && (.*)", README)
     assert command is not None
