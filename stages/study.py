@@ -4,10 +4,10 @@
     dvc queue start
     python -m stages.study latent_dim mse rate-deep:deep
 
-Not a stage: it reads what `dvc exp show` knows. A series is the experiments whose names
-begin in the same way, and the model in them to look at. Writes plots/studies/<name>.csv
-(series, the setting, mean, standard deviation over runs that differ in nothing else but
-their seed, number of runs) and <name>.png, and prints the table.
+Not a stage: it reads what `dvc exp show` knows of experiments that are through. A series is
+the experiments whose names begin in the same way, and the model in them to look at. Writes
+plots/studies/<name>.csv (series, the setting, mean, standard deviation over runs that
+differ in nothing else but a seed, number of runs) and <name>.png, and prints the table.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,86 +28,117 @@ from stages.figures import PLOTS, STYLE, colours, png
 
 FOLDER = PLOTS / "studies"
 
-Run = dict[str, Any]  # a model's settings and metrics in one experiment, by key
+
+class Experiment(NamedTuple):
+    """What DVC tells of an experiment; until it is "success", its metrics are those of the commit it began from."""
+
+    name: str
+    state: str  # queued, running, failed or success
+    data: dict[str, Any]  # params and metrics by file
 
 
-def read_experiments() -> dict[str, Any]:
-    """Params and metrics of every experiment that `dvc exp show` lists, by name.
+class Run(NamedTuple):
+    """One model in one experiment."""
+
+    settings: dict[str, Any]  # all that may have decided its metrics, by key
+    values: dict[str, Any]  # what can be studied: its settings, the number of its hidden layers, its metrics
+
+
+def read_experiments(all_commits: bool) -> list[Experiment]:
+    """The experiments that began from the present commit, or from any.
 
     Raises StageError if DVC fails.
     """
-    command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
+    command = [sys.executable, "-m", "dvc", "exp", "show", "--json", *(["--all-commits"] if all_commits else [])]
     result = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 (no shell, nothing of the user's)
     if result.returncode:
-        raise StageError(f"`dvc exp show` failed: {' '.join(result.stderr.split())}")
-    found = {}
+        reason = " ".join(result.stderr.split())
+        raise StageError(f"`dvc exp show` failed: {reason}; while experiments run it may, so try again.")
+    found = []
     for baseline in json.loads(result.stdout):
         for experiment in baseline.get("experiments") or []:
-            state = experiment["revs"][0]
-            if state.get("data") and state.get("name"):
-                found[state["name"]] = state["data"]
+            state = (experiment["executor"] or {}).get("state", "success")  # DVC forgets who ran it when it is pulled
+            last = experiment["revs"][0]
+            if last.get("name"):
+                found.append(Experiment(last["name"], state, last.get("data") or {}))
     return found
 
 
-def model_run(experiment: Any, model: str) -> Run | None:
-    """What an experiment says of a model: its settings, the number of its hidden layers, and its metrics.
+def of_series(experiments: list[Experiment], prefix: str) -> list[Experiment]:
+    return [e for e in experiments if e.name == prefix or e.name.startswith(f"{prefix}-")]
 
-    Nothing if the experiment is not through or has no such model.
-    """
-    params = experiment["params"].get("params.yaml", {}).get("data", {})
-    metrics = experiment["metrics"].get(str(files.metrics_path(model)), {}).get("data")
-    settings = params.get("models", {}).get(model)
-    if not settings or not metrics:
+
+def model_run(experiment: Experiment, model: str) -> Run | None:
+    """What an experiment says of a model; nothing if it is not through or has no such model."""
+    if experiment.state != "success":
         return None
-    return {"hidden_layers": len(settings["hidden_units"]), **settings, **metrics}
+    params = experiment.data["params"].get("params.yaml", {}).get("data", {})
+    metrics = experiment.data["metrics"].get(str(files.metrics_path(model)), {}).get("data")
+    own = params.get("models", {}).get(model)
+    if not own or not metrics:
+        return None
+    common = {f"{part}.{key}": v for part in ("prepare", "evaluate") for key, v in params.get(part, {}).items()}
+    settings = own | common
+    return Run(settings, {"hidden_layers": len(own["hidden_units"]), **settings, **metrics})
 
 
-def collect(experiments: dict[str, Any], prefix: str, model: str) -> list[Run]:
-    """The runs of the experiments called `prefix` or `prefix-...`, one of those that agree in every setting.
+def collect(experiments: list[Experiment], prefix: str, model: str) -> list[Run]:
+    """The runs of the experiments called `prefix` or `prefix-...`, one of those that agree in everything.
 
-    Raises StageError if there is none.
+    Raises StageError if there is none, or if several experiments hold one and the same run.
     """
-    runs = {}
-    for name, experiment in experiments.items():
-        if name == prefix or name.startswith(f"{prefix}-"):
-            found = model_run(experiment, model)
-            if found:
-                runs[json.dumps(found, sort_keys=True)] = found
+    runs = [found for experiment in of_series(experiments, prefix) if (found := model_run(experiment, model))]
     if not runs:
-        known = ", ".join(sorted(experiments)) or "none"
+        known = ", ".join(sorted(f"{e.name} ({e.state})" for e in experiments)) or "none"
         raise StageError(
             f"no finished experiment is called {prefix} or {prefix}-... and has metrics of the model {model}; "
-            f"experiments here: {known}."
+            f"experiments here: {known}. Those that began from other commits count with --all-commits."
         )
-    return list(runs.values())
+    distinct = {json.dumps(found, sort_keys=True): found for found in runs}
+    if len(runs) > 1 == len(distinct):
+        raise StageError(f"the {len(runs)} experiments {prefix}-... do not differ in the model {model}.")
+    return list(distinct.values())
 
 
 def summarise(series: dict[str, list[Run]], x: str, y: str) -> pd.DataFrame:
     """Mean and standard deviation of y (sample's, absent for one run) at every x: series, x, mean, std, runs.
 
-    Raises ParamsError if x or y is no number or not there.
+    Raises ParamsError if x or y is no number or not there, StageError if runs at one x differ in more than seeds.
     """
     rows = []
     for name, runs in series.items():
-        for found in runs:
+        for found in (one.values for one in runs):
             for key in (x, y):
                 if isinstance(found.get(key), bool) or not isinstance(found.get(key), int | float):
                     numbers = ", ".join(sorted(k for k, v in found.items() if isinstance(v, int | float)))
                     raise ParamsError(f"{key} is not a number in {name}; numbers there: {numbers}.")
             rows.append({"series": name, x: found[x], y: found[y]})
+        refuse_mixed(name, runs, x)
     grouped = pd.DataFrame(rows).groupby(["series", x], sort=False)[y]
     table = pd.DataFrame({"mean": grouped.mean(), "std": grouped.std(), "runs": grouped.size()}).reset_index()
     order = {name: position for position, name in enumerate(series)}
     return table.sort_values(["series", x], key=lambda column: column.map(order) if column.name == "series" else column)
 
 
+def refuse_mixed(name: str, runs: list[Run], x: str) -> None:
+    """Raise StageError if runs with the same x differ in a setting that is no seed: their spread would be no noise."""
+    first: dict[Any, Run] = {}
+    for one in runs:
+        settings = first.setdefault(one.values[x], one).settings
+        if keys := [key for key, v in one.settings.items() if settings.get(key) != v and not key.endswith("seed")]:
+            raise StageError(
+                f"runs of {name} with {x} {one.values[x]} differ in {', '.join(keys)}; only those that differ "
+                "in nothing but a seed have a mean. Give the others' experiments another name."
+            )
+
+
 def with_pca(series: dict[str, list[Run]], x: str, y: str) -> dict[str, list[Run]]:
     """The series and, where x is the latent size and PCA has this metric too, PCA's first."""
-    runs = [found for several in series.values() for found in several if f"{y}_pca" in found]
-    if x != "latent_dim" or not runs:
+    found = [one.values for runs in series.values() for one in runs if f"{y}_pca" in one.values]
+    if x != "latent_dim" or not found:
         return series
-    by_size = {found[x]: found for found in runs}
-    return {"PCA": [{x: size, y: found[f"{y}_pca"]} for size, found in by_size.items()]} | series
+    by_size = {values[x]: values[f"{y}_pca"] for values in found}
+    return {"PCA": [Run({}, {x: size, y: value}) for size, value in by_size.items()]} | series
 
 
 def draw_study(table: pd.DataFrame, x: str, y: str) -> Figure:
@@ -146,19 +177,20 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def parse(arguments: list[str]) -> tuple[str, str, dict[str, tuple[str, str]], str, int]:
-    """The setting, the metric, the prefix and model of each series, the name of the output, the resolution.
+def parse(arguments: list[str]) -> tuple[argparse.Namespace, dict[str, tuple[str, str]]]:
+    """The options, and the prefix and model of each series.
 
     Ends the process with status 2 if the arguments make no sense.
     """
     parser = argparse.ArgumentParser(
         prog="python -m stages.study", description="One setting against one metric over DVC's experiments."
     )
-    parser.add_argument("x", help="a numeric setting of a model, such as latent_dim, hidden_layers or parameters")
+    parser.add_argument("x", help="a numeric setting, such as latent_dim, hidden_layers or prepare.validation_images")
     parser.add_argument("y", help="a metric, such as mse or probe_accuracy")
     parser.add_argument("series", nargs="+", metavar="PREFIX:MODEL", help="experiments PREFIX-..., and a model in them")
     parser.add_argument("--name", help="name of the files in plots/studies (default: y_by_x)")
     parser.add_argument("--dpi", type=int, default=150, help="resolution of the picture (default: 150)")
+    parser.add_argument("--all-commits", action="store_true", help="experiments that began from any commit")
     options = parser.parse_args(arguments)
     series = {}
     for text in options.series:
@@ -166,23 +198,27 @@ def parse(arguments: list[str]) -> tuple[str, str, dict[str, tuple[str, str]], s
         if not colon or not prefix or not model:
             parser.error(f"{text} is not of the form PREFIX:MODEL, as in rate-deep:deep")
         series[prefix if prefix not in series else text] = (prefix, model)
-    name = options.name or f"{options.y}_by_{options.x}"
-    if Path(name).name != name:
-        parser.error(f"--name is {name}, but has to be a file name without folders")
+    options.name = options.name or f"{options.y}_by_{options.x}"
+    if Path(options.name).name != options.name:
+        parser.error(f"--name is {options.name}, but has to be a file name without folders")
     if not 50 <= options.dpi <= 600:
         parser.error(f"--dpi is {options.dpi}, but has to be from 50 to 600")
-    return options.x, options.y, series, name, options.dpi
+    return options, series
 
 
 def main() -> None:
-    x, y, wanted, name, dpi = parse(sys.argv[1:])
-    experiments = read_experiments()
+    options, wanted = parse(sys.argv[1:])
+    x, y = options.x, options.y
+    experiments = read_experiments(options.all_commits)
+    named = [experiment for prefix, _ in wanted.values() for experiment in of_series(experiments, prefix)]
+    if unfinished := sorted({f"{e.name} ({e.state})" for e in named if e.state != "success"}):
+        print(f"note: left out, not through: {', '.join(unfinished)}", file=sys.stderr)
     series = {label: collect(experiments, prefix, model) for label, (prefix, model) in wanted.items()}
     table = summarise(with_pca(series, x, y), x, y)
     with plt.rc_context(STYLE):
-        picture = png(draw_study(table, x, y), dpi)
+        picture = png(draw_study(table, x, y), options.dpi)
     csv = table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
-    files.write_files({FOLDER / f"{name}.csv": csv, FOLDER / f"{name}.png": picture})
+    files.write_files({FOLDER / f"{options.name}.csv": csv, FOLDER / f"{options.name}.png": picture})
     print(markdown(table))
 
 

@@ -8,32 +8,41 @@ import pytest
 
 from stages.errors import ParamsError, StageError
 from stages.figures import png
-from stages.study import collect, draw_study, markdown, summarise, with_pca
+from stages.study import Experiment, collect, draw_study, markdown, summarise, with_pca
 from tests.conftest import ROOT, call
 
 
-def experiment(latent_dim: int, seed: int, mse: float) -> dict[str, Any]:
-    settings = {"hidden_units": [9, 8], "latent_dim": latent_dim, "seed": seed, "loss": "mse"}
+def experiment(name: str, latent_dim: int, seed: int, mse: float, state: str = "success", **more: Any) -> Experiment:
+    settings = {"hidden_units": [9, 8], "latent_dim": latent_dim, "seed": seed, "loss": "mse", **more}
+    params = {"models": {"deep": settings}, "prepare": {"validation_images": 5}}
     metrics = {"mse": mse, "mse_pca": 1 / latent_dim}
-    return {
-        "params": {"params.yaml": {"data": {"models": {"deep": settings}}}},
-        "metrics": {"metrics/deep.json": {"data": metrics}},
-    }
+    return Experiment(
+        name,
+        state,
+        {"params": {"params.yaml": {"data": params}}, "metrics": {"metrics/deep.json": {"data": metrics}}},
+    )
 
 
-EXPERIMENTS = {
-    "rate-1": experiment(2, 0, 0.5),
-    "rate-2": experiment(2, 1, 0.7),
-    "rate-3": experiment(4, 0, 0.3),
-    "rate-again": experiment(4, 0, 0.3),  # the same settings once more are no new run
-    "rates": experiment(8, 0, 0.1),  # of another name
-    "rate-failed": {"params": {}, "metrics": {}},
-}
+EXPERIMENTS = [
+    experiment("rate-1", 2, 0, 0.5),
+    experiment("rate-2", 2, 1, 0.7),
+    experiment("rate-3", 4, 0, 0.3),
+    experiment("rate-again", 4, 0, 0.3),  # the same settings once more are no new run
+    experiment("rates", 8, 0, 0.1),  # of another name
+    experiment("rate-4", 8, 0, 0.9, "running"),  # DVC shows the metrics of its commit until it is through
+    experiment("rate-5", 8, 0, 0.9, "failed"),
+    Experiment("rate-6", "queued", {}),
+    experiment("same-1", 4, 0, 0.3),
+    experiment("same-2", 4, 0, 0.3),
+    experiment("mixed-1", 2, 0, 0.5),
+    experiment("mixed-2", 2, 1, 0.7, epochs=9),
+]
 
 
 def test_runs_are_collected_by_name_and_summarised_by_value() -> None:
     runs = collect(EXPERIMENTS, "rate", "deep")
-    assert [(run["latent_dim"], run["seed"], run["hidden_layers"]) for run in runs] == [(2, 0, 2), (2, 1, 2), (4, 0, 2)]
+    found = [[run.values[key] for key in ("latent_dim", "seed", "hidden_layers")] for run in runs]
+    assert found == [[2, 0, 2], [2, 1, 2], [4, 0, 2]]
     table = summarise(with_pca({"rate": runs}, "latent_dim", "mse"), "latent_dim", "mse")
     assert table["series"].tolist() == ["PCA", "PCA", "rate", "rate"]
     assert table["latent_dim"].tolist() == [2, 4, 2, 4]
@@ -46,11 +55,17 @@ def test_runs_are_collected_by_name_and_summarised_by_value() -> None:
 
 def test_what_cannot_be_studied_is_told() -> None:
     with pytest.raises(
-        StageError, match=r"no finished experiment is called depth or depth-\.\.\..* here: rate-1, rate-2"
+        StageError,
+        match=r"no finished experiment is called depth or depth-\.\.\..* here: mixed-1 \(success\), .*all-com",
     ):
         collect(EXPERIMENTS, "depth", "deep")
-    with pytest.raises(StageError, match="has metrics of the model wide"):
-        collect(EXPERIMENTS, "rate", "wide")
+    for prefix, model in (("rate", "wide"), ("rate-4", "deep"), ("rate-5", "deep"), ("rate-6", "deep")):
+        with pytest.raises(StageError, match=f"no finished experiment is called {prefix} .* the model {model}"):
+            collect(EXPERIMENTS, prefix, model)
+    with pytest.raises(StageError, match=r"the 2 experiments same-\.\.\. do not differ in the model deep"):
+        collect(EXPERIMENTS, "same", "deep")
+    with pytest.raises(StageError, match="runs of mixed with latent_dim 2 differ in epochs; only"):
+        summarise({"mixed": collect(EXPERIMENTS, "mixed", "deep")}, "latent_dim", "mse")
     runs = {"rate": collect(EXPERIMENTS, "rate", "deep")}
     for key in ("loss", "latent_dmi"):
         with pytest.raises(
