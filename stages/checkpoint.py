@@ -29,16 +29,27 @@ LIBRARIES = ("keras", "numpy", "tensorflow")
 History = list[tuple[int, float, float]]  # epoch, loss, val_loss
 
 
-def checkpoint_path(settings: dict[str, Any], data: Iterable[Path]) -> Path:
-    """Where a run keeps its checkpoint: a digest of its settings, data, code, libraries and kind of machine."""
-    digest = hashlib.sha256()
-    for path in [*(Path(__file__).with_name(f"{module}.py") for module in CODE), *data]:
-        with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    machine = [sys.version, platform.machine(), platform.system()]
-    digest.update(json.dumps([settings, versions, machine], sort_keys=True).encode())
-    return FOLDER / f"{digest.hexdigest()}.npz"
+def digest_run(settings: dict[str, Any], data: Iterable[Path]) -> dict[str, str]:
+    """A SHA-256 of each thing that determines a run, by its name in words."""
+    code = [Path(__file__).with_name(f"{module}.py") for module in CODE]
+    parts = {
+        "settings": settings,
+        "data": [_file_digest(path) for path in data],
+        "code": [_file_digest(path) for path in code],
+        "versions of Python or libraries": [sys.version, *map(importlib.metadata.version, LIBRARIES)],
+        "kind of machine": [platform.machine(), platform.system()],
+    }
+    return {name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest() for name, part in parts.items()}
+
+
+def _file_digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checkpoint_path(digests: dict[str, str]) -> Path:
+    """Where the run with these digests keeps its checkpoint."""
+    return FOLDER / f"{hashlib.sha256(json.dumps(digests).encode()).hexdigest()}.npz"
 
 
 def read_checkpoint(path: Path) -> bytes:

@@ -237,7 +237,9 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        sentences = [line for e in error.errors() for line in sentence(e).splitlines()]
+        # A misspelt key is missing, too, but "did you mean" says more.
+        errors = sorted(error.errors(), key=lambda e: e["type"] == "missing")
+        sentences = [line for e in errors for line in sentence(e).splitlines()]
         raise ParamsError("\n".join(f"{path}: {line}" for line in sentences)) from None
 
 

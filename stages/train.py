@@ -22,7 +22,7 @@ import pandas as pd
 from stages import files
 from stages.autoencoder import build_autoencoder, keras_bytes
 from stages.backend import keras
-from stages.checkpoint import History, checkpoint_path, read_checkpoint, restore, saver
+from stages.checkpoint import History, checkpoint_path, digest_run, read_checkpoint, restore, saver
 from stages.engine import (
     RESIDENT,
     Augment,
@@ -217,14 +217,16 @@ def main() -> None:
     refuse_unsuitable(key, settings, count, (height, width), strategy.num_replicas_in_sync)
     augment = random_shift(height, width, settings.shift, settings.seed) if settings.shift else unchanged
     determines = settings.model_dump() | {"replicas": strategy.num_replicas_in_sync}
-    checkpoint = checkpoint_path(determines, [files.images_path("train"), files.images_path("validation")])
+    digests = digest_run(determines, [files.images_path("train"), files.images_path("validation")])
     with strategy.scope(), told_if_lost():
         images, validation = read_pixels("train"), read_pixels("validation")
         if cluster:
-            refuse_different_workers(checkpoint.name, cluster)
+            refuse_different_workers(digests, cluster)
         model = build_autoencoder(height, width, settings)
         print(f"{name}: {model.count_params()} parameters, {len(images)} training images", flush=True)
-        report = progress(settings.epochs)
+        if cluster and cluster.position > 0:
+            print(f"the chief, {cluster.addresses[0]}, reports the epochs", flush=True)
+        report, checkpoint = progress(settings.epochs), checkpoint_path(digests)
         history = train(key, model, settings, images, validation, report, checkpoint, augment, cluster)
         mse = compile_mean_loss(model, "mse", settings.batch_size, penalised=False)(validation)
     if cluster and cluster.position > 0:

@@ -11,10 +11,11 @@ those of one process, so the losses do too, to the rounding of their sums.
 """
 
 import faulthandler
+import functools
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Literal
 
@@ -116,9 +117,9 @@ def told_if_lost() -> Iterator[None]:
         ) from None
 
 
-def summed(values: np.ndarray) -> np.ndarray:
-    """The sum of an int32 array over all workers, element by element."""
-    strategy = tf.distribute.get_strategy()
+@functools.cache
+def compile_sum(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A function that adds up int32 arrays [n] of all workers."""
     local = len(strategy.extended.worker_devices)
 
     def contribute(array: tf.Tensor) -> tf.Tensor:
@@ -126,11 +127,18 @@ def summed(values: np.ndarray) -> np.ndarray:
         first = context.replica_id_in_sync_group % local == 0  # of this worker's GPUs
         return context.all_reduce("SUM", tf.identity(array) if first else tf.zeros_like(array))
 
-    @tf.function
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)])
     def total(array: tf.Tensor) -> tf.Tensor:
         return strategy.run(contribute, args=(array,))
 
-    return np.asarray(strategy.experimental_local_results(total(tf.constant(values, tf.int32)))[0])
+    return total
+
+
+def summed(values: np.ndarray) -> np.ndarray:
+    """The sum of an int32 array [n] over all workers, element by element."""
+    strategy = tf.distribute.get_strategy()
+    total = compile_sum(strategy)(tf.constant(values, tf.int32))
+    return np.asarray(strategy.experimental_local_results(total)[0])
 
 
 def from_chief(content: bytes, cluster: Cluster) -> bytes:
@@ -145,12 +153,16 @@ def from_chief(content: bytes, cluster: Cluster) -> bytes:
     return summed(padded).tobytes()[:length]
 
 
-def refuse_different_workers(digest: str, cluster: Cluster) -> None:
-    """Raise StageError if the run that `digest` stands for is not the same in every worker."""
-    others: np.ndarray = np.zeros(len(cluster.addresses), np.int32)
-    others[cluster.position] = digest.encode() != from_chief(digest.encode(), cluster)
-    if different := [a for a, other in zip(cluster.addresses, summed(others), strict=True) if other]:
-        raise StageError(
-            f"{', '.join(different)} would not train the same as the chief, {cluster.addresses[0]}: settings, data, "
-            "code, and versions of Python, Keras, NumPy and TensorFlow have to be equal."
-        )
+def refuse_different_workers(digests: dict[str, str], cluster: Cluster) -> None:
+    """Raise StageError if what determines the run, by its name, is not the same in every worker."""
+    chief = json.loads(from_chief(json.dumps(digests).encode(), cluster))
+    differences: np.ndarray = np.zeros((len(cluster.addresses), len(digests)), np.int32)
+    differences[cluster.position] = [chief.get(name) != digest for name, digest in digests.items()]
+    total = summed(differences.ravel()).reshape(differences.shape)
+    sentences = [
+        f"{address} has other {' and '.join(np.array(list(digests))[row > 0])} than the chief, {cluster.addresses[0]}"
+        for address, row in zip(cluster.addresses, total, strict=True)
+        if row.any()
+    ]
+    if sentences:
+        raise StageError(f"{'; '.join(sentences)}. All workers need the same.")

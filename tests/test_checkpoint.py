@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from stages import checkpoint, files
 from stages.autoencoder import build_autoencoder, keras_bytes
-from stages.checkpoint import checkpoint_path, read_checkpoint, restore, saver
+from stages.checkpoint import checkpoint_path, digest_run, read_checkpoint, restore, saver
 from stages.engine import resident
 from stages.params import Model, read_params
 from stages.train import train
@@ -149,9 +149,11 @@ def test_every_setting_and_the_data_name_the_checkpoint(tmp_path: Path) -> None:
     data.write_bytes(b"1")
     plain = SETTINGS.model_dump()
     others = {"hidden_units": [21], "latent_dim": 3, "loss": "mse", "learning_rate": 0.1, "seed": 9, "threads": 1}
-    paths = {checkpoint_path(plain, [data])} | {checkpoint_path(plain | {k: v}, [data]) for k, v in others.items()}
+    paths = {
+        checkpoint_path(digest_run(plain | changed, [data])) for changed in [{}, *({k: v} for k, v in others.items())]
+    }
     data.write_bytes(b"2")
-    paths.add(checkpoint_path(plain, [data]))
+    paths.add(checkpoint_path(digest_run(plain, [data])))
     assert len(paths) == len(others) + 2
 
 
