@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.large
 
-Takes MINUTES minutes and 3 GB of disk. The images are MNIST's, each moved by all ten of
+Takes three minutes on two cores, and 3 GB of disk. The images are MNIST's, each moved by all ten of
 SHIFTS; the stages are those of a clone in a temporary folder, with one epoch of training.
 Prints a table in Markdown; exit status 1 if a stage fails or takes more memory than BOUND.
 """
