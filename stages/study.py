@@ -34,7 +34,7 @@ class Experiment(NamedTuple):
 
     name: str
     state: str  # queued, running, failed or success
-    data: dict[str, Any]  # params and metrics by file
+    data: dict[str, Any]  # params, metrics, and digests of the stages' deps and outs, by file
 
 
 class Run(NamedTuple):
@@ -68,9 +68,18 @@ def of_series(experiments: list[Experiment], prefix: str) -> list[Experiment]:
     return [e for e in experiments if e.name == prefix or e.name.startswith(f"{prefix}-")]
 
 
-def model_run(experiment: Experiment, model: str) -> Run | None:
-    """What an experiment says of a model; nothing if it is not through or has no such model."""
+def shortcoming(experiment: Experiment, model: str) -> str:
+    """Why the metrics of a model are no result of this experiment; empty if they are."""
     if experiment.state != "success":
+        return experiment.state
+    path = str(files.model_path(model))
+    evaluated, trained = (experiment.data.get(kind, {}).get(path, {}).get("hash") for kind in ("deps", "outs"))
+    return "" if evaluated == trained else "trained, but not evaluated"
+
+
+def model_run(experiment: Experiment, model: str) -> Run | None:
+    """What an experiment says of a model; nothing if it has come to no result or has no such model."""
+    if shortcoming(experiment, model):
         return None
     params = experiment.data["params"].get("params.yaml", {}).get("data", {})
     metrics = experiment.data["metrics"].get(str(files.metrics_path(model)), {}).get("data")
@@ -210,9 +219,9 @@ def main() -> None:
     options, wanted = parse(sys.argv[1:])
     x, y = options.x, options.y
     experiments = read_experiments(options.all_commits)
-    named = [experiment for prefix, _ in wanted.values() for experiment in of_series(experiments, prefix)]
-    if unfinished := sorted({f"{e.name} ({e.state})" for e in named if e.state != "success"}):
-        print(f"note: left out, not through: {', '.join(unfinished)}", file=sys.stderr)
+    named = [(e, model) for prefix, model in wanted.values() for e in of_series(experiments, prefix)]
+    if left_out := sorted({f"{e.name} ({why})" for e, model in named if (why := shortcoming(e, model))}):
+        print(f"note: left out: {', '.join(left_out)}", file=sys.stderr)
     series = {label: collect(experiments, prefix, model) for label, (prefix, model) in wanted.items()}
     table = summarise(with_pca(series, x, y), x, y)
     with plt.rc_context(STYLE):

@@ -12,15 +12,19 @@ from stages.study import Experiment, collect, draw_study, markdown, summarise, w
 from tests.conftest import ROOT, call
 
 
-def experiment(name: str, latent_dim: int, seed: int, mse: float, state: str = "success", **more: Any) -> Experiment:
+def experiment(
+    name: str, latent_dim: int, seed: int, mse: float, state: str = "success", evaluated: str = "a", **more: Any
+) -> Experiment:
     settings = {"hidden_units": [9, 8], "latent_dim": latent_dim, "seed": seed, "loss": "mse", **more}
     params = {"models": {"deep": settings}, "prepare": {"validation_images": 5}}
     metrics = {"mse": mse, "mse_pca": 1 / latent_dim}
-    return Experiment(
-        name,
-        state,
-        {"params": {"params.yaml": {"data": params}}, "metrics": {"metrics/deep.json": {"data": metrics}}},
-    )
+    data = {
+        "params": {"params.yaml": {"data": params}},
+        "metrics": {"metrics/deep.json": {"data": metrics}},
+        "deps": {"data/models/deep.keras": {"hash": evaluated}},
+        "outs": {"data/models/deep.keras": {"hash": "a"}},
+    }
+    return Experiment(name, state, data)
 
 
 EXPERIMENTS = [
@@ -32,6 +36,7 @@ EXPERIMENTS = [
     experiment("rate-4", 8, 0, 0.9, "running"),  # DVC shows the metrics of its commit until it is through
     experiment("rate-5", 8, 0, 0.9, "failed"),
     Experiment("rate-6", "queued", {}),
+    experiment("rate-7", 8, 0, 0.9, evaluated="another model's"),
     experiment("same-1", 4, 0, 0.3),
     experiment("same-2", 4, 0, 0.3),
     experiment("mixed-1", 2, 0, 0.5),
@@ -59,7 +64,13 @@ def test_what_cannot_be_studied_is_told() -> None:
         match=r"no finished experiment is called depth or depth-\.\.\..* here: mixed-1 \(success\), .*all-com",
     ):
         collect(EXPERIMENTS, "depth", "deep")
-    for prefix, model in (("rate", "wide"), ("rate-4", "deep"), ("rate-5", "deep"), ("rate-6", "deep")):
+    for prefix, model in (
+        ("rate", "wide"),
+        ("rate-4", "deep"),
+        ("rate-5", "deep"),
+        ("rate-6", "deep"),
+        ("rate-7", "deep"),
+    ):
         with pytest.raises(StageError, match=f"no finished experiment is called {prefix} .* the model {model}"):
             collect(EXPERIMENTS, prefix, model)
     with pytest.raises(StageError, match=r"the 2 experiments same-\.\.\. do not differ in the model deep"):
