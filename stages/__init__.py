@@ -1,4 +1,7 @@
-"""The pipeline's stages: prepare -> train -> evaluate -> figures, one file each.
+"""The pipeline: prepare -> train -> evaluate -> compare -> figures, one file each.
+
+What the stages share lies in folders beside them, named after what they are about; the
+map in README.md says which is which. `python -m stages` lists what can be run.
 
 Importing this package pins the instruction set that the numerical libraries may
 use, because the same commit has to give the same bytes on every x86-64 processor

@@ -1,87 +1,62 @@
-"""Is one model really better than another? Paired differences on the test images.
+"""Put all models side by side: which one is better, and how surely?
 
     python -m stages.compare
 
 Reads data/evaluation/<name>.npz of every model in params.yaml and writes
-metrics/comparison.json, for each pair of models and each model beside PCA of the same
-latent size, and plots/mse_per_class.csv, the table behind a chart of `dvc plots show`.
-
-The intervals tell how far the result depends on which digits happened to be in the test
-set. They say nothing about another seed or another training run.
+metrics/README.md, everything that was measured as tables to read, and the tables behind the
+charts of `dvc plots show`: plots/comparison.csv, a row for each pair of models and each
+model beside PCA of the same latent size, plots/mse_per_class.csv and plots/losses.csv.
 """
 
-from itertools import combinations
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
-from stages import files
-from stages.errors import run
-from stages.files import Evaluation
-from stages.measures import bootstrap_means
-from stages.params import Compare, read_params, refuse_arguments, stage_arguments
-
-MSE_PER_CLASS = Path("plots/mse_per_class.csv")
-PERCENTILES = (2.5, 97.5)  # the ends of a 95 % interval
-
-
-def compare(errors: np.ndarray, others: np.ndarray, settings: Compare) -> dict[str, float]:
-    """How much smaller the squared errors of one model are than those of another on the same images.
-
-    errors, others: float [images], summed over pixels. Returns `difference`, the mean of
-    errors - others in the unit of the errors, below 0 if the first is better; `ratio`, the
-    mean of errors over the mean of others; both with the ends of the 95 % interval by the
-    bootstrap's percentiles; and `wins`, the share of images on which the first is strictly
-    better, 0 to 1.
-    """
-    resampled, reference = bootstrap_means(np.stack([errors, others], axis=1), settings.resamples, settings.seed).T
-    difference_low, difference_high = np.percentile(resampled - reference, PERCENTILES)
-    ratio_low, ratio_high = np.percentile(resampled / reference, PERCENTILES)
-    return {
-        "difference": (errors - others).mean(),
-        "difference_low": difference_low,
-        "difference_high": difference_high,
-        "ratio": errors.mean() / others.mean(),
-        "ratio_low": ratio_low,
-        "ratio_high": ratio_high,
-        "wins": (errors < others).mean(),
-    }
-
-
-def compare_all(evaluations: dict[str, Evaluation], settings: Compare) -> dict[str, dict[str, float]]:
-    """Every later model of params.yaml against every earlier one, and each against PCA where PCA makes an error."""
-    errors = {name: e["squared_error"] for name, e in evaluations.items()}
-    pairs = {f"{b}_vs_{a}": (errors[b], errors[a]) for a, b in combinations(errors, 2)}
-    for name, e in evaluations.items():
-        if e["latent_dim"] < e["images"][0].size:  # else PCA makes no error
-            pairs[f"{name}_vs_pca"] = (errors[name], e["pca_squared_error"])
-    return {pair: compare(*both, settings) for pair, both in pairs.items()}
-
-
-def mse_per_class(evaluations: dict[str, Evaluation]) -> pd.DataFrame:
-    """Mean squared error per pixel of each model and PCA on each class: class, model, mse, images."""
-    rows = []
-    for name, e in files.with_baselines(evaluations).items():
-        pixels = e["images"][0].size
-        for label in np.unique(e["labels"]):
-            errors = e["squared_error"][e["labels"] == label]
-            rows.append({"class": label, "model": name, "mse": errors.mean() / pixels, "images": len(errors)})
-    return pd.DataFrame(rows)
+from stages.analysis import tables
+from stages.analysis.comparison import compare_all
+from stages.analysis.evaluation import load_evaluations
+from stages.common import files
+from stages.common.command import parse_no_arguments
+from stages.common.errors import StageError, run
+from stages.params import read_params
 
 
 def main() -> None:
-    refuse_arguments(stage_arguments(__doc__))
+    parse_no_arguments("compare", __doc__)
     params = read_params()
-    evaluations = {name: files.read_evaluation(name) for name in params.models}
-    comparison = compare_all(evaluations, params.compare)
-    table = mse_per_class(evaluations).to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
-    files.write_files({files.metrics_path("comparison"): files.metrics_json(comparison), MSE_PER_CLASS: table})
-    for pair, row in comparison.items():
+    check_no_other_files(list(params.models))
+    evaluations = load_evaluations(list(params.models))
+    comparisons = compare_all(evaluations, params.compare.resamples, params.compare.seed)
+    per_class = tables.mse_per_class_table(evaluations)
+    files.write_all(
+        {
+            tables.REPORT: tables.report(evaluations, comparisons, per_class).encode(),
+            tables.COMPARISON: tables.csv(tables.comparison_table(comparisons)),
+            tables.MSE_PER_CLASS: tables.csv(per_class),
+            tables.LOSSES: tables.csv(tables.loss_table(evaluations), digits=9),
+        }
+    )
+    for pair, row in comparisons.items():
         print(
-            f"{pair}: {row['ratio']:.3f} times the squared error ({row['ratio_low']:.3f} to {row['ratio_high']:.3f}), "
-            f"smaller on {row['wins']:.1%} of the test images"
+            f"{pair}: {row.ratio:.3f} times the squared error ({row.ratio_low:.3f} to {row.ratio_high:.3f}), "
+            f"smaller on {row.wins:.1%} of the test images"
         )
+
+
+def check_no_other_files(names: list[str]) -> None:
+    """Raise StageError if data/evaluation holds what belongs to no model, since DVC would count it as an input."""
+    wanted = {files.model_files(name).evaluation for name in names}
+    folder = files.model_files("").evaluation.parent
+    others = sorted(path for path in folder.glob("*") if path not in wanted and not path.name.startswith("."))
+    if others:
+        raise StageError(
+            f"{others[0]} belongs to no model in params.yaml; delete what is left of that model: "
+            f"rm {' '.join(str(path) for other in others for path in leftovers(other))}"
+        )
+
+
+def leftovers(evaluation: Path) -> list[Path]:
+    """The files of a model that was removed, by its evaluation."""
+    found = [path for path in files.model_files(evaluation.stem) if path.exists()]
+    return found or [evaluation]
 
 
 if __name__ == "__main__":

@@ -11,11 +11,17 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stages import files
-from stages.errors import ParamsError, StageError, run
-from stages.idx import read_idx
-from stages.params import read_params, refuse_arguments, stage_arguments
+from stages.common import files
+from stages.common.arrays import Bytes
+from stages.common.command import parse_no_arguments
+from stages.common.errors import ParamsError, StageError, run
+from stages.common.files import Split
+from stages.images.idx import read_idx
+from stages.params import Prepare, read_params
+
+Raw = dict[tuple[str, str], Path]  # the four files, by split and content
 
 # EMNIST puts its own name in front and calls the test set "test"; some copies write ".idx3".
 PATTERNS = {
@@ -26,7 +32,41 @@ PATTERNS = {
 }
 
 
-def find_raw(folder: Path) -> dict[tuple[str, str], Path]:
+def main() -> None:
+    parse_no_arguments("prepare", __doc__)
+    params = read_params().prepare
+    raw = find_raw(Path(params.raw))
+    sums = Path(params.raw) / "SHA256SUMS"
+    if sums.exists():
+        verify_digests(list(raw.values()), sums)
+        print(f"{params.raw}: the four files match {sums.name}")
+    else:
+        print(f"note: {params.raw} has no SHA256SUMS, so nothing was verified")
+
+    given, test = read_pair(raw, "train"), read_pair(raw, "test")
+    check_fit(params, raw, given, test)
+    if params.validation_images:
+        held_out = choose_validation(given.labels, params.validation_images, params.seed)
+        train = Split(given.images[~held_out], given.labels[~held_out])
+        validation = Split(given.images[held_out], given.labels[held_out])
+    else:
+        print("note: prepare.validation_images is 0, so training is monitored on the test images")
+        train, validation = given, test
+
+    arrays: dict[Path, Bytes] = {}
+    for split, (images, labels) in zip(files.SPLITS, (train, validation, test), strict=True):
+        arrays |= {files.images_path(split): images, files.labels_path(split): labels}
+    with files.replacing_all(list(arrays)) as outputs:
+        for file, array in zip(outputs, arrays.values(), strict=True):
+            files.write_npy(file, array)
+    height, width = train.images.shape[1:]
+    print(
+        f"{len(train.images)} training, {len(validation.images)} validation and {len(test.images)} test images "
+        f"of {height}×{width} pixels, {len(np.unique(train.labels))} classes"
+    )
+
+
+def find_raw(folder: Path) -> Raw:
     """The four IDX files in `folder`, gzipped or not, by split and content.
 
     Raises StageError if the folder or one of the files is missing or there are two to choose from.
@@ -73,24 +113,39 @@ def verify_digests(paths: list[Path], sums: Path) -> None:
             )
 
 
-def read_split(paths: dict[tuple[str, str], Path], split: str) -> tuple[np.ndarray, np.ndarray]:
+def read_pair(raw: Raw, split: str) -> Split:
     """Images uint8 [images, height, width] and labels uint8 [images] of "train" or "test".
 
     Raises StageError if a file is malformed or the two differ in number.
     """
-    images, labels = read_idx(paths[split, "images"], 3), read_idx(paths[split, "labels"], 1)
+    images, labels = read_idx(raw[split, "images"], 3), read_idx(raw[split, "labels"], 1)
     if len(images) != len(labels):
         raise StageError(
-            f"{paths[split, 'images']} has {len(images)} images, but {paths[split, 'labels']} has "
+            f"{raw[split, 'images']} has {len(images)} images, but {raw[split, 'labels']} has "
             f"{len(labels)} labels; the numbers have to be equal."
         )
-    return images, labels
+    return Split(images, labels)
 
 
-def choose_validation(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+def check_fit(params: Prepare, raw: Raw, given: Split, test: Split) -> None:
+    """Raise StageError or ParamsError if training and test images, or the settings and their number, do not fit."""
+    size, test_size = given.images.shape[1:], test.images.shape[1:]
+    if size != test_size:
+        raise StageError(
+            f"{raw['train', 'images']} has images of {size[0]}×{size[1]} pixels, but "
+            f"{raw['test', 'images']} of {test_size[0]}×{test_size[1]}; they have to be equal."
+        )
+    if params.validation_images >= len(given.images):
+        raise ParamsError(
+            f"params.yaml: prepare.validation_images is {params.validation_images}, but has to be below "
+            f"{len(given.images)}, the number of images in {raw['train', 'images']}."
+        )
+
+
+def choose_validation(labels: Bytes, count: int, seed: int) -> NDArray[np.bool_]:
     """Choose `count` positions at random, stratified: every class gives its share of them.
 
-    labels: integers [images]; 0 < count < images. Shares are rounded by the largest
+    labels: uint8 [images]; 0 < count < images. Shares are rounded by the largest
     remainder, so each class is at most one off count * class size / images.
     Returns a boolean mask [images] with `count` true values, a pure function of the arguments.
     """
@@ -103,54 +158,6 @@ def choose_validation(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     for label, quota in zip(classes, quotas, strict=True):
         chosen[shuffled[labels[shuffled] == label][:quota]] = True
     return chosen
-
-
-def main() -> None:
-    refuse_arguments(stage_arguments(__doc__))
-    params = read_params().prepare
-    paths = find_raw(Path(params.raw))
-    sums = Path(params.raw) / "SHA256SUMS"
-    if sums.exists():
-        verify_digests(list(paths.values()), sums)
-        print(f"{params.raw}: the four files match {sums.name}")
-    else:
-        print(f"note: {params.raw} has no SHA256SUMS, so nothing was verified")
-
-    images, labels = read_split(paths, "train")
-    test_images, test_labels = read_split(paths, "test")
-    if images.shape[1:] != test_images.shape[1:]:
-        raise StageError(
-            f"{paths['train', 'images']} has images of {images.shape[1]}×{images.shape[2]} pixels, but "
-            f"{paths['test', 'images']} of {test_images.shape[1]}×{test_images.shape[2]}; they have to be equal."
-        )
-    if params.validation_images >= len(images):
-        raise ParamsError(
-            f"params.yaml: prepare.validation_images is {params.validation_images}, but has to be below "
-            f"{len(images)}, the number of images in {paths['train', 'images']}."
-        )
-
-    if params.validation_images:
-        held_out = choose_validation(labels, params.validation_images, params.seed)
-        validation_images, validation_labels = images[held_out], labels[held_out]
-        images, labels = images[~held_out], labels[~held_out]
-    else:
-        print("note: prepare.validation_images is 0, so training is monitored on the test images")
-        validation_images, validation_labels = test_images, test_labels
-
-    files.write_files(
-        {
-            files.images_path("train"): files.npy(images),
-            files.labels_path("train"): files.npy(labels),
-            files.images_path("validation"): files.npy(validation_images),
-            files.labels_path("validation"): files.npy(validation_labels),
-            files.images_path("test"): files.npy(test_images),
-            files.labels_path("test"): files.npy(test_labels),
-        }
-    )
-    print(
-        f"{len(images)} training, {len(validation_images)} validation and {len(test_images)} test images "
-        f"of {images.shape[1]}×{images.shape[2]} pixels, {len(np.unique(labels))} classes"
-    )
 
 
 if __name__ == "__main__":

@@ -41,9 +41,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from stages.errors import StageError
+from stages.common.arrays import Bytes, Float32, Floats
+from stages.common.errors import StageError
 
 Ink = Literal["dark", "light"]
 
@@ -61,8 +62,8 @@ BOX = 20 / 28  # of the image's side
 class Digit(NamedTuple):
     """An image file and what a model is to see of it."""
 
-    grey: np.ndarray  # float32 [rows, columns] from 0 black to 1 white, upright, as in the file otherwise
-    image: np.ndarray  # uint8 [height, width] from 0 paper to 255 ink
+    grey: Float32  # [rows, columns] from 0 black to 1 white, upright, as in the file otherwise
+    image: Bytes  # [height, width] from 0 paper to 255 ink
     ink: Ink  # what the ink was in the file
 
 
@@ -94,7 +95,7 @@ def read_as_is(path: Path, height: int, width: int) -> Digit:
     return Digit(grey, np.rint(grey * 255).astype(np.uint8), "light")
 
 
-def read_grey(path: Path, side: int = SIDE) -> np.ndarray:
+def read_grey(path: Path, side: int = SIDE) -> Float32:
     """An image file in grey: float32 [rows, columns] from 0 black to 1 white.
 
     Upright as its EXIF orientation says, the first of several frames, at most `side` pixels
@@ -113,7 +114,7 @@ def read_grey(path: Path, side: int = SIDE) -> np.ndarray:
             with Image.open(file, formats=FORMATS) as image:
                 image.load()
                 return _grey(ImageOps.exif_transpose(image), side)
-        except Image.UnidentifiedImageError:
+        except UnidentifiedImageError:
             heic = " (save HEIC photos as JPEG)" if path.suffix.lower() in (".heic", ".heif") else ""
             kinds = ", ".join(FORMATS)
             raise StageError(
@@ -129,7 +130,7 @@ def read_grey(path: Path, side: int = SIDE) -> np.ndarray:
             raise StageError(f"{path} is not a whole image ({reason}).") from None
 
 
-def _grey(image: Image.Image, side: int) -> np.ndarray:
+def _grey(image: Image.Image, side: int) -> Float32:
     """A loaded image as read_grey gives it."""
     if image.mode == "F" or image.mode.startswith("I"):  # more than 8 bits; Pillow would clip them
         values = np.asarray(image).astype(np.float64)
@@ -138,14 +139,18 @@ def _grey(image: Image.Image, side: int) -> np.ndarray:
         largest = max(1.0 if image.mode == "F" else 65535.0, values.max())
         return _shrunk((values / largest).clip(0, 1).astype(np.float32), side)
     if not image.has_transparency_data:
-        return np.asarray(_shrunk_image(image.convert("L"), side)) / np.float32(255)
+        return _scaled(_shrunk_image(image.convert("L"), side))
     layers = _shrunk_image(image.convert("RGBA"), side)
     on_white, on_black = (
-        np.asarray(Image.alpha_composite(Image.new("RGBA", layers.size, colour), layers).convert("L"))
+        _scaled(Image.alpha_composite(Image.new("RGBA", layers.size, colour), layers).convert("L"))
         for colour in ("white", "black")
     )
-    seen = on_white if np.ptp(on_white) >= FAINTEST * 255 else on_black
-    return seen / np.float32(255)
+    return on_white if np.ptp(on_white) >= FAINTEST else on_black
+
+
+def _scaled(image: Image.Image) -> Float32:
+    """A grey image of 8 bits as float32 [rows, columns] from 0 to 1."""
+    return np.asarray(image).astype(np.float32) / np.float32(255)
 
 
 def _shrunk_image(image: Image.Image, side: int) -> Image.Image:
@@ -157,12 +162,12 @@ def _shrunk_image(image: Image.Image, side: int) -> Image.Image:
     return image.resize((columns, rows), Image.Resampling.BOX)
 
 
-def _shrunk(grey: np.ndarray, side: int) -> np.ndarray:
+def _shrunk(grey: Float32, side: int) -> Float32:
     """The same for float32 [rows, columns]."""
     return np.asarray(_shrunk_image(Image.fromarray(grey), side))
 
 
-def find_ink(grey: np.ndarray, ink: Ink | None = None) -> tuple[np.ndarray, Ink]:
+def find_ink(grey: Floats, ink: Ink | None = None) -> tuple[Float32, Ink]:
     """Tell ink from paper: (float32 [rows, columns] from 0 paper to 1 ink, whether the ink is dark or light).
 
     grey: float [rows, columns] in [0, 1]. ink: decided here if None.
@@ -191,7 +196,7 @@ def find_ink(grey: np.ndarray, ink: Ink | None = None) -> tuple[np.ndarray, Ink]
     return ((strength / level - unrest) / (1 - unrest)).clip(0, 1).astype(np.float32), ink
 
 
-def paper_brightness(grey: np.ndarray) -> np.ndarray:
+def paper_brightness(grey: Floats) -> Float32:
     """The brightness of the paper behind the ink: float32, of the shape of `grey`, float [rows, columns] in [0, 1].
 
     One value if the border is even, else the polynomial of DEGREE in x and y that deviates
@@ -212,7 +217,7 @@ def paper_brightness(grey: np.ndarray) -> np.ndarray:
     return fitted.reshape(grey.shape).astype(np.float32)
 
 
-def otsu(values: np.ndarray) -> float:
+def otsu(values: Floats) -> float:
     """The threshold that parts values, at least 0, into the two classes with the smallest variance within them."""
     counts, edges = np.histogram(values, 256, (0, max(values.max(), 1e-6)))
     sums = counts * (edges[1:] + edges[:-1]) / 2
@@ -222,7 +227,7 @@ def otsu(values: np.ndarray) -> float:
     return float(edges[1:-1][np.argmax(below * (total - below) * (mean_above - mean_below) ** 2)])
 
 
-def ink_box(ink: np.ndarray) -> tuple[slice, slice]:
+def ink_box(ink: Floats) -> tuple[slice, slice]:
     """Rows and columns of the smallest box around the ink, float [rows, columns] from 0 paper to 1.
 
     Ink fainter than a quarter doesn't count, nor the last thousandth at every edge.
@@ -239,7 +244,7 @@ def ink_box(ink: np.ndarray) -> tuple[slice, slice]:
     return rows, columns
 
 
-def centre(ink: np.ndarray, height: int, width: int) -> np.ndarray:
+def centre(ink: Floats, height: int, width: int) -> Bytes:
     """Scale and centre ink as MNIST does: uint8 [height, width] from 0 to 255, of which the strongest pixel is 255.
 
     ink: float [rows, columns] from 0 paper to 1, of any size. What is in its box (`ink_box`)

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages import files
-from stages.digits import Digit, Ink, read_as_is, read_digit
-from stages.errors import StageError
-from stages.idx import idx_shape, stream_idx
+from stages.common import files
+from stages.common.arrays import Bytes
+from stages.common.errors import StageError
+from stages.images.digits import Digit, Ink, read_as_is, read_digit
+from stages.images.idx import idx_shape, stream_idx
 
 SUFFIXES = (  # of the files that are taken from a folder; HEIC to say that it can't be read
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".j2k", ".jp2", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png",
@@ -28,7 +29,7 @@ class Source(NamedTuple):
 
     path: Path
     images: int
-    batches: Iterator[np.ndarray]  # uint8 [at most the rows asked for, height, width]; raises StageError
+    batches: Iterator[Bytes]  # uint8 [at most the rows asked for, height, width]; raises StageError
     digit: Digit | None  # of an image file
 
 
@@ -73,7 +74,7 @@ def open_source(path: Path, height: int, width: int, rows: int, ink: Ink | None,
         raise unreadable(path, error) from None
 
 
-def map_npy(path: Path, height: int, width: int) -> np.ndarray:
+def map_npy(path: Path, height: int, width: int) -> Bytes:
     """The array in a .npy file, mapped from disk: uint8 [images, height, width].
 
     Raises StageError if it is no whole array of such images.
@@ -88,7 +89,8 @@ def map_npy(path: Path, height: int, width: int) -> np.ndarray:
             "[height, width]."
         )
     expect_size(path, images.shape[-2:], height, width)
-    return images.reshape(-1, height, width)
+    reshaped: Bytes = images.reshape(-1, height, width)
+    return reshaped
 
 
 def expect_size(path: Path, size: tuple[int, ...], height: int, width: int) -> None:
@@ -98,7 +100,7 @@ def expect_size(path: Path, size: tuple[int, ...], height: int, width: int) -> N
         )
 
 
-def readable(path: Path, batches: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+def readable(path: Path, batches: Iterator[Bytes]) -> Iterator[Bytes]:
     """The batches, with StageError for what the disk can't give."""
     try:
         yield from batches

@@ -1,14 +1,4 @@
-"""One setting against one metric over DVC's experiments, as a table and a picture.
-
-    dvc exp run --queue -n rate-deep -S 'models.deep.latent_dim=2,4,8' -S 'models.deep.seed=0,1,2'
-    dvc queue start
-    python -m stages.study latent_dim mse rate-deep:deep
-
-Not a stage: it reads what `dvc exp show` knows of experiments that are through. A series is
-the experiments whose names begin in the same way, and the model in them to look at. Writes
-plots/studies/<name>.csv (series, the setting, mean, standard deviation over runs that
-differ in nothing else but a seed, number of runs) and <name>.png, and prints the table.
-"""
+"""Draw one setting against one metric over DVC's experiments."""
 
 import argparse
 import json
@@ -22,11 +12,25 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from stages import files
-from stages.errors import ParamsError, StageError, run
-from stages.figures import PLOTS, STYLE, colours, png
+from stages.analysis.tables import csv, markdown, number
+from stages.common.errors import ParamsError, StageError, run
+from stages.common.files import model_files, write_all
+from stages.drawing.style import STYLE, colours, png
 
-FOLDER = PLOTS / "studies"
+FOLDER = Path("plots/studies")
+DESCRIPTION = """\
+Draw one setting against one metric over DVC's experiments, as a table and a picture.
+
+Reads what `dvc exp show` knows of finished experiments. A series is the experiments whose
+names begin in the same way, and the model in them to look at. Writes plots/studies/<name>.csv
+(series, the setting, mean and standard deviation over runs that differ in nothing but a seed,
+number of runs) and <name>.png, and prints the table.
+
+example:
+  dvc exp run --queue -n rate-deep -S 'models.deep.latent_dim=2,4,8' -S 'models.deep.seed=0,1,2'
+  dvc queue start
+  python -m stages study latent_dim mse rate-deep:deep
+"""
 
 
 class Experiment(NamedTuple):
@@ -72,7 +76,7 @@ def shortcoming(experiment: Experiment, model: str) -> str:
     """Why the metrics of a model are no result of this experiment; empty if they are."""
     if experiment.state != "success":
         return experiment.state
-    path = str(files.model_path(model))
+    path = str(model_files(model).model)
     evaluated, trained = (experiment.data.get(kind, {}).get(path, {}).get("hash") for kind in ("deps", "outs"))
     return "" if evaluated == trained else "trained, but not evaluated"
 
@@ -82,7 +86,7 @@ def model_run(experiment: Experiment, model: str) -> Run | None:
     if shortcoming(experiment, model):
         return None
     params = experiment.data["params"].get("params.yaml", {}).get("data", {})
-    metrics = experiment.data["metrics"].get(str(files.metrics_path(model)), {}).get("data")
+    metrics = experiment.data["metrics"].get(str(model_files(model).metrics), {}).get("data")
     own = params.get("models", {}).get(model)
     if not own or not metrics:
         return None
@@ -122,14 +126,14 @@ def summarise(series: dict[str, list[Run]], x: str, y: str) -> pd.DataFrame:
                     numbers = ", ".join(sorted(k for k, v in found.items() if isinstance(v, int | float)))
                     raise ParamsError(f"{key} is not a number in {name}; numbers there: {numbers}.")
             rows.append({"series": name, x: found[x], y: found[y]})
-        refuse_mixed(name, runs, x)
+        check_unmixed(name, runs, x)
     grouped = pd.DataFrame(rows).groupby(["series", x], sort=False)[y]
     table = pd.DataFrame({"mean": grouped.mean(), "std": grouped.std(), "runs": grouped.size()}).reset_index()
     order = {name: position for position, name in enumerate(series)}
     return table.sort_values(["series", x], key=lambda column: column.map(order) if column.name == "series" else column)
 
 
-def refuse_mixed(name: str, runs: list[Run], x: str) -> None:
+def check_unmixed(name: str, runs: list[Run], x: str) -> None:
     """Raise StageError if runs with the same x differ in a setting that is no seed: their spread would be no noise."""
     first: dict[Any, Run] = {}
     for one in runs:
@@ -173,26 +177,21 @@ def draw_study(table: pd.DataFrame, x: str, y: str) -> Figure:
     return figure
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """A table as Markdown, numbers with four significant digits."""
-
-    def cell(value: Any) -> str:
-        if pd.isna(value):
-            return ""
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    rows = [list(map(str, table.columns)), ["---"] * len(table.columns)]
-    rows += [[cell(v) for v in row] for row in table.to_numpy(object)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def readable(table: pd.DataFrame) -> str:
+    """A study's table in Markdown, as the command prints it."""
+    cells = [
+        ["" if pd.isna(v) else number(v) if isinstance(v, float) else v for v in row] for row in table.to_numpy(object)
+    ]
+    return markdown(list(table.columns), cells)
 
 
-def parse(arguments: list[str]) -> tuple[argparse.Namespace, dict[str, tuple[str, str]]]:
+def parse_arguments() -> tuple[argparse.Namespace, dict[str, tuple[str, str]]]:
     """The options, and the prefix and model of each series.
 
     Ends the process with status 2 if the arguments make no sense.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m stages.study", description="One setting against one metric over DVC's experiments."
+        prog="python -m stages study", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("x", help="a numeric setting, such as latent_dim, hidden_layers or prepare.validation_images")
     parser.add_argument("y", help="a metric, such as mse or probe_accuracy")
@@ -200,7 +199,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, dict[str, tuple[str
     parser.add_argument("--name", help="name of the files in plots/studies (default: y_by_x)")
     parser.add_argument("--dpi", type=int, default=150, help="resolution of the picture (default: 150)")
     parser.add_argument("--all-commits", action="store_true", help="experiments that began from any commit")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     series = {}
     for text in options.series:
         prefix, colon, model = text.rpartition(":")
@@ -216,7 +215,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, dict[str, tuple[str
 
 
 def main() -> None:
-    options, wanted = parse(sys.argv[1:])
+    options, wanted = parse_arguments()
     x, y = options.x, options.y
     experiments = read_experiments(options.all_commits)
     named = [(e, model) for prefix, model in wanted.values() for e in of_series(experiments, prefix)]
@@ -226,9 +225,8 @@ def main() -> None:
     table = summarise(with_pca(series, x, y), x, y)
     with plt.rc_context(STYLE):
         picture = png(draw_study(table, x, y), options.dpi)
-    csv = table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
-    files.write_files({FOLDER / f"{options.name}.csv": csv, FOLDER / f"{options.name}.png": picture})
-    print(markdown(table))
+    write_all({FOLDER / f"{options.name}.csv": csv(table), FOLDER / f"{options.name}.png": picture})
+    print(readable(table))
 
 
 if __name__ == "__main__":

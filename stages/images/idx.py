@@ -16,14 +16,15 @@ from typing import BinaryIO
 
 import numpy as np
 
-from stages.errors import StageError
+from stages.common.arrays import Bytes
+from stages.common.errors import StageError
 
 UNSIGNED_BYTE = 0x08  # the only type that the MNIST family uses
 LARGEST = 2**33  # bytes; eleven million MNIST images, and an end to what a false header can claim
 CHUNK = 2**20
 
 
-def read_idx(path: Path, dimensions: int) -> np.ndarray:
+def read_idx(path: Path, dimensions: int) -> Bytes:
     """Read an IDX file of unsigned bytes with the given number of dimensions.
 
     Returns a uint8 array of the shape in the header. Memory stays within what the
@@ -44,7 +45,7 @@ def idx_shape(path: Path, dimensions: int) -> tuple[int, ...]:
         return _read_header(file, path, dimensions, longest, rows=1)
 
 
-def stream_idx(path: Path, dimensions: int, rows: int) -> Iterator[np.ndarray]:
+def stream_idx(path: Path, dimensions: int, rows: int) -> Iterator[Bytes]:
     """Read an IDX file a block at a time: uint8 arrays of `rows` rows, the last one maybe smaller.
 
     Memory stays within one block, so there is no limit to the file's size.
@@ -103,7 +104,7 @@ def _read_header(file: BinaryIO, path: Path, dimensions: int, longest: int, rows
     return shape
 
 
-def _fill(values: np.ndarray, file: BinaryIO, path: Path, shape: tuple[int, ...], read_before: int) -> None:
+def _fill(values: Bytes, file: BinaryIO, path: Path, shape: tuple[int, ...], read_before: int) -> None:
     """Read `values`, uint8 [n], in pieces; `read_before` values of the file went before them."""
     view = values.data
     filled = 0

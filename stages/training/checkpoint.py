@@ -12,26 +12,24 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stages import files
-from stages.backend import keras
+from stages.common import files
+from stages.model.backend import keras
 
 FOLDER = Path(".dvc/tmp/checkpoints")
-COST = 0.02  # share of the time that may go into writing checkpoints
-CODE = ("__init__", "autoencoder", "checkpoint", "engine", "train", "workers")
+LARGEST_SHARE = 0.02  # of the time that may go into saving checkpoints
 LIBRARIES = ("keras", "numpy", "tensorflow")
 
 History = list[tuple[int, float, float]]  # epoch, loss, val_loss
 
 
-def digest_run(settings: dict[str, Any], data: Iterable[Path]) -> dict[str, str]:
+def digest_run(settings: dict[str, Any], data: Iterable[Path], code: Iterable[Path]) -> dict[str, str]:
     """A SHA-256 of each thing that determines a run, by its name in words."""
-    code = [Path(__file__).with_name(f"{module}.py") for module in CODE]
     parts = {
         "settings": settings,
         "data": [_file_digest(path) for path in data],
@@ -40,6 +38,16 @@ def digest_run(settings: dict[str, Any], data: Iterable[Path]) -> dict[str, str]
         "kind of machine": [platform.machine(), platform.system()],
     }
     return {name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest() for name, part in parts.items()}
+
+
+def loaded_code(stage: str) -> list[Path]:
+    """The files of this project that a stage has loaded, itself included.
+
+    stage: its `__file__`; a stage that is run as a program is not among the loaded modules under its own name.
+    """
+    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == "stages"]
+    loaded = {str(module.__file__) for module in modules} - {str(Path(stage).with_name("__main__.py"))}
+    return [Path(name) for name in sorted(loaded | {stage})]
 
 
 def _file_digest(path: Path) -> str:
@@ -84,26 +92,17 @@ def restore(content: bytes, variables: list[keras.Variable]) -> History:
     return history
 
 
-def saver(path: Path, variables: list[keras.Variable]) -> Callable[[History], None]:
-    """A function that saves variables and history, but skips when that would cost more than COST of the time.
+def save(path: Path, variables: list[keras.Variable], history: History) -> float:
+    """Save variables and history, and return the moment, by time.monotonic(), until which to wait with the next save.
 
     A disk that does not take the checkpoint is worth a note, not the end of the run.
     """
-    next_save = time.monotonic()
-
-    def save(history: History) -> None:
-        nonlocal next_save
-        start = time.monotonic()
-        if start < next_save:
-            return
-        arrays: dict[str, Any] = {f"variable_{i}": np.asarray(v) for i, v in enumerate(variables)}
-        try:
-            files.write_files(
-                {path: lambda file: np.savez(file, allow_pickle=False, history=np.array(history), **arrays)}
-            )
-        except OSError as error:
-            print(f"note: no checkpoint: {path} {error.strerror}", file=sys.stderr)
-        end = time.monotonic()
-        next_save = end + (end - start) / COST
-
-    return save
+    start = time.monotonic()
+    arrays: dict[str, Any] = {f"variable_{i}": np.asarray(v) for i, v in enumerate(variables)}
+    try:
+        with files.replacing(path) as file:
+            np.savez(file, allow_pickle=False, history=np.array(history), **arrays)
+    except OSError as error:
+        print(f"note: no checkpoint: {path} {error.strerror}", file=sys.stderr)
+    end = time.monotonic()
+    return end + (end - start) / LARGEST_SHARE

@@ -1,13 +1,7 @@
-"""Several machines or several GPUs train one model, each on its share of every batch.
+"""The processes that train one model together: finding them, and what they tell each other.
 
-    TF_CONFIG='{"cluster": {"worker": ["10.0.0.1:4000", "10.0.0.2:4000"]},
-                "task": {"type": "worker", "index": 0}}' python -m stages.train deep
-
-TF_CONFIG is TensorFlow's own variable; the index differs on each machine. The first worker
-(or the one of type chief) is the chief: it alone reads checkpoints, reports and writes.
-Every worker needs the same project, packages and data/prepared. Without TF_CONFIG all
-local GPUs are used if there are several. Batches, their order and the learning rate stay
-those of one process, so the losses do too, to the rounding of their sums.
+TF_CONFIG is TensorFlow's own variable; the index differs on each machine. The first worker,
+or the one of type chief, is the chief. docs/several-machines.md shows the use.
 """
 
 import faulthandler
@@ -15,19 +9,25 @@ import functools
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from stages.backend import tf
-from stages.errors import ParamsError, StageError
+from stages.common.errors import ParamsError, StageError
+from stages.model.backend import tf
 
-PATIENCE = 300  # seconds to wait for the other workers at the start; one lost later is noticed within ten
+LONGEST_WAIT = 300  # seconds for the other workers at the start; one lost later is noticed within ten
 EXAMPLE = '{"cluster": {"worker": ["host1:4000", "host2:4000"]}, "task": {"type": "worker", "index": 0}}'
-LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
+WORKER_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
 
 Address = Annotated[str, StringConstraints(pattern=r"^[^\s:]+:[0-9]{1,5}$")]
 
@@ -85,19 +85,19 @@ def read_cluster() -> Cluster | None:
 def join(cluster: Cluster | None) -> tf.distribute.Strategy:
     """The strategy that trains: over the cluster, else over several local GPUs, else the default, of one replica.
 
-    Ends the process with exit status 1 if the other workers do not come within PATIENCE seconds.
+    Ends the process with exit status 1 if the other workers do not come within LONGEST_WAIT seconds.
     """
     if cluster is None:
         several = len(tf.config.list_logical_devices("GPU")) > 1
         return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
     others = ", ".join(a for i, a in enumerate(cluster.addresses) if i != cluster.position)
-    print(f"waiting for {others}, at most {PATIENCE} s", flush=True)
+    print(f"waiting for {others}, at most {LONGEST_WAIT} s", flush=True)
     # TensorFlow waits without a limit, holding the lock of the interpreter: no thread and no handler of ours runs.
     handlers = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
     with open(os.devnull, "w") as nothing:
-        faulthandler.dump_traceback_later(PATIENCE, exit=True, file=nothing)
+        faulthandler.dump_traceback_later(LONGEST_WAIT, exit=True, file=nothing)
         try:
-            with told_if_lost():
+            with raise_if_worker_lost():
                 return tf.distribute.MultiWorkerMirroredStrategy()
         finally:
             faulthandler.cancel_dump_traceback_later()
@@ -106,11 +106,11 @@ def join(cluster: Cluster | None) -> tf.distribute.Strategy:
 
 
 @contextmanager
-def told_if_lost() -> Iterator[None]:
+def raise_if_worker_lost() -> Iterator[None]:
     """Turn TensorFlow's errors about workers that died, hang or cannot be reached into a StageError."""
     try:
         yield
-    except LOST as error:
+    except WORKER_LOST as error:
         raise StageError(
             f"another worker stopped or cannot be reached ({type(error).__name__}), so no model was written. Start all "
             "of them again: training continues at its last checkpoint."
@@ -118,7 +118,7 @@ def told_if_lost() -> Iterator[None]:
 
 
 @functools.cache
-def compile_sum(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
+def compile_all_reduce(strategy: tf.distribute.Strategy) -> Any:
     """A function that adds up int32 arrays [n] of all workers."""
     local = len(strategy.extended.worker_devices)
 
@@ -134,31 +134,32 @@ def compile_sum(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Te
     return total
 
 
-def summed(values: np.ndarray) -> np.ndarray:
+def all_reduce(values: NDArray[np.int32]) -> NDArray[np.int32]:
     """The sum of an int32 array [n] over all workers, element by element."""
     strategy = tf.distribute.get_strategy()
-    total = compile_sum(strategy)(tf.constant(values, tf.int32))
-    return np.asarray(strategy.experimental_local_results(total)[0])
+    total = compile_all_reduce(strategy)(tf.constant(values, tf.int32))
+    local: NDArray[np.int32] = np.asarray(strategy.experimental_local_results(total)[0])
+    return local
 
 
-def from_chief(content: bytes, cluster: Cluster) -> bytes:
+def broadcast(content: bytes, cluster: Cluster) -> bytes:
     """The chief's `content`, of any length, in every worker."""
     chief = cluster.position == 0
-    (length,) = summed(np.array([len(content) if chief else 0]))
+    (length,) = all_reduce(np.array([len(content) if chief else 0], np.int32))
     if not length:  # an empty all-reduce crashes TensorFlow
         return b""
     padded = np.zeros(-(-length // 4), np.int32)
     if chief:
         padded.view(np.uint8)[:length] = np.frombuffer(content, np.uint8)
-    return summed(padded).tobytes()[:length]
+    return all_reduce(padded).tobytes()[:length]
 
 
-def refuse_different_workers(digests: dict[str, str], cluster: Cluster) -> None:
+def check_same_run(digests: dict[str, str], cluster: Cluster) -> None:
     """Raise StageError if what determines the run, by its name, is not the same in every worker."""
-    chief = json.loads(from_chief(json.dumps(digests).encode(), cluster))
-    differences: np.ndarray = np.zeros((len(cluster.addresses), len(digests)), np.int32)
+    chief = json.loads(broadcast(json.dumps(digests).encode(), cluster))
+    differences = np.zeros((len(cluster.addresses), len(digests)), np.int32)
     differences[cluster.position] = [chief.get(name) != digest for name, digest in digests.items()]
-    total = summed(differences.ravel()).reshape(differences.shape)
+    total = all_reduce(differences.ravel()).reshape(differences.shape)
     sentences = [
         f"{address} has other {' and '.join(np.array(list(digests))[row > 0])} than the chief, {cluster.addresses[0]}"
         for address, row in zip(cluster.addresses, total, strict=True)

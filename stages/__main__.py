@@ -1,0 +1,51 @@
+"""List the stages and the tools, or run one of them.
+
+python -m stages
+python -m stages check
+"""
+
+import ast
+import importlib
+import sys
+from pathlib import Path
+
+from stages.common.errors import ParamsError, run
+from stages.params import nearest
+
+STAGES = ("prepare", "train", "evaluate", "compare", "figures")  # in the order in which DVC runs them
+FOLDER = Path(__file__).parent
+
+
+def tools() -> list[str]:
+    """The names of the tools, in alphabetical order."""
+    return sorted(path.stem for path in (FOLDER / "tools").glob("[a-z]*.py"))
+
+
+def summary(path: Path) -> str:
+    """The first line of a module's docstring; the module is not imported, since that may load TensorFlow."""
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
+
+
+def listing() -> str:
+    """What can be run, a line each."""
+    lines = ["The stages of the pipeline; `dvc repro` runs those that are out of date:\n"]
+    lines += [f"  python -m stages.{name:<12} {summary(FOLDER / f'{name}.py')}" for name in STAGES]
+    lines += ["\nTools for people; `python -m stages TOOL --help` explains one:\n"]
+    lines += [f"  python -m stages {name:<12} {summary(FOLDER / f'tools/{name}.py')}" for name in tools()]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    if len(sys.argv) == 1 or sys.argv[1] in ("-h", "--help"):
+        print(listing())
+        return
+    name = sys.argv.pop(1)
+    modules = {name: f"stages.{name}" for name in STAGES} | {name: f"stages.tools.{name}" for name in tools()}
+    if name not in modules:
+        known = ", ".join(modules)
+        raise ParamsError(f"there is no stage or tool {name!r}{nearest(name, list(modules))}; there are {known}.")
+    importlib.import_module(modules[name]).main()
+
+
+if __name__ == "__main__":
+    run(main)

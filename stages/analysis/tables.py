@@ -1,0 +1,129 @@
+"""The tables that put all models side by side, and where they lie."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tabulate import tabulate
+
+from stages.analysis.comparison import Comparison
+from stages.analysis.evaluation import Evaluation, Result, results_by_name
+from stages.common.errors import StageError
+
+REPORT = Path("metrics/README.md")
+COMPARISON = Path("plots/comparison.csv")
+MSE_PER_CLASS = Path("plots/mse_per_class.csv")
+LOSSES = Path("plots/losses.csv")
+
+# The rows of the report; what they mean is in docs/metrics.md.
+MEASURES: dict[str, Callable[[Result], float]] = {
+    "mse": lambda result: result.mse,
+    "mse_train": lambda result: result.mse_train,
+    "mse_validation": lambda result: result.mse_validation,
+    "squared_error": lambda result: float(result.squared_error.mean()),
+    "psnr": lambda result: result.psnr,
+    "ssim": lambda result: result.ssim,
+    "bce": lambda result: result.bce,
+    "probe": lambda result: result.probe,
+    "generation": lambda result: result.generation,
+    "active_dimensions": lambda result: result.active_dimensions,
+    "latent_dim": lambda result: result.latent_dim,
+    "parameters": lambda result: result.parameters,
+}
+
+
+def comparison_table(comparisons: dict[str, Comparison]) -> pd.DataFrame:
+    """The column pair and the fields of Comparison, a row per pair."""
+    return pd.DataFrame([(pair, *row) for pair, row in comparisons.items()], columns=["pair", *Comparison._fields])
+
+
+def mse_per_class_table(evaluations: dict[str, Evaluation]) -> pd.DataFrame:
+    """Mean squared error per pixel of each model and PCA on each class: class, model, mse, images."""
+    first = next(iter(evaluations.values()))
+    rows = []
+    for name, result in results_by_name(evaluations).items():
+        for label in np.unique(first.digits.labels):
+            errors = result.squared_error[first.digits.labels == label]
+            rows.append({"class": label, "model": name, "mse": errors.mean() / first.pixels, "images": len(errors)})
+    return pd.DataFrame(rows)
+
+
+def loss_table(evaluations: dict[str, Evaluation]) -> pd.DataFrame:
+    """All losses as one long table: epoch, model, series ("train" or "validation"), loss."""
+    tables = []
+    for name, e in evaluations.items():
+        for series, losses in (("train", e.loss), ("validation", e.val_loss)):
+            epochs = np.arange(1, len(losses) + 1)
+            tables.append(pd.DataFrame({"epoch": epochs, "model": name, "series": series, "loss": losses}))
+    return pd.concat(tables)
+
+
+def report(evaluations: dict[str, Evaluation], comparisons: dict[str, Comparison], per_class: pd.DataFrame) -> str:
+    """Everything that was measured, in Markdown. per_class: as `mse_per_class_table` has it."""
+    results = results_by_name(evaluations)
+    first = next(iter(evaluations.values()))
+    measures = [[f"`{name}`", *(number(of(result)) for result in results.values())] for name, of in MEASURES.items()]
+    pairs = [
+        [
+            pair,
+            f"{number(row.ratio)} ({number(row.ratio_low)} to {number(row.ratio_high)})",
+            f"{number(row.difference)} ({number(row.difference_low)} to {number(row.difference_high)})",
+            number(row.wins),
+        ]
+        for pair, row in comparisons.items()
+    ]
+    classes = [
+        [label, number(int(rows["images"].iloc[0])), *map(number, rows["mse"])]
+        for label, rows in per_class.groupby("class")
+    ]
+    return f"""\
+# What was measured
+
+`dvc repro` writes this page. [docs/metrics.md](../docs/metrics.md) explains the rows.
+
+{markdown(["", *results], measures)}
+
+The mean training image, shown for every test image, has a `mse` of {number(first.mse_mean_image)}.
+A linear probe that sees all {first.pixels} pixels has a `probe` of {number(first.probe_pixels)}.
+
+## Which one is better?
+
+Squared errors on the same test images, with 95 % intervals; `wins` is the share of images on
+which the first of the pair is better.
+
+{markdown(["pair", "ratio of mean errors", "difference of mean errors", "wins"], pairs)}
+
+## `mse` per class
+
+{markdown(["class", "images", *results], classes)}
+"""
+
+
+def number(value: float) -> str:
+    """Whole numbers in full, others with four significant digits."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:#.4g}"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table whose first column is text and whose others are numbers."""
+    alignment = ["left", *["right"] * (len(header) - 1)]
+    table: str = tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=alignment)
+    return table
+
+
+def csv(table: pd.DataFrame, digits: int = 6, header: bool = True) -> bytes:
+    """A table as a CSV file, numbers with so many significant digits."""
+    return table.to_csv(index=False, header=header, float_format=f"%.{digits}g", lineterminator="\n").encode()
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table that compare wrote. Raises StageError if the file is missing or broken."""
+    try:
+        return pd.read_csv(path)
+    except FileNotFoundError:
+        raise StageError(f"{path} is missing; run `dvc repro compare`.") from None
+    except ValueError as error:  # pandas' own errors are kinds of ValueError
+        raise StageError(
+            f"{path} is not a whole table ({' '.join(str(error).split())}); run `dvc repro compare`."
+        ) from None

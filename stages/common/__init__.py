@@ -1,0 +1,1 @@
+"""What every stage and tool needs: how it fails, and the files that stages exchange."""

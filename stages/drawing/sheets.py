@@ -1,0 +1,85 @@
+"""A user's images beside what a model makes of them."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from stages.common.arrays import Bytes, Float32, Float64, Floats
+from stages.drawing.style import GREY, SIGNED, show
+from stages.images.digits import Digit
+
+
+def draw_digit(digit: Digit, reconstruction: Float32, latent_dim: int, squared_error: float, title: str) -> Figure:
+    """One digit side by side: the file, what the model saw, its reconstruction and the error.
+
+    reconstruction: [height, width] in [0, 1]. squared_error: summed over pixels.
+    """
+    seen = digit.image / 255
+    figure, axes = plt.subplots(1, 4, figsize=(7.6, 2.55), layout="constrained")
+    pictures: dict[str, Floats] = {
+        "input": square(digit.grey),
+        "what the model saw": seen,
+        "reconstruction": reconstruction,
+        "error": reconstruction - seen,
+    }
+    for ax, (name, picture) in zip(axes, pictures.items(), strict=True):
+        draw_picture(ax, picture, error=name == "error")
+        ax.set_title(name, fontsize=9)
+    axes[0].set_xlabel(f"{digit.ink} ink", fontsize=8)
+    axes[1].set_xlabel(f"{seen.shape[0]}×{seen.shape[1]} pixels", fontsize=8)
+    axes[2].set_xlabel(f"from {latent_dim} numbers", fontsize=8)
+    axes[3].set_xlabel(f"squares sum to {squared_error:.2f}", fontsize=8)
+    finish(figure, axes.tolist(), title)
+    return figure
+
+
+def draw_sheet(images: Bytes, reconstructions: Float32, squared_errors: Float64, title: str) -> Figure:
+    """Ten images to a row, each above its reconstruction and error, squared errors below.
+
+    images, reconstructions: [images, height, width], from 0 to 255 and to 1. squared_errors: summed over pixels.
+    """
+    columns, blocks = min(10, len(images)), -(-len(images) // 10)
+    figure, axes = plt.subplots(
+        3 * blocks,
+        columns,
+        figsize=(max(3.6, 0.68 * columns + 1.9), 2.2 * blocks + 0.4),
+        squeeze=False,
+        layout="constrained",
+    )
+    for ax in axes.ravel():
+        ax.set_axis_off()
+    for index, (image, reconstruction) in enumerate(zip(images / 255, reconstructions, strict=True)):
+        block, column = divmod(index, 10)
+        rows = axes[3 * block : 3 * block + 3, column]
+        for ax, picture in zip(rows, (image, reconstruction, reconstruction - image), strict=True):
+            ax.set_axis_on()
+            draw_picture(ax, picture, error=ax is rows[2])
+        rows[2].set_xlabel(f"{squared_errors[index]:.1f}", fontsize=8, labelpad=2)
+        if column == 0:
+            for ax, name in zip(rows, ("input", "reconstruction", "error"), strict=True):
+                ax.set_ylabel(name, rotation=0, ha="right", va="center")
+    finish(figure, axes.ravel().tolist(), title)
+    return figure
+
+
+def square(picture: Floats) -> Floats:
+    """The picture in the middle of a square, with nothing around it."""
+    margins = [(max(picture.shape) - length) // 2 for length in picture.shape]
+    return np.pad(picture, [(margin, margin) for margin in margins], constant_values=np.nan)
+
+
+def draw_picture(ax: Axes, picture: Floats, error: bool) -> None:
+    """Show a picture from 0 black to 1 white, or an error from -1 to 1, without axes."""
+    show(ax, picture, **(SIGNED if error else GREY))
+
+
+def finish(figure: Figure, axes: list[Axes], title: str) -> None:
+    """Add the title and the colours' legend."""
+    colours = ScalarMappable(Normalize(SIGNED["vmin"], SIGNED["vmax"]), SIGNED["cmap"])
+    bar = figure.colorbar(colours, ax=axes, ticks=[-1, 0, 1], shrink=0.7, aspect=14, pad=0.015)
+    bar.ax.set_yticklabels(["−1 ink lost", "0", "+1 ink added"], fontsize=7)
+    bar.outline.set_visible(False)
+    figure.suptitle(title, fontsize=10)

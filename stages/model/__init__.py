@@ -1,0 +1,1 @@
+"""The autoencoder: its layers, its file, and how to apply it to arrays."""

@@ -1,0 +1,58 @@
+"""Keras and TensorFlow, loaded without TensorFlow's notes on GPUs that are not there.
+
+TF_CPP_MIN_LOG_LEVEL does not reach what TensorFlow logs while it loads (its issue 100442),
+so standard error goes to another process for that long, which prints it if loading fails
+or this process dies.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Read all, wait for the end, and print it unless the last byte says that all is well.
+_KEEPER = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); text = sys.stdin.buffer.read(); "
+    "sys.stderr.buffer.write(b'' if text.endswith(b'\\0') else text)"
+)
+
+
+@contextmanager
+def _stderr_kept() -> Iterator[None]:
+    """Keep what is written to file descriptor 2 in the block; show it if the block fails or never ends."""
+    keeper = subprocess.Popen([sys.executable, "-I", "-S", "-c", _KEEPER], stdin=subprocess.PIPE)  # noqa: S603
+    assert keeper.stdin is not None  # noqa: S101
+    stderr = os.dup(2)
+    os.dup2(keeper.stdin.fileno(), 2)
+    try:
+        yield
+        keeper.stdin.write(b"\0")
+    except BaseException as error:
+        if not isinstance(error, Exception):  # Ctrl-C or SIGTERM: nothing is wrong with TensorFlow
+            keeper.stdin.write(b"\0")
+        raise
+    finally:
+        keeper.stdin.flush()
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        keeper.stdin.close()
+        keeper.wait()
+
+
+with _stderr_kept():
+    import keras
+    import tensorflow as tf
+
+
+def use_threads(threads: int) -> None:
+    """Fix the number of threads within one operation, before TensorFlow runs the first.
+
+    XLA cuts matrix products by this number, not by the cores there are, so the same
+    number gives the same bytes on any number of cores.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+__all__ = ["keras", "tf", "use_threads"]

@@ -1,0 +1,18 @@
+"""params.yaml: every hyperparameter, checked as a whole before any stage does anything."""
+
+from stages.params.reading import Choice, choose_model, read_params
+from stages.params.schema import Compare, Evaluate, Figures, Model, Params, Prepare
+from stages.params.sentences import nearest
+
+__all__ = [
+    "Choice",
+    "Compare",
+    "Evaluate",
+    "Figures",
+    "Model",
+    "Params",
+    "Prepare",
+    "choose_model",
+    "nearest",
+    "read_params",
+]

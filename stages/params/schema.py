@@ -1,0 +1,177 @@
+"""The schema of params.yaml: its keys, their types and ranges, and what they mean.
+
+A new parameter is a field here and a line in every block of params.yaml that has it; there
+are no defaults. Validation never changes a value, so no stage depends on these files in
+dvc.yaml: what counts are the values, which DVC tracks as params.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Activation = Literal[
+    "celu", "elu", "exponential", "gelu", "hard_sigmoid", "leaky_relu", "linear", "mish", "relu",
+    "relu6", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "tanh",
+]  # fmt: skip
+Loss = Literal["binary_crossentropy", "mse", "mae", "huber"]
+# Keras' usual optimizers, less Adafactor: compiled by XLA it turns pixels that are always black into NaN.
+Optimizer = Literal[
+    "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "lion", "nadam",
+    "rmsprop", "sgd",
+]  # fmt: skip
+
+
+Units = Annotated[int, Field(ge=1, le=16384)]
+ModelName = Annotated[str, StringConstraints(pattern=r"^(?!pca\Z)[a-z][a-z0-9_-]{0,39}\Z")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, regex_engine="python-re", allow_inf_nan=False)
+
+
+class Prepare(Section):
+    raw: str = Field(min_length=1, description="folder with the four IDX files, gzipped or not (MNIST's form)")
+    validation_images: int = Field(
+        ge=0,
+        description="training images held out for validation, the same share of every class; "
+        "0 trains on all and monitors on the test images, as tutorials do",
+    )
+    seed: int = Field(ge=0, lt=2**32, description="seed of the choice of validation images")
+
+
+class Model(Section):
+    layers: Literal["dense", "conv"] = Field(
+        description="kind of the hidden layers; conv ones are 3×3 and halve height and width in the encoder, double "
+        "them in the decoder"
+    )
+    hidden_units: list[Units] = Field(
+        max_length=64,
+        description="units (of conv layers: filters) of the encoder's hidden layers, from image to latent; the "
+        "decoder mirrors them; [] is a shallow autoencoder",
+    )
+    hidden_activation: Activation = Field(description="activation of the hidden layers")
+    latent_dim: Units = Field(
+        description="size of the latent code; below the number of pixels the autoencoder is "
+        "undercomplete and has to compress, else overcomplete"
+    )
+    latent_activation: Activation = Field(description="activation of the latent layer")
+    normalization: Literal["none", "batch", "layer"] = Field(
+        description="what stands between each hidden layer and its activation"
+    )
+    dropout: float = Field(
+        ge=0, lt=1, description="share of the hidden layers' outputs that training sets to zero; 0 for none"
+    )
+    noise: float = Field(
+        ge=0,
+        le=10,
+        description="standard deviation of the Gaussian noise that training adds to the input, not to the target "
+        "(a denoising autoencoder); 0 for none",
+    )
+    shift: int = Field(
+        ge=0, le=8, description="pixels by which training moves each image at random, target too; 0 for none"
+    )
+    code_l1: float = Field(
+        ge=0, le=1e6, description="weight of the codes' absolute values in the loss (a sparse autoencoder); 0 for none"
+    )
+    loss: Loss = Field(description="what training minimises, between image and reconstruction")
+    optimizer: Optimizer = Field(description="the Keras optimizer, its other settings as Keras has them")
+    learning_rate: float = Field(gt=0, le=100, description="the optimizer's step size, with cosine its largest")
+    schedule: Literal["constant", "cosine"] = Field(
+        description="the learning rate over the epochs: cosine falls to zero along half a wave"
+    )
+    warmup_epochs: int = Field(
+        ge=0, le=100_000, description="epochs in which the learning rate of a cosine schedule first rises from zero"
+    )
+    weight_decay: float = Field(
+        ge=0, le=100, description="share of each weight, times the learning rate, taken off at every step; 0 for none"
+    )
+    batch_size: int = Field(ge=1, le=2**20, description="images per step of the optimizer")
+    epochs: int = Field(ge=1, le=100_000, description="passes over the training images")
+    early_stopping: int = Field(
+        ge=0,
+        le=100_000,
+        description="epochs without a better validation loss after which training stops and goes back to the best "
+        "weights; 0 trains all epochs and keeps the last",
+    )
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        description="arithmetic of the layers but the last; mixed pays on GPUs, weights stay float32"
+    )
+    seed: int = Field(ge=0, lt=2**32, description="seed of the initial weights and of the order of images")
+    threads: int = Field(
+        ge=1,
+        le=256,
+        description="threads within one operation; part of the parameters because it decides "
+        "the order of sums and so the last bits of the result",
+    )
+
+    @model_validator(mode="after")
+    def check_combinations(self) -> "Model":
+        problems = []
+        if self.layers == "conv" and not self.hidden_units:
+            problems.append(
+                "layers is conv, but hidden_units is []; a convolutional model has at least one hidden layer"
+            )
+        if self.normalization != "none" and not self.hidden_units:
+            problems.append(
+                f"normalization is {self.normalization}, but there is no hidden layer to normalize; it has to be none"
+            )
+        if self.dropout > 0 and not self.hidden_units:
+            problems.append(
+                f"dropout is {self.dropout:g}, but there is no hidden layer to drop outputs of; it has to be 0"
+            )
+        if self.latent_activation == "softmax" and self.latent_dim == 1:
+            problems.append("latent_activation is softmax, but latent_dim is 1; that code would always be 1")
+        if self.latent_activation == "softmax" and self.code_l1 > 0:
+            problems.append(
+                f"code_l1 is {self.code_l1:g}, but latent_activation is softmax; the sum of those codes is always 1"
+            )
+        if self.schedule == "constant" and self.warmup_epochs > 0:
+            problems.append(
+                f"warmup_epochs is {self.warmup_epochs}, but schedule is constant; it has to be 0, or schedule cosine"
+            )
+        if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
+            problems.append(f"warmup_epochs is {self.warmup_epochs}, but has to be below epochs, {self.epochs}")
+        if self.early_stopping >= self.epochs:
+            problems.append(f"early_stopping is {self.early_stopping}, but has to be below epochs, {self.epochs}")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+class Evaluate(Section):
+    batch_size: int = Field(ge=1, le=2**20, description="images reconstructed at a time")
+    active_variance: float = Field(
+        gt=0, le=1e6, description="variance over the training codes above which a latent dimension counts as active"
+    )
+    ridge: float = Field(gt=0, le=1e12, description="penalty on the squared weights of the linear probe")
+    samples_per_class: int = Field(
+        ge=1, le=10_000, description="digits generated per class, from a Gaussian fitted to the codes of the class"
+    )
+    seed: int = Field(ge=0, lt=2**32, description="seed of the generated digits")
+
+
+class Compare(Section):
+    resamples: int = Field(
+        ge=100, le=100_000, description="bootstrap samples of the test images behind each 95 % interval"
+    )
+    seed: int = Field(ge=0, lt=2**32, description="seed of the bootstrap")
+
+
+class Figures(Section):
+    dpi: int = Field(ge=50, le=600, description="resolution of the PNG files, dots per inch")
+    classes: int = Field(ge=1, le=256, description="classes shown at most, lowest labels first")
+
+
+class Params(Section):
+    prepare: Prepare
+    models: dict[ModelName, Model] = Field(min_length=1)
+    presets: dict[ModelName, Model]
+    evaluate: Evaluate
+    compare: Compare
+    figures: Figures
+
+    @model_validator(mode="after")
+    def check_names(self) -> "Params":
+        if twice := [name for name in self.presets if name in self.models]:
+            raise ValueError("\n".join(f"presets.{name} has the name of a model; it needs another" for name in twice))
+        return self

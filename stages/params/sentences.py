@@ -1,0 +1,94 @@
+"""What is wrong with a params.yaml, and what is allowed instead, in words."""
+
+import difflib
+from typing import Any
+
+from pydantic import ValidationError
+
+from stages.params.schema import Params
+
+
+def sentences(error: ValidationError) -> list[str]:
+    """A sentence for each problem that validation found."""
+    # A misspelt key is missing, too, but "did you mean" says more.
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] == "missing")
+    return [line for problem in problems for line in sentence(problem).splitlines()]
+
+
+def sentence(error: Any) -> str:
+    """One pydantic error as a sentence: key, value found, what is allowed."""
+    location = [part for part in error["loc"] if part != "[key]"]
+    key = ".".join(str(p) if str(p).isprintable() else repr(p) for p in location) or "the file"
+    if error["type"] in ("extra_forbidden", "invalid_key"):
+        known = list(schema_at(location[:-1])["properties"])
+        return f"{key} is not a known key{nearest(str(location[-1]), known)}; known here: {', '.join(known)}."
+    if error["loc"][-1:] == ("[key]",):
+        return (
+            f"{key} is not a possible model name; a name starts with a lower-case letter, has at most "
+            "40 of a-z, 0-9, _ and -, and is not 'pca', which names the baseline."
+        )
+    if error["type"] == "value_error":  # settings that are possible, but not together
+        prefix = f"{key}." if location else ""
+        return "\n".join(f"{prefix}{problem}." for problem in str(error["ctx"]["error"]).splitlines())
+    schema = schema_at(location)
+    if error["type"] == "missing":
+        return f"{key} is missing; it has to be {allowed(schema)}."
+    return (
+        f"{key} is {shown(error['input'])}, but has to be {allowed(schema)}"
+        f"{nearest(str(error['input']), schema.get('enum', []))}."
+    )
+
+
+def schema_at(location: list[Any]) -> dict[str, Any]:
+    """The JSON schema of the key at `location`, a path of keys and list positions."""
+    root = Params.model_json_schema()
+    schema: dict[str, Any] = root
+    for part in location:
+        if "items" in schema:
+            schema = schema["items"]
+        elif "properties" in schema:
+            schema = schema["properties"][part]
+        else:
+            schema = next(iter(schema["patternProperties"].values()))
+        if "$ref" in schema:
+            schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
+    return schema
+
+
+def allowed(schema: dict[str, Any]) -> str:
+    """What a JSON schema admits, in words: "a whole number from 1 to 256"."""
+    if "enum" in schema:
+        return "one of " + ", ".join(schema["enum"])
+    if schema["type"] == "array":
+        return f"a list of at most {schema['maxItems']} items, each {allowed(schema['items'])}"
+    if schema["type"] == "object":
+        keys = schema.get("properties")
+        return f"a mapping with the keys {', '.join(keys)}" if keys else "a mapping from model names to settings"
+    if schema["type"] == "string":
+        return "a text that is not empty"
+    kind = {"integer": "a whole number", "number": "a number"}[schema["type"]]
+    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
+    high = schema.get("maximum")
+    if "exclusiveMaximum" in schema:
+        high = schema["exclusiveMaximum"] - 1  # only whole numbers have one
+    if above is not None:
+        return f"{kind} above {above:g} and at most {high:g}"
+    if kind == "a number" and "exclusiveMaximum" in schema:
+        return f"{kind} of at least {low:g} and below {schema['exclusiveMaximum']:g}"
+    if high is None:
+        return f"{kind} of at least {low}"
+    return f"{kind} from {low:g} to {high:g}" if kind == "a number" else f"{kind} from {low} to {high}"
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """`" (did you mean adam?)"` if one of `names` is spelt much like `name`, else nothing."""
+    matches = difflib.get_close_matches(name.lower(), names, n=1)
+    return f" (did you mean {matches[0]}?)" if matches else ""
+
+
+def shown(value: Any) -> str:
+    """A value as the reader of params.yaml would write it, cut where it is long."""
+    if value is None:
+        return "empty"
+    text = repr(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,1 @@
+"""Tools for people, which DVC does not run: `python -m stages TOOL`."""

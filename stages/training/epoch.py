@@ -1,0 +1,98 @@
+"""An epoch of training as one compiled call.
+
+Keras' own loop goes back to Python for every batch; on small networks that costs more
+than the arithmetic. Here the images stay where the model runs, as bytes, and XLA
+compiles the loop over an epoch's batches as a whole: gather, scale, forward, backward,
+update. Data sets that are streamed from disk go through the same compiled loop, a block
+at a time; they get the same weights.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.model.backend import keras, tf
+from stages.training.augmentation import Augment
+from stages.training.images import Images, Order, blocks, resident, scaled
+
+
+class Compiled(NamedTuple):
+    """A model's training and validation, as functions of images uint8 [images, pixels]."""
+
+    train_epoch: Callable[[Images, Order], float]
+    """One pass over the images in this order, the last, partial batch included. It updates the
+    model and gives the epoch's loss: the mean over its images, each seen by the weights of its
+    step, plus the model's penalties, as `keras.Model.fit` reports it."""
+
+    mean_loss: Callable[[Images], float]
+    """The mean loss over the images, penalties included, as `keras.Model.evaluate` reports it."""
+
+
+def compile_training(
+    model: keras.Model, loss: str, optimizer: keras.Optimizer, batch_size: int, augment: Augment
+) -> Compiled:
+    """Compile the training of `model` by `optimizer`, which minimises the Keras loss called `loss`."""
+    loss_per_image = keras.losses.get(loss)
+    variables = model.trainable_variables
+    optimizer.build(variables)
+
+    def train_step(images: tf.Tensor) -> tf.Tensor:
+        image = scaled(images)
+        with tf.GradientTape() as tape:
+            losses = loss_per_image(image, model(image, training=True))
+            mean = tf.add_n([tf.reduce_mean(losses), *penalties(model)])
+            scaled_mean = optimizer.scale_loss(mean)  # the same, unless the precision is mixed_float16
+        optimizer.apply(tape.gradient(scaled_mean, variables), variables)
+        return total_loss(losses, model)
+
+    def eval_step(images: tf.Tensor) -> tf.Tensor:
+        image = scaled(images)
+        return total_loss(loss_per_image(image, model(image, training=False)), model)
+
+    @tf.function(jit_compile=True)
+    def train_block(images: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
+        def step(indices: tf.Tensor) -> tf.Tensor:
+            return train_step(augment(tf.gather(images, indices), optimizer.iterations))
+
+        return sum_over_batches(step, order, batch_size)
+
+    @tf.function(jit_compile=True)
+    def eval_block(images: tf.Tensor) -> tf.Tensor:
+        return sum_over_batches(eval_step, images, batch_size)
+
+    def train_epoch(images: Images, order: Order) -> float:
+        return sum(float(train_block(*block)) for block in blocks(images, order, batch_size, resident)) / len(order)
+
+    def mean_loss(images: Images) -> float:
+        in_order = np.arange(len(images), dtype=np.int32)
+        total = sum(float(eval_block(block)) for block, _ in blocks(images, in_order, batch_size, resident))
+        return total / len(images)
+
+    return Compiled(train_epoch, mean_loss)
+
+
+def penalties(model: keras.Model) -> list[tf.Tensor]:
+    """The regularizers' parts of the loss of the batch that the model has just seen: scalars."""
+    return [tf.cast(penalty, tf.float32) for penalty in model.losses]
+
+
+def total_loss(losses: tf.Tensor, model: keras.Model) -> tf.Tensor:
+    """The sum over the images of a batch of their losses [images] and the penalties, which are means."""
+    return tf.add_n([tf.reduce_sum(losses), *(p * losses.shape[0] for p in penalties(model))])
+
+
+def sum_over_batches(step: Callable[[tf.Tensor], tf.Tensor], items: tf.Tensor, batch_size: int) -> tf.Tensor:
+    """The sum of what `step` gives for consecutive batches of `items`, the last one maybe partial.
+
+    Inside a tf.function the loop becomes part of the compiled program.
+    """
+    whole, rest = divmod(items.shape[0], batch_size)
+    total = tf.zeros(())
+    if whole:
+        batches = tf.reshape(items[: whole * batch_size], (whole, batch_size, *items.shape[1:]))
+        for index in tf.range(whole):
+            total += step(batches[index])
+    if rest:
+        total += step(items[whole * batch_size :])
+    return total

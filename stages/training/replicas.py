@@ -1,0 +1,129 @@
+"""Several machines or several GPUs train one model, each on its share of every batch.
+
+Each replica computes the gradient of its share, and the gradients are added up. Batches,
+their order and the learning rate stay those of one process, so the losses do too, to the
+rounding of their sums. XLA compiles a step here, not the loop over an epoch.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.model.backend import keras, tf
+from stages.training.augmentation import Augment
+from stages.training.cluster import Cluster, broadcast, check_same_run, join, raise_if_worker_lost, read_cluster
+from stages.training.epoch import Compiled, compile_training, penalties, sum_over_batches, total_loss
+from stages.training.images import Images, Order, Place, blocks, resident, scaled
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """Who trains: one replica of the model, or several that share every batch, and how."""
+
+    count: int
+    cluster: Cluster | None  # None if this process is alone
+    place: Place
+    compile_training: Callable[[keras.Model, str, keras.Optimizer, int, Augment], Compiled]
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process reads checkpoints, reports and writes."""
+        return self.cluster is None or self.cluster.position == 0
+
+    def check_same_run(self, digests: dict[str, str]) -> None:
+        """Raise StageError if what determines the run is not the same in every process."""
+        if self.cluster:
+            check_same_run(digests, self.cluster)
+
+    def broadcast(self, content: bytes) -> bytes:
+        """The chief's `content` in every process."""
+        return broadcast(content, self.cluster) if self.cluster else content
+
+
+ONE = Replicas(1, None, resident, compile_training)
+
+
+@contextmanager
+def join_replicas() -> Iterator[Replicas]:
+    """The processes that TF_CONFIG names, else the GPUs of this machine if there are several, else this process alone.
+
+    Has to come before TensorFlow runs anything.
+    Raises ParamsError if TF_CONFIG makes no sense, and StageError if another process is lost.
+    """
+    cluster = read_cluster()
+    strategy = join(cluster)
+    if strategy.num_replicas_in_sync == 1:
+        yield ONE
+        return
+    with strategy.scope(), raise_if_worker_lost():
+        # operations outside XLA need memory that is aligned, which NumPy's is not: hence the copy
+        yield Replicas(strategy.num_replicas_in_sync, cluster, tf.constant, compile_replicated_training)
+
+
+def compile_replicated_training(
+    model: keras.Model, loss: str, optimizer: keras.Optimizer, batch_size: int, augment: Augment
+) -> Compiled:
+    """As `epoch.compile_training`, for the replicas of the present distribution strategy."""
+    loss_per_image = keras.losses.get(loss)
+    variables = model.trainable_variables
+    optimizer.build(variables)
+    strategy = tf.distribute.get_strategy()
+
+    @tf.function(jit_compile=True)
+    def gradients(images: tf.Tensor, weight: float) -> tuple[list[tf.Tensor], tf.Tensor]:
+        image = scaled(images)
+        with tf.GradientTape() as tape:
+            losses = loss_per_image(image, model(image, training=True))
+            mean = tf.add_n([tf.reduce_mean(losses), *penalties(model)]) * weight
+        return tape.gradient(mean, variables), total_loss(losses, model)
+
+    def train_step(images: tf.Tensor) -> tf.Tensor:
+        own = share(images)
+        if not len(own):  # fewer images than replicas
+            optimizer.apply([tf.zeros(v.shape) for v in variables], variables)
+            return tf.zeros(())
+        gradient, total = gradients(own, len(own) / len(images))
+        optimizer.apply(gradient, variables)  # adds up the replicas' gradients
+        return total
+
+    @tf.function
+    def train_block(images: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
+        def step(indices: tf.Tensor) -> tf.Tensor:
+            batch = augment(tf.gather(images, indices), optimizer.iterations)
+            return strategy.reduce("SUM", strategy.run(train_step, args=(batch,)), axis=None)
+
+        return sum_over_batches(step, order, batch_size)
+
+    def eval_step(images: tf.Tensor) -> tf.Tensor:
+        image = scaled(images)
+        return total_loss(loss_per_image(image, model(image, training=False)), model)
+
+    @tf.function(jit_compile=True)
+    def eval_share(images: tf.Tensor) -> tf.Tensor:
+        return sum_over_batches(eval_step, share(images), batch_size)
+
+    def eval_replica(images: tf.Tensor) -> tf.Tensor:
+        return eval_share(images)  # called here, so that it runs on the replica's device
+
+    @tf.function
+    def eval_block(images: tf.Tensor) -> tf.Tensor:
+        return strategy.reduce("SUM", strategy.run(eval_replica, args=(images,)), axis=None)
+
+    def train_epoch(images: Images, order: Order) -> float:
+        return sum(float(train_block(*block)) for block in blocks(images, order, batch_size, tf.constant)) / len(order)
+
+    def mean_loss(images: Images) -> float:
+        in_order = np.arange(len(images), dtype=np.int32)
+        total = sum(float(eval_block(block)) for block, _ in blocks(images, in_order, batch_size, tf.constant))
+        return total / len(images)
+
+    return Compiled(train_epoch, mean_loss)
+
+
+def share(items: tf.Tensor) -> tf.Tensor:
+    """The part of `items` that falls to this replica, one after another."""
+    context = tf.distribute.get_replica_context()
+    replica, replicas = context.replica_id_in_sync_group, context.num_replicas_in_sync
+    return items[len(items) * replica // replicas : len(items) * (replica + 1) // replicas]
