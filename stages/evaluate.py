@@ -9,6 +9,7 @@ on MNIST.
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,12 @@ def evaluate(model: keras.Model, data: Data, history: pd.DataFrame, settings: Ev
     pca, mean_image = fit_pca(data.moments, encoder.output_shape[1]), data.moments.mean
     digits_shown = first_of_each_class(data.test.labels)
     encode, decode = (compile_model(half, settings.batch_size) for half in (encoder, decoder))
+    codecs = [
+        Codec(encode, decode, model.count_params(), encoder_kernel(encoder)),
+        Codec(pca.encode, pca.decode, pca.components.size + pca.mean.size, pca.components),
+    ]
+    with ThreadPoolExecutor() as pool:  # TensorFlow and NumPy compute without Python's lock
+        of_model, of_pca = pool.map(lambda codec: measure(codec, data, settings), codecs)
     return Evaluation(
         mse_mean_image=mean_of_batches(
             (squared_error(batch, mean_image[None]) for batch in scaled_batches(data.test.images, settings.batch_size)),
@@ -79,8 +86,8 @@ def evaluate(model: keras.Model, data: Data, history: pd.DataFrame, settings: Ev
             shown=digits_shown,
             images=as_pictures(data.test.images[digits_shown] / np.float32(255), data.shape),
         ),
-        model=measure(Codec(encode, decode, model.count_params(), encoder_kernel(encoder)), data, settings),
-        pca=measure(Codec(pca.encode, pca.decode, pca.components.size + pca.mean.size, pca.components), data, settings),
+        model=of_model,
+        pca=of_pca,
     )
 
 

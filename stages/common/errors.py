@@ -1,5 +1,6 @@
 """How a stage fails: one clear sentence on standard error and an exit status, no traceback."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -39,6 +40,9 @@ def run(main: Callable[[], None]) -> None:
     except StageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except BrokenPipeError:  # the reader of our output has gone, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}.", file=sys.stderr)

@@ -1,38 +1,11 @@
 """Turn a photo, a scan or a drawing of a digit into an image as MNIST has them.
 
-    grey, image, ink = read_digit(Path("my_digit.jpg"), 28, 28)
+    digit = read_digit(Path("my_digit.jpg"), 28, 28)
 
-MNIST's digits are white on black, scaled to fit a box of 20×20 pixels without changing
-their shape, antialiased, and shifted by whole pixels until their centre of mass lies at
-the centre of 28×28 pixels (Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based
-learning applied to document recognition", Proc. IEEE 86, 1998, section III; the page of
-the MNIST database). Its makers started from black and white scans; a photo has paper:
-
-1. Upright as EXIF says, on white where transparent, grey, at most 512 pixels on a side.
-2. The paper's brightness is that of the border, or, where that is uneven, a polynomial of
-   degree 4 in x and y, fitted by least absolute deviations, because the ink is a minority
-   of the pixels.
-3. The ink is dark or light: the side of the paper on which the cubes of the deviations
-   sum to more.
-4. Deviations are divided by the paper's brightness relative to its median, since the light
-   that falls unevenly on the paper does so on the ink.
-5. Paper becomes 0, ink 1: its level is the upper quartile of what is beyond Otsu's
-   threshold (N. Otsu, "A threshold selection method from gray-level histograms", 1979).
-   Deviations as small as those on the other side, where there is no ink, are paper.
-6. The box holds what exceeds a quarter of that level, but for a thousandth of the ink at
-   every edge, so that specks of dust don't widen it.
-7. Box, scale, centre of mass: `centre`.
-
-Measured on MNIST's training digits, in mean absolute difference from the original, of 255
-(a shift by one pixel makes 17): the images themselves come back with 0.6 (median 0.3),
-enlarged 3 to 20 times with 2 to 8 (median 2 to 6), in simulated photos with noise and light
-from one side, from a lamp or falling off to the corners with 6 to 7 (median 5), with the
-edge of a shadow across with 9 to 12. Ink was told from paper in all of 2000 enlarged
-digits, dark and light, and in all but one of 1000 photos; of 400 crops without any margin
-5 were refused and 3 mistaken.
-
-What it cannot do: find a digit among other things, mend a hard shadow, or thicken a thin
-pen's lines. Photograph one digit, written with a thick pen, alone on its paper.
+The ink is separated from the paper behind it, then cropped, scaled and centred by mass as MNIST's
+makers did (Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to
+document recognition", Proc. IEEE 86, 1998, section III). docs/your-own-digits.md gives the
+steps, how near the result comes, and what this cannot do.
 """
 
 import sys

@@ -52,7 +52,7 @@ def expand(arguments: list[Path]) -> tuple[list[Path], list[str]]:
 
 
 def open_source(path: Path, height: int, width: int, rows: int, ink: Ink | None, as_is: bool) -> Source:
-    """Open an image file or an array, told apart by how they begin, for a model of height × width pixels.
+    """Open an image file or an array, which differ in how they begin, for a model of height × width pixels.
 
     Arrays are read `rows` images at a time. ink, as_is: how to take image files.
     Raises StageError, naming the file, if it can't be used.

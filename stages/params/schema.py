@@ -56,7 +56,7 @@ class Model(Section):
     )
     latent_activation: Activation = Field(description="activation of the latent layer")
     normalization: Literal["none", "batch", "layer"] = Field(
-        description="what stands between each hidden layer and its activation"
+        description="normalization between each hidden layer and its activation"
     )
     dropout: float = Field(
         ge=0, lt=1, description="share of the hidden layers' outputs that training sets to zero; 0 for none"

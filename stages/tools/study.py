@@ -194,7 +194,7 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, tuple[str, str]]]:
         prog="python -m stages study", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("x", help="a numeric setting, such as latent_dim, hidden_layers or prepare.validation_images")
-    parser.add_argument("y", help="a metric, such as mse or probe_accuracy")
+    parser.add_argument("y", help="a metric, such as mse or probe")
     parser.add_argument("series", nargs="+", metavar="PREFIX:MODEL", help="experiments PREFIX-..., and a model in them")
     parser.add_argument("--name", help="name of the files in plots/studies (default: y_by_x)")
     parser.add_argument("--dpi", type=int, default=150, help="resolution of the picture (default: 150)")
