@@ -1,4 +1,4 @@
-"""Photos, scans and drawings of real digits come back as MNIST has them, and anything else is told."""
+"""Photos, scans and drawings of real digits come back as MNIST has them, and anything else is refused."""
 
 import io
 import struct
@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from stages.digits import (
+from stages.common.errors import StageError
+from stages.images.digits import (
     SIDE,
     Ink,
     centre,
@@ -26,7 +27,8 @@ from stages.digits import (
     read_digit,
     read_grey,
 )
-from stages.errors import StageError
+
+pytestmark = pytest.mark.quick
 
 MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 INKS: tuple[Ink, Ink] = ("dark", "light")
@@ -52,7 +54,8 @@ def photo(rng: np.random.Generator, digit: np.ndarray, shading: str, ink: str) -
         "from one side": 0.75 + 0.25 * (np.cos(angle) * x + np.sin(angle) * y) / np.sqrt(2),
         "vignette": 1 - 0.2 * (x**2 + y**2),
     }[shading]
-    return (sheet * light + rng.normal(0, 0.02, sheet.shape)).clip(0, 1).astype(np.float32)
+    noisy: np.ndarray = (sheet * light + rng.normal(0, 0.02, sheet.shape)).clip(0, 1).astype(np.float32)
+    return noisy
 
 
 def difference(image: np.ndarray, digit: np.ndarray) -> float:
@@ -71,7 +74,7 @@ def test_mnists_own_images_stay_as_they_are(mnist: Mnist) -> None:
 
 
 @pytest.mark.parametrize("ink", ["dark", "light"])
-def test_enlarged_digits_come_back_and_their_ink_is_told_from_paper(mnist: Mnist, ink: str) -> None:
+def test_enlarged_digits_come_back_and_their_ink_is_found(mnist: Mnist, ink: str) -> None:
     differences = []
     for digit in mnist["train"][0][:200]:
         grey = np.asarray(enlarged(digit, 280)) / np.float32(255)
@@ -116,7 +119,9 @@ def test_any_ink_is_centred_in_any_size(ink: np.ndarray, height: int, width: int
             centre(ink, height, width)
         return
     image = centre(ink, height, width)
-    assert (image.shape, image.dtype, image.max()) == ((height, width), np.uint8, 255)
+    assert image.shape == (height, width)
+    assert image.dtype == np.uint8
+    assert image.max() == 255
 
 
 def test_specks_do_not_widen_the_box() -> None:
@@ -253,7 +258,7 @@ def test_files_that_are_no_image(tmp_path: Path, content: bytes, sentence: str) 
         read_grey(tmp_path / "x")
 
 
-def test_iphone_photos_are_told_a_way(tmp_path: Path) -> None:
+def test_iphone_photos_are_refused_with_a_way_out(tmp_path: Path) -> None:
     (tmp_path / "x.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(20))
     with pytest.raises(StageError, match="save HEIC photos as JPEG"):
         read_grey(tmp_path / "x.HEIC")
@@ -278,8 +283,8 @@ def test_noise_is_no_ink(tmp_path: Path) -> None:
         read_digit(tmp_path / "x.png", 28, 28)
 
 
-def told_or_read(path: Path) -> None:
-    """An image file is read, or told about in one sentence with its name, and nothing else happens."""
+def refused_or_read(path: Path) -> None:
+    """An image file is read, or refused in one sentence with its name, and nothing else happens."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
@@ -295,7 +300,7 @@ def told_or_read(path: Path) -> None:
     kind=st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "PPM", "JPEG2000"]),
     data=st.data(),
 )
-def test_damaged_images_are_told_or_read(tmp_path: Path, kind: str, data: st.DataObject) -> None:
+def test_damaged_images_are_refused_or_read(tmp_path: Path, kind: str, data: st.DataObject) -> None:
     y, x = np.meshgrid(np.arange(40), np.arange(30), indexing="ij")
     drawing = Image.fromarray(np.where((x - 15) ** 2 + (y - 20) ** 2 < 60, 20, 230).astype(np.uint8))
     exif = Image.Exif()
@@ -306,16 +311,16 @@ def test_damaged_images_are_told_or_read(tmp_path: Path, kind: str, data: st.Dat
     for _ in range(data.draw(st.integers(0, 3))):
         content[data.draw(st.integers(0, min(len(content), 600) - 1))] = data.draw(st.integers(0, 255))
     (tmp_path / "x").write_bytes(content[: data.draw(st.integers(0, len(content)))])
-    told_or_read(tmp_path / "x")
+    refused_or_read(tmp_path / "x")
 
 
 @MANY
 @given(
     content=st.binary(max_size=200), start=st.sampled_from([b"", b"\xff\xd8\xff", b"GIF89a", b"BM", b"II*\0", b"P5 "])
 )
-def test_any_bytes_are_told_or_read(tmp_path: Path, content: bytes, start: bytes) -> None:
+def test_any_bytes_are_refused_or_read(tmp_path: Path, content: bytes, start: bytes) -> None:
     (tmp_path / "x").write_bytes(start + content)
-    told_or_read(tmp_path / "x")
+    refused_or_read(tmp_path / "x")
 
 
 @MANY
@@ -323,7 +328,7 @@ def test_any_bytes_are_told_or_read(tmp_path: Path, content: bytes, start: bytes
     pixels=arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=12)),
     ink=st.sampled_from([None, "dark", "light"]),
 )
-def test_any_pixels_are_told_or_read(tmp_path: Path, pixels: np.ndarray, ink: Any) -> None:
+def test_any_pixels_are_refused_or_read(tmp_path: Path, pixels: np.ndarray, ink: Any) -> None:
     Image.fromarray(pixels).save(tmp_path / "x.png")
     try:
         assert read_digit(tmp_path / "x.png", 28, 28, ink).image.max() == 255

@@ -1,4 +1,4 @@
-"""Reading IDX files: any array comes back, and anything else is told."""
+"""Reading IDX files: any array comes back, and anything else is refused in a sentence."""
 
 import gzip
 import tracemalloc
@@ -10,9 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from stages.errors import StageError
-from stages.idx import idx_shape, read_idx, stream_idx
+from stages.common.errors import StageError
+from stages.images.idx import idx_shape, read_idx, stream_idx
 from tests.conftest import RAW, idx_bytes
+
+pytestmark = pytest.mark.quick
 
 MANY = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 bytes_arrays = arrays(np.uint8, array_shapes(max_dims=4, max_side=6))
@@ -35,7 +37,7 @@ def test_any_array_comes_back(tmp_path: Path, array: np.ndarray, zipped: bool) -
 
 @MANY
 @given(array=bytes_arrays, zipped=st.booleans(), data=st.data())
-def test_a_cut_or_longer_file_is_told(tmp_path: Path, array: np.ndarray, zipped: bool, data: st.DataObject) -> None:
+def test_a_cut_or_longer_file_is_refused(tmp_path: Path, array: np.ndarray, zipped: bool, data: st.DataObject) -> None:
     content = idx_bytes(array)
     keep = data.draw(st.integers(0, len(content) + 20).filter(lambda n: n != len(content)))
     content = (content + bytes(20))[:keep]
@@ -49,7 +51,7 @@ def test_a_cut_or_longer_file_is_told(tmp_path: Path, array: np.ndarray, zipped:
 
 @MANY
 @given(array=bytes_arrays, data=st.data())
-def test_a_damaged_gzip_file_is_told_or_harmless(tmp_path: Path, array: np.ndarray, data: st.DataObject) -> None:
+def test_a_damaged_gzip_file_is_refused_or_harmless(tmp_path: Path, array: np.ndarray, data: st.DataObject) -> None:
     content = bytearray(gzip.compress(idx_bytes(array), mtime=0))
     content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     content = content[: data.draw(st.integers(0, len(content)))]
@@ -62,7 +64,7 @@ def test_a_damaged_gzip_file_is_told_or_harmless(tmp_path: Path, array: np.ndarr
 
 @MANY
 @given(content=st.binary(max_size=64))
-def test_any_bytes_are_told_or_read(tmp_path: Path, content: bytes) -> None:
+def test_any_bytes_are_refused_or_read(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content)
     try:
         assert idx_bytes(read_idx(tmp_path / "x", 1)) == content
@@ -123,7 +125,7 @@ def test_a_gzip_bomb_takes_no_memory(tmp_path: Path) -> None:
         (bytes([0, 0, 8, 1, 0, 0, 0, 0]), "is empty: its IDX header declares 0 values"),
     ],
 )
-def test_other_files_are_told(tmp_path: Path, content: bytes, sentence: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(StageError, match=sentence):
         read_idx(tmp_path / "x", 1)

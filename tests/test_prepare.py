@@ -11,8 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages import prepare as stage
 from stages.prepare import choose_validation
-from tests.conftest import NAMES, change_params, idx_bytes, stage
+from tests import made_up
+from tests.conftest import NAMES, ROOT, change_params, idx_bytes, write_raw
+
+pytestmark = pytest.mark.quick
 
 IMAGES, LABELS = NAMES["train"]
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -36,32 +40,68 @@ def test_another_seed_chooses_others() -> None:
     assert (choose_validation(labels, 100, 0) != choose_validation(labels, 100, 1)).any()
 
 
+Prepare = Callable[[], made_up.Ended]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mnist: Mnist) -> Path:
+    """A folder with all that the stage reads: the small data and the parameters."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    change_params(tmp_path, lambda p: p["prepare"].update(validation_images=100))
+    write_raw(tmp_path / "data/raw", mnist)
+    return tmp_path
+
+
+@pytest.fixture
+def prepare(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Prepare:
+    return lambda: made_up.call_main(stage.main, monkeypatch, capsys)
+
+
 def prepared(project: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     folder = project / "data/prepared"
     return np.load(folder / f"{split}_images.npy"), np.load(folder / f"{split}_labels.npy")
 
 
-def test_train_and_validation_partition_the_training_images(project: Path, mnist: Mnist) -> None:
-    result = stage(project, "prepare")
-    assert result.returncode == 0
-    assert "has no SHA256SUMS, so nothing was verified" in result.stdout
-    train, validation, test = (prepared(project, split) for split in ("train", "validation", "test"))
-    assert (len(train[0]), len(validation[0]), len(test[0])) == (500, 100, 200)
-    np.testing.assert_array_equal(test[0], mnist["test"][0])
-    both = np.concatenate([train[0], validation[0]]).reshape(600, -1)
-    raw = mnist["train"][0].reshape(600, -1)
-    np.testing.assert_array_equal(np.sort(both.view("V784"), axis=0), np.sort(raw.view("V784"), axis=0))
+def pairs(images: np.ndarray, labels: np.ndarray) -> list[tuple[bytes, int]]:
+    return [(image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)]
 
 
-def test_no_validation_images_means_the_test_images(project: Path) -> None:
+def test_train_and_validation_partition_the_training_images(project: Path, prepare: Prepare, mnist: Mnist) -> None:
+    """Each with its own label, in their order."""
+    ended = prepare()
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.splitlines() == [
+        "note: data/raw has no SHA256SUMS, so nothing was verified",
+        "500 training, 100 validation and 200 test images of 28×28 pixels, 10 classes",
+    ]
+    train, validation, test = (pairs(*prepared(project, split)) for split in ("train", "validation", "test"))
+    assert (len(train), len(validation)) == (500, 100)
+    assert test == pairs(*mnist["test"])
+    given_images = pairs(*mnist["train"])
+    assert sorted(train + validation) == sorted(given_images)
+    held_out = set(validation)
+    assert [pair for pair in given_images if pair not in held_out] == train
+    assert [pair for pair in given_images if pair in held_out] == validation
+
+
+def test_the_seed_of_params_yaml_decides_which_images_are_held_out(project: Path, prepare: Prepare) -> None:
+    def held_out(seed: int) -> bytes:
+        change_params(project, lambda p: p["prepare"].update(seed=seed))
+        assert prepare().status == 0
+        return prepared(project, "validation")[0].tobytes()
+
+    assert held_out(0) == held_out(0) != held_out(1)
+
+
+def test_no_validation_images_means_the_test_images(project: Path, prepare: Prepare, mnist: Mnist) -> None:
     change_params(project, lambda p: p["prepare"].update(validation_images=0))
-    result = stage(project, "prepare")
-    assert "validation_images is 0, so training is monitored on the test images" in result.stdout
-    np.testing.assert_array_equal(prepared(project, "validation")[0], prepared(project, "test")[0])
-    assert len(prepared(project, "train")[0]) == 600
+    assert "validation_images is 0, so training is monitored on the test images" in prepare().out
+    assert pairs(*prepared(project, "validation")) == pairs(*mnist["test"])
+    assert pairs(*prepared(project, "train")) == pairs(*mnist["train"])
 
 
-def test_other_sets_are_a_drop_in(project: Path, mnist: Mnist) -> None:
+def test_other_sets_are_a_drop_in(project: Path, prepare: Prepare, mnist: Mnist) -> None:
     """EMNIST's file names, no gzip, other image sizes, labels from 1."""
     folder = project / "data/letters"
     folder.mkdir()
@@ -69,24 +109,16 @@ def test_other_sets_are_a_drop_in(project: Path, mnist: Mnist) -> None:
         (folder / f"emnist-letters-{split}-images-idx3-ubyte").write_bytes(idx_bytes(images[:, 3:24, :20]))
         (folder / f"emnist-letters-{split}-labels-idx1-ubyte").write_bytes(idx_bytes(labels + 1))
     change_params(project, lambda p: p["prepare"].update(raw="data/letters"))
-    result = stage(project, "prepare")
-    assert result.returncode == 0, result.stderr
+    ended = prepare()
+    assert ended.status == 0, ended.err
     assert prepared(project, "train")[0].shape == (500, 21, 20)
+    images, labels = mnist["test"]
+    assert pairs(*prepared(project, "test")) == pairs(images[:, 3:24, :20], labels + 1)
 
 
 def write_sums(folder: Path) -> None:
     lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}\n" for p in sorted(folder.glob("*.gz"))]
     (folder / "SHA256SUMS").write_text("".join(lines))
-
-
-def damage_digest(raw: Path) -> None:
-    write_sums(raw)
-    (raw / IMAGES).write_bytes((raw / IMAGES).read_bytes() + b"\0")
-
-
-def drop_digest(raw: Path) -> None:
-    write_sums(raw)
-    (raw / "SHA256SUMS").write_text("")
 
 
 def cut(raw: Path) -> None:
@@ -136,30 +168,64 @@ def not_a_file(raw: Path) -> None:
         (fewer_labels, f"data/raw/{IMAGES} has 600 images, but data/raw/{LABELS} has 599 labels"),
         (no_images, f"data/raw/{IMAGES} is empty: its IDX header declares 0 × 28 × 28 values."),
         (other_size, f"data/raw/{IMAGES} has images of 28×28 pixels, but data/raw/{NAMES['test'][0]} of 27×28"),
-        (damage_digest, f"data/raw/{IMAGES} has the SHA-256 digest "),
-        (drop_digest, f"data/raw/SHA256SUMS has no line for {IMAGES}; add one or remove SHA256SUMS."),
         (twice, "data/raw has 2 files of train images, keep one of: "),
         (not_a_file, f"data/raw/{IMAGES}: Is a directory."),
     ],
 )
 def test_bad_raw_data_is_one_sentence_and_leaves_nothing(
-    project: Path, damage: Callable[[Path], object], sentence: str
+    project: Path, prepare: Prepare, damage: Callable[[Path], object], sentence: str
 ) -> None:
     damage(project / "data/raw")
-    result = stage(project, "prepare")
-    assert result.returncode == 1
-    assert result.stderr.startswith(f"error: {sentence}")
-    assert result.stderr.count("\n") == 1
+    ended = prepare()
+    assert ended.status == 1
+    assert ended.err.startswith(f"error: {sentence}")
+    assert ended.err.count("\n") == 1
     assert not (project / "data/prepared").exists()
 
 
-def test_digests_that_match_are_said_to(project: Path) -> None:
+def test_digests_that_match_are_said_to(project: Path, prepare: Prepare) -> None:
+    """In the two forms that `sha256sum` writes, and in capitals."""
     write_sums(project / "data/raw")
-    assert "data/raw: the four files match SHA256SUMS" in stage(project, "prepare").stdout
+    sums = project / "data/raw/SHA256SUMS"
+    for mark in ("  ", " *"):
+        lines = [line.split() for line in sums.read_text().splitlines()]
+        sums.write_text("".join(f"{digest.upper()}{mark}{name.lstrip('*')}\n" for digest, name in lines))
+        ended = prepare()
+        assert ended.status == 0, ended.err
+        assert "data/raw: the four files match SHA256SUMS" in ended.out
 
 
-def test_too_many_validation_images(project: Path) -> None:
+@pytest.mark.parametrize("name", [*NAMES["train"], *NAMES["test"]])
+def test_the_digest_of_each_of_the_four_files_is_verified(project: Path, prepare: Prepare, name: str) -> None:
+    """A file is replaced by another whole one: only its digest can tell."""
+    raw = project / "data/raw"
+    write_sums(raw)
+    listed = hashlib.sha256((raw / name).read_bytes()).hexdigest()
+    (raw / name).write_bytes(gzip.compress(gzip.decompress((raw / name).read_bytes()), compresslevel=1, mtime=1))
+    digest = hashlib.sha256((raw / name).read_bytes()).hexdigest()
+    ended = prepare()
+    assert (ended.status, ended.err) == (
+        1,
+        f"error: data/raw/{name} has the SHA-256 digest {digest}, but data/raw/SHA256SUMS lists {listed}; "
+        "the file is damaged or another one.\n",
+    )
+    assert not (project / "data/prepared").exists()
+
+
+@pytest.mark.parametrize("name", [*NAMES["train"], *NAMES["test"]])
+def test_each_of_the_four_files_needs_a_digest(project: Path, prepare: Prepare, name: str) -> None:
+    raw = project / "data/raw"
+    write_sums(raw)
+    lines = (raw / "SHA256SUMS").read_text().splitlines(keepends=True)
+    (raw / "SHA256SUMS").write_text("".join(line for line in lines if name not in line))
+    ended = prepare()
+    assert (ended.status, ended.err) == (
+        1, f"error: data/raw/SHA256SUMS has no line for {name}; add one or remove SHA256SUMS.\n"
+    )  # fmt: skip
+
+
+def test_too_many_validation_images(project: Path, prepare: Prepare) -> None:
     change_params(project, lambda p: p["prepare"].update(validation_images=600))
-    result = stage(project, "prepare")
-    assert result.returncode == 2
-    assert "prepare.validation_images is 600, but has to be below 600, the number of images in" in result.stderr
+    ended = prepare()
+    assert ended.status == 2
+    assert "prepare.validation_images is 600, but has to be below 600, the number of images in" in ended.err

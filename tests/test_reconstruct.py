@@ -1,81 +1,123 @@
-"""The command that reconstructs a user's own digits, on real digits and a model trained on a few."""
+"""The command that reconstructs a user's own digits, on real digits.
+
+What it writes and says is tested quickly with PCA for a model; what depends on Keras, on models
+trained on a few digits.
+"""
 
 import functools
 import gzip
 import os
 import re
+import shutil
 import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
 from PIL import Image
 
-import stages.engine
-from stages import reconstruct
-from stages.errors import StageError, run
-from stages.inputs import expand, open_source
-from stages.reconstruct import load as load_model
-from tests.conftest import call, idx_bytes, obey_permissions
+from stages.analysis.linear import fit_pca, image_moments
+from stages.analysis.measures import squared_error
+from stages.common.errors import StageError
+from stages.images.inputs import Source, expand, open_source
+from stages.params import Choice, choose_model, read_params
+from stages.tools import reconstruct
+from stages.tools.reconstruct import TrainedModel
+from tests import made_up
+from tests.conftest import ROOT, call, change_params, idx_bytes, obey_permissions
 
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
+Command = Callable[..., made_up.Ended]
+
+quick = pytest.mark.quick
+load_model = reconstruct.load_model
 
 
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Result]
+def choice(name: str) -> Choice:
+    return choose_model(read_params(), name)
 
 
 @pytest.fixture(scope="module")
-def load(run_template: Path) -> Callable[[str], reconstruct.Autoencoder]:
-    """Load a model of the small run, once for all tests."""
+def pca(mnist: Mnist) -> TrainedModel:
+    """PCA of the training digits in the place of a trained model."""
+    images = {split: mnist[split][0].reshape(-1, 784) for split in mnist}
+    fitted = fit_pca(image_moments(images["train"], 600), 16)
 
-    @functools.cache
-    def cached(name: str) -> reconstruct.Autoencoder:
-        before = Path.cwd()
-        os.chdir(run_template)
-        try:
-            return load_model(name)
-        finally:
-            os.chdir(before)
+    def encode(pixels: np.ndarray) -> np.ndarray:
+        return fitted.encode(pixels).astype(np.float32)
 
-    return cached
+    def decode(codes: np.ndarray) -> np.ndarray:
+        return fitted.decode(codes).clip(0, 1).astype(np.float32)
+
+    test = images["test"] / np.float32(255)
+    errors = np.sort(squared_error(test, decode(encode(test))))
+    return TrainedModel("deep", 28, 28, 16, encode, decode, errors)
 
 
-@pytest.fixture
-def command(
-    run_template: Path,
-    load: Callable[[str], reconstruct.Autoencoder],
+def commanding(
+    folder: Path,
+    load: Callable[[Choice], TrainedModel],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Command:
-    """Run the command in this process, which writes to tmp_path/out, on the models of the small run."""
-    monkeypatch.chdir(run_template)
-    monkeypatch.setattr(reconstruct, "load", load)
-    monkeypatch.setattr(stages.engine, "use_threads", lambda threads: None)  # TensorFlow runs already
+    """Run the command in this process and in `folder`, from which it writes to tmp_path/out."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(reconstruct, "load_model", load)
 
-    def call_it(*arguments: object, model: str = "deep") -> Result:
-        line = ["x", "--model", model, "--out", str(tmp_path / "out"), *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", line)
-        status = 0
-        try:
-            run(reconstruct.main)
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return Result(status, *capsys.readouterr())
+    def call_it(*arguments: object, model: str = "deep") -> made_up.Ended:
+        given = ("--model", model, "--out", tmp_path / "out", *arguments)
+        return made_up.call_main(reconstruct.main, monkeypatch, capsys, *given)
 
     return call_it
+
+
+@pytest.fixture
+def command(
+    pca: TrainedModel,
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Command:
+    """The command, which takes PCA for its model."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copy(ROOT / "params.yaml", folder)
+    change_params(folder, lambda p: p["figures"].update(dpi=50))
+    (folder / "data").mkdir()
+    return commanding(folder, lambda chosen: pca, tmp_path, monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def load(run_template: Path) -> Callable[[Choice], TrainedModel]:
+    """Load a model of the small run, once for all tests."""
+
+    @functools.cache
+    def cached(name: str) -> TrainedModel:
+        before = Path.cwd()
+        os.chdir(run_template)
+        try:
+            return load_model(choice(name))
+        finally:
+            os.chdir(before)
+
+    return lambda chosen: cached(chosen.name)
+
+
+@pytest.fixture
+def trained_command(
+    run_template: Path,
+    load: Callable[[Choice], TrainedModel],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Command:
+    """The command on the models of the small run."""
+    return commanding(run_template, load, tmp_path, monkeypatch, capsys)
 
 
 def draw(digit: np.ndarray, path: Path) -> Path:
@@ -93,6 +135,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 # --- what it writes --------------------------------------------------------------------------
 
 
+@quick
 def test_drawings_give_pictures_and_rows(command: Command, mnist: Mnist, tmp_path: Path) -> None:
     first = draw(mnist["test"][0][0], tmp_path / "in/one.png")
     second = draw(mnist["test"][0][1], tmp_path / "in/two.JPG")
@@ -111,8 +154,8 @@ def test_drawings_give_pictures_and_rows(command: Command, mnist: Mnist, tmp_pat
     assert set(contents(tmp_path / "out")) == {"one.png", "two.png", "codes.csv"}
     for name in ("one", "two"):
         height, width, _ = imread(tmp_path / f"out/{name}.png").shape
-        assert 300 < height < 500
-        assert 1000 < width < 1300
+        assert 100 < height < 160
+        assert 330 < width < 430
 
     rows = pd.read_csv(tmp_path / "out/codes.csv")
     assert rows["file"].tolist() == [str(first), str(second)]
@@ -124,21 +167,23 @@ def test_drawings_give_pictures_and_rows(command: Command, mnist: Mnist, tmp_pat
 
 
 def test_rows_agree_with_keras_and_with_the_evaluation(
-    command: Command, run_template: Path, mnist: Mnist, tmp_path: Path
+    trained_command: Command, run_template: Path, mnist: Mnist, tmp_path: Path
 ) -> None:
     """The test images as an IDX file, which is what `evaluate` measured."""
     path = tmp_path / "t10k.idx.gz"
     path.write_bytes(gzip.compress(idx_bytes(mnist["test"][0])))
-    result = command(path)
+    result = trained_command(path)
     assert (result.status, result.err) == (0, "")
     with np.load(run_template / "data/evaluation/deep.npz") as evaluation:
-        errors = evaluation["squared_error"]
+        errors = evaluation["model.squared_error"]
     rows = pd.read_csv(tmp_path / "out/codes.csv")
     assert rows["index"].tolist() == list(range(200))
     np.testing.assert_allclose(rows["squared_error"], errors, rtol=1e-5)
     assert rows["unusual"].tolist() == (errors > np.percentile(errors, 99)).tolist()
     assert rows["percentile"].max() > 99
     assert f"200 images, taken as they are; mean squared error {errors.mean():.2f}; 2 unlike the training" in result.out
+
+    from stages.model.backend import keras  # takes seconds to load
 
     model = keras.saving.load_model(run_template / "data/models/deep.keras")
     codes = model.get_layer("encoder").predict(mnist["test"][0].reshape(200, -1) / np.float32(255), verbose=0)
@@ -148,13 +193,13 @@ def test_rows_agree_with_keras_and_with_the_evaluation(
 
 @pytest.mark.parametrize("model", ["shallow", "deep"])
 def test_codes_only_agrees_with_keras(
-    command: Command, run_template: Path, mnist: Mnist, tmp_path: Path, model: str
+    trained_command: Command, run_template: Path, mnist: Mnist, tmp_path: Path, model: str
 ) -> None:
     images = mnist["train"][0]  # 600: two whole batches and a part
     np.save(tmp_path / "a.npy", images)
     np.save(tmp_path / "b.npy", images[7])
     (tmp_path / "cut.gz").write_bytes(gzip.compress(idx_bytes(images)[:-1]))
-    result = command(
+    result = trained_command(
         "--codes-only", tmp_path / "a.npy", tmp_path / "cut.gz", tmp_path / "b.npy", tmp_path / "a.npy", model=model
     )
     assert result.status == 1
@@ -162,6 +207,8 @@ def test_codes_only_agrees_with_keras(
     assert result.err.endswith("error: 1 of 3 inputs could not be used.\n")
     assert set(contents(tmp_path / "out")) == {"codes.npy", "inputs.csv"}
     codes = np.load(tmp_path / "out/codes.npy", allow_pickle=False)
+    from stages.model.backend import keras
+
     encoder = keras.saving.load_model(run_template / f"data/models/{model}.keras").get_layer("encoder")
     expected = encoder.predict(np.concatenate([images, images[7:8]]).reshape(601, -1) / np.float32(255), verbose=0)
     assert (codes.dtype, codes.shape) == (np.float32, (601, 16))  # nothing of the cut file
@@ -170,27 +217,25 @@ def test_codes_only_agrees_with_keras(
     assert inputs.to_numpy().tolist() == [[f"{tmp_path}/a.npy", 0, 600], [f"{tmp_path}/b.npy", 600, 1]]
 
 
-@pytest.mark.parametrize(("work", "count"), [(reconstruct.encode, 40_000), (reconstruct.measure, 20_000)])
-def test_a_large_array_streams(
-    load: Callable[[str], reconstruct.Autoencoder], tmp_path: Path, work: Callable[..., object], count: int
-) -> None:
+@pytest.mark.parametrize(("work", "count"), [(reconstruct.append_codes, 40_000), (reconstruct.append_rows, 20_000)])
+def test_a_large_array_streams(pca: TrainedModel, tmp_path: Path, work: Callable[..., object], count: int) -> None:
     """Thirty and fifteen megabytes of images pass in the memory that a twentieth and a tenth of them take."""
-    autoencoder, path = load("deep"), tmp_path / "many.gz"
+    path = tmp_path / "many.gz"
 
     def pass_through(images: int) -> int:
         path.write_bytes(gzip.compress(idx_bytes(np.zeros((images, 28, 28), np.uint8)), 1))
         tracemalloc.start()
         with open(tmp_path / "out", "wb") as file:
-            work(autoencoder, open_source(path, 28, 28, reconstruct.BATCH, None, as_is=False), file)
+            work(pca, open_source(path, 28, 28, reconstruct.BATCH, None, as_is=False), file)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return peak
 
-    pass_through(300)  # loads modules and compiles
+    pass_through(300)  # loads modules
     few = pass_through(2000)
     assert pass_through(count) < few + 2**19
     rows = (tmp_path / "out").read_bytes()
-    assert len(rows) == count * 16 * 4 if work is reconstruct.encode else rows.count(b"\n") == count + 1
+    assert len(rows) == count * 16 * 4 if work is reconstruct.append_codes else rows.count(b"\n") == count + 1
 
 
 def test_same_input_same_bytes(run_template: Path, mnist: Mnist, tmp_path: Path) -> None:
@@ -203,8 +248,8 @@ def test_same_input_same_bytes(run_template: Path, mnist: Mnist, tmp_path: Path)
         one_core = {"preexec_fn": lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})}
     for out, options in (("out", {}), ("again", one_core)):
         result = call(
-            run_template, sys.executable, "-m", "stages.reconstruct", "--model", "deep", "--out", str(tmp_path / out),
-            str(tmp_path / "in"), str(tmp_path / "in.npy"), **options,
+            run_template, sys.executable, "-m", "stages", "reconstruct", "--model", "deep",
+            "--out", str(tmp_path / out), str(tmp_path / "in"), str(tmp_path / "in.npy"), **options,
         )  # fmt: skip
         assert (result.returncode, result.stderr) == (0, "")
         assert result.stdout.replace("\n", "").isprintable()  # no progress bar where there is no terminal
@@ -214,7 +259,8 @@ def test_same_input_same_bytes(run_template: Path, mnist: Mnist, tmp_path: Path)
     assert not any(b"Software" in content for content in written.values())
 
 
-def test_what_is_no_digit_is_told(command: Command, mnist: Mnist, tmp_path: Path) -> None:
+@quick
+def test_what_is_unlike_a_digit_is_said(command: Command, mnist: Mnist, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
     Image.fromarray(mnist["train"][0][3]).save(tmp_path / "one.png")
@@ -222,17 +268,19 @@ def test_what_is_no_digit_is_told(command: Command, mnist: Mnist, tmp_path: Path
     first, second, _ = result.out.splitlines()
     assert first.startswith(f"{tmp_path}/noise.png: taken as it is; squared error ")
     assert "; unlike the training data: above " in first
-    assert "unlike" not in second
+    assert "; unlike" not in second
     assert pd.read_csv(tmp_path / "out/codes.csv")["unusual"].tolist() == [True, False]
 
 
+@quick
 def test_ink_is_said_and_can_be_forced(command: Command, mnist: Mnist, tmp_path: Path) -> None:
     path = draw(mnist["test"][0][0], tmp_path / "x.png")
-    assert f"{path}: dark ink, as told, and inverted; " in command("--ink", "dark", path).out
-    assert f"{path}: light ink, as told; " in command("--ink", "light", path).out
-    assert f"{path}: dark ink found and inverted; " in command("--codes-only", path).out
+    assert f"{path}: dark ink, as given, and inverted; " in command("--ink", "dark", path).out
+    assert f"{path}: light ink, as given; " in command("--ink", "light", path).out
+    assert f"{path}: dark ink found and inverted; encoded\n" in command("--codes-only", path).out
 
 
+@quick
 def test_what_the_model_saw_is_the_digit(mnist: Mnist, tmp_path: Path) -> None:
     """Through all of it: a digit drawn on a sideways photo, as the model gets it."""
     digit = mnist["test"][0][0]
@@ -249,6 +297,7 @@ def test_what_the_model_saw_is_the_digit(mnist: Mnist, tmp_path: Path) -> None:
 # --- names -------------------------------------------------------------------------------------
 
 
+@quick
 def test_two_inputs_of_one_name_get_two_pictures(command: Command, mnist: Mnist, tmp_path: Path) -> None:
     paths = [draw(mnist["test"][0][i], tmp_path / name) for i, name in enumerate(["a/x.png", "b/x.png", "c/X.jpg"])]
     result = command(*paths)
@@ -256,6 +305,7 @@ def test_two_inputs_of_one_name_get_two_pictures(command: Command, mnist: Mnist,
     assert set(contents(tmp_path / "out")) == {"x.png", "x-2.png", "X-3.png", "codes.csv"}
 
 
+@quick
 def test_inputs_are_never_overwritten(command: Command, mnist: Mnist, tmp_path: Path) -> None:
     path = draw(mnist["test"][0][0], tmp_path / "out/x.png")
     before = path.read_bytes()
@@ -269,6 +319,7 @@ def test_inputs_are_never_overwritten(command: Command, mnist: Mnist, tmp_path: 
     np.testing.assert_array_equal(np.load(tmp_path / "out/codes.npy"), mnist["test"][0])
 
 
+@quick
 def test_odd_names(command: Command, mnist: Mnist, tmp_path: Path) -> None:
     names = ["$x_1$.png", "two\nlines.png", "ö 数 🙂.png", "-dash.png", "x" * 200 + ".png"]
     for name in names:
@@ -280,6 +331,7 @@ def test_odd_names(command: Command, mnist: Mnist, tmp_path: Path) -> None:
     assert f"{tmp_path}/in/two\\nlines.png" in pd.read_csv(tmp_path / "out/codes.csv")["file"].tolist()
 
 
+@quick
 def test_folders_are_listed_by_name_and_not_searched(mnist: Mnist, tmp_path: Path) -> None:
     for name in ("b.png", "a.jpg", "deeper/c.png"):
         draw(mnist["test"][0][0], tmp_path / "in" / name)
@@ -292,7 +344,8 @@ def test_folders_are_listed_by_name_and_not_searched(mnist: Mnist, tmp_path: Pat
 # --- inputs that can't be used -------------------------------------------------------------------
 
 
-def test_bad_inputs_are_told_and_do_not_stop_the_others(command: Command, mnist: Mnist, tmp_path: Path) -> None:
+@quick
+def test_bad_inputs_are_named_and_do_not_stop_the_others(command: Command, mnist: Mnist, tmp_path: Path) -> None:
     images = mnist["test"][0][:3]
     good = draw(images[0], tmp_path / "good.png")
     bad: dict[str, tuple[bytes, str]] = {
@@ -331,6 +384,7 @@ def test_bad_inputs_are_told_and_do_not_stop_the_others(command: Command, mnist:
     assert set(contents(tmp_path / "out")) == {"good.png", "codes.csv"}
 
 
+@quick
 @pytest.mark.parametrize("options", [[], ["--codes-only"]])
 def test_nothing_is_written_when_no_input_can_be_used(command: Command, tmp_path: Path, options: list[str]) -> None:
     result = command(*options, tmp_path / "missing.png")
@@ -347,8 +401,8 @@ def test_an_unreadable_file(run_template: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(b"x")
     path.chmod(0)
-    command = (sys.executable, "-m", "stages.reconstruct", "--model", "deep", "--out", str(tmp_path / "out"), str(path))
-    result = call(run_template, *command, preexec_fn=obey_permissions)
+    arguments = ("--model", "deep", "--out", str(tmp_path / "out"), str(path))
+    result = call(run_template, sys.executable, "-m", "stages", "reconstruct", *arguments, preexec_fn=obey_permissions)
     assert result.returncode == 1
     assert result.stderr.startswith(f"error: {path} cannot be read: Permission denied.\n")
 
@@ -358,8 +412,10 @@ def test_a_full_disk_ends_it_and_leaves_nothing_half_written(run_template: Path,
     path = draw(mnist["test"][0][0], tmp_path / "x.png")
     limited = "import resource, signal, runpy, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)); "
-    limited += f"sys.argv = ['x', '--model', 'deep', '--out', {str(tmp_path / 'out')!r}, {str(path)!r}]; "
-    limited += "runpy.run_module('stages.reconstruct', run_name='__main__')"
+    limited += (
+        f"sys.argv = ['x', 'reconstruct', '--model', 'deep', '--out', {str(tmp_path / 'out')!r}, {str(path)!r}]; "
+    )
+    limited += "runpy.run_module('stages', run_name='__main__')"
     result = call(run_template, sys.executable, "-c", limited)
     assert result.returncode == 1
     assert result.stderr == f"error: {tmp_path}/out/x.png: cannot be written: File too large.\n"
@@ -369,6 +425,7 @@ def test_a_full_disk_ends_it_and_leaves_nothing_half_written(run_template: Path,
 # --- the command line ----------------------------------------------------------------------------
 
 
+@quick
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -389,10 +446,10 @@ def test_wrong_arguments(command: Command, arguments: list[str], sentence: str) 
     assert sentence in result.err
 
 
-def test_help_tells_everything_without_loading_tensorflow(run_template: Path) -> None:
-    code = "import sys, stages.reconstruct as r; sys.argv = ['x', '--help']\ntry:\n    r.main()\n"
+def test_help_says_everything_without_loading_tensorflow() -> None:
+    code = "import sys, stages.tools.reconstruct as r; sys.argv = ['x', '--help']\ntry:\n    r.main()\n"
     code += "except SystemExit:\n    sys.exit(bool({'tensorflow', 'keras'} & set(sys.modules)))"
-    result = call(run_template, sys.executable, "-c", code)
+    result = call(ROOT, sys.executable, "-c", code)
     assert (result.returncode, result.stderr) == (0, "")
     options = ("--model", "--out", "--ink", "--as-is", "--codes-only")
     for word in (*options, "codes.csv", "codes.npy", "EXIF", "IDX", "exit status", "examples"):
@@ -402,28 +459,139 @@ def test_help_tells_everything_without_loading_tensorflow(run_template: Path) ->
 
 def test_models_that_are_missing_or_broken(run_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(run_project)
-    evaluation = run_project / "data/evaluation/deep.npz"
-    content = evaluation.read_bytes()
-    evaluation.unlink()
+    deep, path = choice("deep"), run_project / "data/evaluation/deep.npz"
+    content = path.read_bytes()
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    path.unlink()
     with pytest.raises(StageError, match=r"data/evaluation/deep\.npz is missing; run `dvc repro`\."):
-        load_model("deep")
+        load_model(deep)
     for broken in (b"", content[:500], content[:-30]):
-        evaluation.write_bytes(broken)
-        with pytest.raises(StageError, match=r"data/evaluation/deep\.npz is not a whole \.npz file \("):
-            load_model("deep")
-    np.savez(evaluation, images=np.zeros((1, 28, 30)), squared_error=np.ones(3))
+        path.write_bytes(broken)
+        with pytest.raises(StageError, match=r"data/evaluation/deep\.npz is not a whole evaluation \("):
+            load_model(deep)
+    np.savez(path, allow_pickle=False, **arrays | {"digits.images": np.zeros((10, 28, 30), np.float32)})
     with pytest.raises(StageError, match=r"deep\.keras takes 784 pixels, but .*deep\.npz has images of 28×30; run"):
-        load_model("deep")
+        load_model(deep)
     (run_project / "data/models/deep.keras").unlink()
     with pytest.raises(StageError, match=r"data/models/deep\.keras is missing; run `dvc repro`\.$"):
-        load_model("deep")
+        load_model(deep)
 
 
-def test_a_bar_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    reconstruct.progress(1000)(1000)
-    assert capsys.readouterr().out == ""
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    reconstruct.progress(reconstruct.BATCH)(1)
-    assert capsys.readouterr().out == ""
-    reconstruct.progress(1000)(1000)
-    assert "1000/1000" in capsys.readouterr().out
+def test_a_trained_model_is_as_it_was_evaluated(load: Callable[[Choice], TrainedModel], run_template: Path) -> None:
+    model = load(choice("shallow"))
+    with np.load(run_template / "data/evaluation/shallow.npz") as evaluation:
+        np.testing.assert_array_equal(model.test_errors, np.sort(evaluation["model.squared_error"]))
+    assert (model.name, model.height, model.width, model.latent_dim) == ("shallow", 28, 28, 16)
+
+
+# --- what the numbers mean -----------------------------------------------------------------------
+
+
+def halving(test_errors: list[float]) -> TrainedModel:
+    """A model of images of 1×2 pixels that gives back half of the left one and nothing of the right."""
+    return TrainedModel(
+        "half", 1, 2, 1, lambda pixels: pixels[:, :1], lambda codes: np.pad(codes / 2, ((0, 0), (0, 1))),
+        np.array(test_errors),
+    )  # fmt: skip
+
+
+@quick
+def test_a_percentile_is_the_share_of_test_digits_with_a_smaller_error() -> None:
+    """Equal errors are not smaller."""
+    images = np.array([[[0, 0]], [[255, 0]], [[0, 255]], [[255, 255]]], np.uint8)
+    found = reconstruct.reconstruct(halving([0.1, 0.25, 0.5, 0.75, 1.1]), images)
+    assert found.squared_error.tolist() == [0, 0.25, 1, 1.25]
+    assert found.percentile.tolist() == pytest.approx([0, 20, 80, 100])
+    assert found.codes.tolist() == [[0], [1], [0], [1]]
+    assert found.images.tolist() == [[[0, 0]], [[0.5, 0]], [[0, 0]], [[0.5, 0]]]
+
+
+@quick
+def test_unusual_is_above_the_99th_percentile() -> None:
+    """Which of the test errors 0.01, 0.02, ... 1.01 is 1.00."""
+    model = halving([n / 100 for n in range(1, 102)])
+    assert model.unusual_error == pytest.approx(1)
+    images = np.array([[[0, 254]], [[26, 255]]], np.uint8)  # errors 0.992 and 1.003
+    assert reconstruct.reconstruct(model, images).unusual.tolist() == [False, True]
+
+
+@quick
+def test_rows_have_the_file_the_index_and_the_codes() -> None:
+    batch = reconstruct.reconstruct(halving([0.1, 0.5, 1.1, 1.2]), np.array([[[255, 0]], [[0, 255]]], np.uint8))
+    table = reconstruct.rows(Path("a\nb.png"), 256, batch)
+    assert table.to_dict("list") == {
+        "file": ["a\\nb.png"] * 2,
+        "index": [256, 257],
+        "squared_error": [0.25, 1.0],
+        "mse": [0.125, 0.5],
+        "percentile": [25.0, 50.0],
+        "unusual": [False, False],
+        "latent_1": [1.0, 0.0],
+    }
+
+
+@quick
+@pytest.mark.parametrize("options", [[], ["--codes-only"]])
+def test_rows_of_an_input_that_fails_half_way_are_taken_back(
+    command: Command,
+    pca: TrainedModel,
+    mnist: Mnist,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+) -> None:
+    """IDX files of three batches that break off in the second, each before one that is whole."""
+    monkeypatch.setattr(reconstruct, "draw", lambda *given: b"a picture")  # takes seconds
+    images = mnist["train"][0]
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(idx_bytes(images)[: 16 + 784 * 400]))
+    zipped = gzip.compress(idx_bytes(images))
+    (tmp_path / "torn.gz").write_bytes(zipped[: len(zipped) * 2 // 3])
+    np.save(tmp_path / "a.npy", images[:300])
+    np.save(tmp_path / "b.npy", images[300:310])
+    inputs = [tmp_path / name for name in ("cut.gz", "a.npy", "torn.gz", "b.npy")]
+    ended = command(*options, *inputs)
+    assert ended.status == 1
+    assert ended.err.splitlines() == [
+        f"error: {tmp_path}/cut.gz is truncated: its IDX header declares 600 × 28 × 28 values, "
+        f"but the file holds {784 * 400}.",
+        f"error: {tmp_path}/torn.gz is truncated: its gzip stream ends too early.",
+        "error: 2 of 4 inputs could not be used.",
+    ]
+    codes = pca.encode(images[:310].reshape(310, -1) / np.float32(255))
+    if options:
+        np.testing.assert_allclose(np.load(tmp_path / "out/codes.npy"), codes, atol=1e-5)
+        found = pd.read_csv(tmp_path / "out/inputs.csv").to_numpy().tolist()
+        assert found == [[f"{tmp_path}/a.npy", 0, 300], [f"{tmp_path}/b.npy", 300, 10]]
+    else:
+        table = pd.read_csv(tmp_path / "out/codes.csv")
+        assert table["file"].tolist() == [f"{tmp_path}/a.npy"] * 300 + [f"{tmp_path}/b.npy"] * 10
+        assert table["index"].tolist() == [*range(300), *range(10)]
+        np.testing.assert_allclose(table.filter(like="latent_"), codes, atol=1e-4)
+    assert not re.search("cut|torn", ended.out)
+    names = {"codes.npy", "inputs.csv"} if options else {"codes.csv", "a.png", "b.png"}
+    assert set(contents(tmp_path / "out")) == names
+
+
+@quick
+def test_an_old_table_stays_when_no_input_can_be_used(command: Command, mnist: Mnist, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", mnist["test"][0][:2])
+    assert command(tmp_path / "a.npy").status == 0
+    before = contents(tmp_path / "out")
+    assert command(tmp_path / "missing.npy").status == 1
+    assert contents(tmp_path / "out") == before
+
+
+@quick
+def test_a_bar_on_a_terminal_for_more_than_a_batch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def bar(images: int) -> str:
+        with reconstruct.progress(Source(Path("x"), images, iter([]), None)) as shown:
+            shown.update(images)
+        return capsys.readouterr().err
+
+    assert bar(1000) == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert bar(reconstruct.BATCH) == ""
+    assert "1000/1000" in bar(1000)

@@ -130,7 +130,8 @@ def write_npy(file: BinaryIO, array: NDArray[Any]) -> None:
 
     In chunks, since NumPy's own write to a real file loses the operating system's reason on a full disk.
     """
-    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+    header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+    np.lib.format.write_array_header_1_0(file, header)
     rows = max(1, CHUNK // max(1, array[:1].nbytes))
     for start in range(0, len(array), rows):
         file.write(np.ascontiguousarray(array[start : start + rows]).data)

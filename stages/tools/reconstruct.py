@@ -8,24 +8,19 @@ from typing import BinaryIO, NamedTuple, Never
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from stages.analysis.evaluation import load_evaluation
-from stages.analysis.measures import squared_error
-from stages.analysis.pictures import Transform
 from stages.analysis.tables import csv
-from stages.common.arrays import Bytes, Float32, Float64
+from stages.common.arrays import Bytes
 from stages.common.errors import ParamsError, StageError, run
 from stages.common.files import replacing, replacing_all, write_all
 from stages.drawing.sheets import draw_digit, draw_sheet
 from stages.drawing.style import STYLE, png
 from stages.images.inputs import Source, expand, open_source
-from stages.params import Choice, choose_model, read_params
+from stages.params import choose_model, read_params
+from stages.trained import BATCH, UNUSUAL, Reconstructions, TrainedModel, load_model, reconstruct
 
-BATCH = 256  # images encoded at a time, always, so that XLA compiles once
 SHOWN = 20  # images of an array that are drawn
-UNUSUAL = 99  # percentile of the test errors
 
 HELP = """\
 Let a trained autoencoder encode and reconstruct your own digits.
@@ -52,33 +47,6 @@ examples:
   python -m stages reconstruct --model shallow --ink light chalk/ --out chalk-out/
   python -m stages reconstruct --model deep --codes-only data/raw/t10k-images-idx3-ubyte.gz
 """
-
-
-class TrainedModel(NamedTuple):
-    """A trained model as functions of arrays, and how well it does on the test images."""
-
-    name: str
-    height: int
-    width: int
-    latent_dim: int
-    encode: Transform  # float32 [images, pixels] in [0, 1] -> float32 [images, latent_dim]
-    decode: Transform  # and back
-    test_errors: Float64  # [test images], ascending, squared errors summed over pixels
-
-    @property
-    def unusual_error(self) -> float:
-        """The squared error above which an image is unlike the training data."""
-        return float(np.percentile(self.test_errors, UNUSUAL))
-
-
-class Reconstructions(NamedTuple):
-    """What a model makes of some images."""
-
-    codes: Float32  # [images, latent_dim]
-    images: Float32  # [images, height, width] in [0, 1]
-    squared_error: Float64  # [images], summed over pixels
-    percentile: Float64  # [images], of the test digits with a smaller error, 0 to 100
-    unusual: NDArray[np.bool_]  # [images], above the 99th percentile of the test errors
 
 
 class Summary(NamedTuple):
@@ -146,47 +114,6 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"--out {args.out} is an input, too; the next run would take this one's pictures for digits")
     args.ink = None if args.ink == "auto" else args.ink
     return args
-
-
-def load_model(chosen: Choice) -> TrainedModel:
-    """The trained model that was chosen.
-
-    Raises StageError if the model or its evaluation is missing, broken or of another size.
-    """
-    evaluation = load_evaluation(chosen.files.evaluation)
-    _, height, width = evaluation.digits.images.shape
-    # TensorFlow takes seconds to load, and neither --help nor a wrong argument should wait for it.
-    from stages.model.archive import load_autoencoder
-    from stages.model.backend import use_threads
-    from stages.model.inference import compile_model
-
-    use_threads(chosen.settings.threads)
-    model = load_autoencoder(chosen.files.model)
-    if model.input_shape[1] != height * width:
-        raise StageError(
-            f"{chosen.files.model} takes {model.input_shape[1]} pixels, but {chosen.files.evaluation} has "
-            f"images of {height}×{width}; run `dvc repro`."
-        )
-    encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
-    return TrainedModel(
-        chosen.name,
-        height,
-        width,
-        encoder.output_shape[1],
-        compile_model(encoder, BATCH),
-        compile_model(decoder, BATCH),
-        np.sort(evaluation.model.squared_error),
-    )
-
-
-def reconstruct(model: TrainedModel, images: Bytes) -> Reconstructions:
-    """Encode, reconstruct and measure at most BATCH images, uint8 [images, height, width]."""
-    pixels = images.reshape(len(images), -1) / np.float32(255)
-    codes = model.encode(pixels)
-    decoded = model.decode(codes)
-    errors = squared_error(pixels, decoded)
-    percentile = np.searchsorted(model.test_errors, errors) / len(model.test_errors) * 100
-    return Reconstructions(codes, decoded.reshape(images.shape), errors, percentile, errors > model.unusual_error)
 
 
 # --- pictures and codes.csv --------------------------------------------------------------

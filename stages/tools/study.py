@@ -171,7 +171,8 @@ def draw_study(table: pd.DataFrame, x: str, y: str) -> Figure:
         ax.set_yscale("log")
     ax.set_xlabel(x.replace("_", " "))
     ax.set_ylabel(y.replace("_", " "))
-    runs = f"{table['runs'].min()} to {table['runs'].max()}" if table["runs"].nunique() > 1 else str(table["runs"][0])
+    counts = table["runs"][table["series"] != "PCA"]  # PCA needs no training, so it has no spread
+    runs = f"{counts.min()} to {counts.max()}" if counts.nunique() > 1 else str(counts.iloc[0])
     ax.set_title(f"{y.replace('_', ' ')} on test images; bars: one standard deviation of {runs} runs", loc="left")
     ax.legend()
     return figure

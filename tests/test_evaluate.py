@@ -1,0 +1,182 @@
+"""Keras models measured beside their baselines: the right numbers in the right places, on any data."""
+
+import io
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.decomposition
+from PIL import Image
+
+from stages.analysis import tables
+from stages.analysis.codec import Data
+from stages.analysis.comparison import compare_all
+from stages.analysis.evaluation import Evaluation, Result, load_evaluation, results_by_name, save_evaluation
+from stages.analysis.linear import image_moments
+from stages.analysis.measures import ssim
+from stages.common.files import Split, read_split
+from stages.drawing import charts, pictures
+from stages.drawing.style import STYLE, png
+from stages.evaluate import encoder_kernel, evaluate, metrics_json
+from stages.model.autoencoder import build_autoencoder
+from stages.model.backend import keras, tf
+from stages.params import read_params
+from tests import made_up
+from tests.conftest import ROOT
+
+PARAMS = read_params(ROOT / "params.yaml")
+HISTORY = pd.DataFrame({"epoch": [1.0, 2.0], "loss": [0.5, 0.4], "val_loss": [0.6, 0.3]})
+
+
+def autoencoder(height: int, width: int, **values: Any) -> keras.Model:
+    return build_autoencoder(height, width, PARAMS.models["deep"].model_copy(update=values))
+
+
+def noise(classes: int, height: int, width: int) -> Data:
+    """Three splits of noise, each brighter than the one before."""
+    random = np.random.default_rng(0)
+    train, validation, test = (
+        Split(
+            random.integers(low, 200 + low, (count, height * width), np.uint8),
+            (np.arange(count) % classes).astype(np.uint8),
+        )
+        for low, count in ((0, 40), (25, 13), (50, 14))
+    )
+    return Data(train, validation, test, (height, width), image_moments(train.images, 100))
+
+
+def pca_error(components: int, train: Split, split: Split) -> float:
+    """Scikit-learn's PCA of the training images, on others."""
+    theirs = sklearn.decomposition.PCA(components, svd_solver="full").fit(train.images / 255)
+    scaled = split.images / 255
+    return float(np.square(theirs.inverse_transform(theirs.transform(scaled)) - scaled).mean())
+
+
+def test_model_and_baselines_each_get_their_own_numbers() -> None:
+    data, model = noise(3, 4, 5), autoencoder(4, 5, hidden_units=[], latent_dim=6)
+    found = evaluate(model, data, HISTORY, PARAMS.evaluate)
+    for split, of_model, of_pca in (
+        (data.train, found.model.mse_train, found.pca.mse_train),
+        (data.validation, found.model.mse_validation, found.pca.mse_validation),
+        (data.test, found.model.mse, found.pca.mse),
+    ):
+        scaled = split.images / np.float32(255)
+        assert of_model == pytest.approx(np.square(model.predict(scaled, verbose=0) - scaled).mean(), rel=1e-5)
+        assert of_pca == pytest.approx(pca_error(6, data.train, split), rel=1e-5)
+    assert found.model.parameters == 20 * 6 + 6 + 6 * 20 + 20
+    assert found.pca.parameters == 6 * 20 + 20
+    expected = np.square(data.test.images / 255 - (data.train.images / 255).mean(axis=0)).mean()
+    assert found.mse_mean_image == pytest.approx(expected, rel=1e-5)
+    assert (found.loss.tolist(), found.val_loss.tolist()) == ([0.5, 0.4], [0.6, 0.3])
+    assert found.digits.labels is data.test.labels
+    assert found.digits.shown.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(found.digits.images.reshape(3, 20), data.test.images[:3] / 255, atol=1e-6)
+    kernel = model.get_layer("encoder").get_layer("latent").kernel.numpy()
+    expected = kernel.T * (data.train.images / 255).std(axis=0)
+    np.testing.assert_allclose(found.model.weights.reshape(6, 20), expected, atol=1e-6)
+
+
+def test_encoders_with_hidden_layers_have_no_weights_to_show() -> None:
+    assert encoder_kernel(autoencoder(4, 5, hidden_units=[7]).get_layer("encoder")).shape == (0, 20)
+
+
+def test_the_metrics_of_a_model_have_six_digits() -> None:
+    model = made_up.result([1], mse=1 / 3, mse_validation=1e-7 / 3, ssim=-2 / 3, probe=0.5, parameters=12345678)
+    written = json.loads(metrics_json(made_up.evaluation(model, made_up.result([1], mse=2 / 3), [0])))
+    assert list(written.items()) == [
+        ("mse", 0.333333),
+        ("mse_pca", 0.666667),
+        ("mse_validation", 3.33333e-8),
+        ("ssim", -0.666667),
+        ("probe", 0.5),
+        ("parameters", 12345678),
+    ]
+
+
+def test_ssim_agrees_with_tensorflow(mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Of square and of wide digits beside noisy ones."""
+    images = mnist["train"][0][:50] / np.float32(255)
+    noisy = (images + np.random.default_rng(0).normal(0, 0.2, images.shape)).clip(0, 1).astype(np.float32)
+    for rows in (slice(0, 28), slice(4, 24)):
+        theirs = tf.image.ssim(images[:, rows, :, None], noisy[:, rows, :, None], 1).numpy()
+        assert ssim(images[:, rows], noisy[:, rows]) == pytest.approx(theirs, abs=1e-5)
+
+
+def numbers(result: Result) -> list[float]:
+    return [value for value in vars(result).values() if isinstance(value, int | float)]
+
+
+def drawings(some: dict[str, Evaluation], comparisons: pd.DataFrame) -> dict[str, Any]:
+    results, digits = results_by_name(some), next(iter(some.values())).digits
+    overall = {name: result.mse for name, result in results.items()}
+    return {
+        "reconstructions": pictures.draw_reconstructions(results, digits, 10),
+        "errors": charts.draw_errors(results, comparisons),
+        "mse_per_class": charts.draw_mse_per_class(tables.mse_per_class_table(some), overall, 10),
+        "extremes": pictures.draw_extremes(results),
+        "latent_space": charts.draw_latent_space(results, digits.labels),
+        "interpolations": pictures.draw_interpolations(results, digits),
+        "traversals": pictures.draw_traversals(results),
+        "samples": pictures.draw_samples(results, 10),
+        "weights": pictures.draw_weights(results),
+        "losses": charts.draw_losses(tables.loss_table(some), {"deep": "mse"}),
+    }
+
+
+@pytest.mark.parametrize(
+    ("classes", "hidden_units", "latent_dim"),
+    [(1, [], 3), (2, [4], 1), (3, [], 9 * 14 + 1), (3, [4], 9 * 14), (12, [4], 2)],
+)
+def test_any_data_and_any_size_of_code_are_measured_compared_and_drawn(
+    tmp_path: Path, classes: int, hidden_units: list[int], latent_dim: int
+) -> None:
+    """Other shapes than MNIST's, a single class, the smallest and largest codes; and nothing warns."""
+    model = autoencoder(9, 14, hidden_units=hidden_units, latent_dim=latent_dim)
+    settings = PARAMS.evaluate.model_copy(update={"batch_size": 16, "samples_per_class": 3})
+    with warnings.catch_warnings(), plt.rc_context(STYLE):
+        warnings.simplefilter("error")
+        measured = evaluate(model, noise(classes, 9, 14), HISTORY[:1], settings)
+        with open(tmp_path / "deep.npz", "wb") as file:
+            save_evaluation(file, measured)
+        some = {"deep": load_evaluation(tmp_path / "deep.npz")}
+        comparisons = compare_all(some, 100, 0)
+        figures = drawings(some, tables.comparison_table(comparisons))
+        images = {name: Image.open(io.BytesIO(png(figure, 50))) for name, figure in figures.items()}
+    assert np.isfinite(numbers(some["deep"].model)).all()
+    assert some["deep"].model.reconstructions.shape == (classes, 9, 14)
+    assert list(comparisons) == ([f"deep / PCA ({latent_dim})"] if latent_dim < 9 * 14 else [])
+    page = tables.report(some, comparisons, tables.mse_per_class_table(some))
+    assert len([line for line in page.splitlines() if line.startswith(tuple(f"| {n} " for n in range(12)))]) == classes
+    for name, image in images.items():
+        assert np.ptp(np.asarray(image.convert("L"))) > 200, name  # something black on white
+
+
+@pytest.mark.parametrize("name", ["shallow", "deep"])
+def test_pca_of_the_pipeline_is_fitted_to_the_training_images_only(
+    run_template: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """From the files that the stages left: validation and test images had no part in it."""
+    monkeypatch.chdir(run_template)
+    found = load_evaluation(Path(f"data/evaluation/{name}.npz"))
+    train, validation, test = (read_split(split) for split in ("train", "validation", "test"))
+    measured = (found.pca.mse_train, found.pca.mse_validation, found.pca.mse)
+    expected = [pca_error(16, train, split) for split in (train, validation, test)]
+    assert measured == pytest.approx(expected, rel=1e-5)
+    expected_mean = np.square(test.images / 255 - (train.images / 255).mean(axis=0)).mean()
+    assert found.mse_mean_image == pytest.approx(expected_mean, rel=1e-5)
+    model = keras.saving.load_model(f"data/models/{name}.keras")
+    for split, mse in (
+        (train, found.model.mse_train),
+        (validation, found.model.mse_validation),
+        (test, found.model.mse),
+    ):
+        scaled = split.images / np.float32(255)
+        assert mse == pytest.approx(np.square(model.predict(scaled, verbose=0) - scaled).mean(), rel=1e-4)
+    history = pd.read_csv(f"data/history/{name}.csv")
+    assert found.loss.tolist() == history["loss"].tolist()
+    assert found.val_loss.tolist() == history["val_loss"].tolist()
