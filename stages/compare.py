@@ -8,6 +8,7 @@ charts of `dvc plots show`: plots/comparison.csv, a row for each pair of models 
 model beside PCA of the same latent size, plots/mse_per_class.csv and plots/losses.csv.
 """
 
+import shlex
 from pathlib import Path
 
 from stages.analysis import tables
@@ -16,13 +17,13 @@ from stages.analysis.evaluation import load_evaluations
 from stages.common import files
 from stages.common.command import parse_no_arguments
 from stages.common.errors import StageError, run
-from stages.params import read_params
+from stages.params import Params, read_params
 
 
 def main() -> None:
     parse_no_arguments("compare", __doc__)
     params = read_params()
-    check_no_other_files(list(params.models))
+    check_no_other_files(params)
     evaluations = load_evaluations(list(params.models))
     comparisons = compare_all(evaluations, params.compare.resamples, params.compare.seed)
     per_class = tables.mse_per_class_table(evaluations)
@@ -41,22 +42,24 @@ def main() -> None:
         )
 
 
-def check_no_other_files(names: list[str]) -> None:
+def check_no_other_files(params: Params) -> None:
     """Raise StageError if data/evaluation holds what belongs to no model, since DVC would count it as an input."""
-    wanted = {files.model_files(name).evaluation for name in names}
-    folder = files.model_files("").evaluation.parent
-    others = sorted(path for path in folder.glob("*") if path not in wanted and not path.name.startswith("."))
+    kept = {path for name in params.models for path in files.model_files(name)}
+    kept |= {path for name in params.presets for path in files.model_files(name, preset=True)}
+    others = sorted(path for path in files.EVALUATIONS.glob("[!.]*") if path not in kept)  # .dvcignore has the rest
     if others:
+        command = shlex.join(["rm", "-r", *(str(path) for other in others for path in leftovers(other, kept))])
         raise StageError(
-            f"{others[0]} belongs to no model in params.yaml; delete what is left of that model: "
-            f"rm {' '.join(str(path) for other in others for path in leftovers(other))}"
+            f"{others[0]} belongs to no model in params.yaml; delete what is left of that model: {command}"
         )
 
 
-def leftovers(evaluation: Path) -> list[Path]:
-    """The files of a model that was removed, by its evaluation."""
-    found = [path for path in files.model_files(evaluation.stem) if path.exists()]
-    return found or [evaluation]
+def leftovers(other: Path, kept: set[Path]) -> list[Path]:
+    """What to delete with a path in data/evaluation: all files of the model that it evaluates, or itself."""
+    of_model = files.model_files(other.stem)
+    if other != of_model.evaluation:
+        return [other]
+    return [path for path in of_model if path.exists() and path not in kept]
 
 
 if __name__ == "__main__":

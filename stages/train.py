@@ -2,7 +2,7 @@
 
     python -m stages.train deep
 
-Writes data/models/<name>.keras, a plain functional model that
+Reads the images in data/prepared. Writes data/models/<name>.keras, a plain functional model that
 `keras.saving.load_model` opens, and data/history/<name>.csv with the epoch's number
 (from 1), its training loss and the validation loss after it. Labels are never read: the
 image is its own target. A run that was killed continues at the next start, at the last
@@ -10,12 +10,11 @@ epoch that it saved, and ends in the same bytes.
 """
 
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from stages.common import files
 from stages.common.command import parse_model
@@ -24,7 +23,7 @@ from stages.model.archive import keras_bytes
 from stages.model.autoencoder import build_autoencoder
 from stages.model.backend import keras, use_threads
 from stages.params import Choice, Model, choose_model, read_params
-from stages.training.augmentation import random_shift, unchanged
+from stages.training.augmentation import build_augment, build_corrupt
 from stages.training.checkpoint import (
     History,
     checkpoint_path,
@@ -36,23 +35,23 @@ from stages.training.checkpoint import (
 )
 from stages.training.images import Images, epoch_order, read_pixels
 from stages.training.optimizer import build_optimizer
+from stages.training.progress import reporting
 from stages.training.replicas import ONE, Replicas, join_replicas
-
-SECONDS_BETWEEN_LINES = 10  # of a log file; a terminal has a live bar
 
 
 def main() -> None:
-    chosen = choose_model(read_params(), parse_model("train", __doc__))
+    argument = parse_model("train", __doc__)
+    chosen = choose_model(read_params(), argument)
     use_threads(chosen.settings.threads)
+    count, height, width = files.read_images("train").shape  # before it waits for other machines
     with join_replicas() as replicas:
-        train_and_write(chosen, replicas)
+        check_fit(chosen.key, chosen.settings, count, (height, width), replicas.count)
+        train_and_write(chosen, (height, width), replicas)
 
 
-def train_and_write(chosen: Choice, replicas: Replicas) -> None:
+def train_and_write(chosen: Choice, shape: tuple[int, int], replicas: Replicas) -> None:
     """Train the chosen model on the prepared images; the chief writes its files."""
     name, key, settings, written = chosen
-    count, height, width = files.read_images("train").shape
-    check_fit(key, settings, count, (height, width), replicas.count)
     digests = digest_run(
         settings.model_dump() | {"replicas": replicas.count},
         data=[files.images_path("train"), files.images_path("validation")],
@@ -61,12 +60,12 @@ def train_and_write(chosen: Choice, replicas: Replicas) -> None:
     replicas.check_same_run(digests)
     checkpoint = checkpoint_path(digests)
     images, validation = (read_pixels(split, replicas.place) for split in ("train", "validation"))
-    model = build_autoencoder(height, width, settings)
+    model = build_autoencoder(*shape, settings)
     print(f"{name}: {model.count_params()} parameters, {len(images)} training images", flush=True)
     if replicas.cluster and not replicas.is_chief:
         print(f"the chief, {replicas.cluster.addresses[0]}, reports the epochs and writes the model", flush=True)
 
-    history = train(key, model, settings, images, validation, (height, width), checkpoint, replicas)
+    history = train(key, model, settings, images, validation, shape, checkpoint, replicas)
     if not replicas.is_chief:
         return
     table = pd.DataFrame(history, columns=["epoch", "loss", "val_loss"])
@@ -117,42 +116,40 @@ def train(
     the model ends with the weights of its best epoch.
     Raises StageError, naming the model by `key`, "models.deep", if a loss stops being finite.
     """
-    augment = random_shift(*shape, settings.shift, settings.seed) if settings.shift else unchanged
+    augment, corrupt = build_augment(settings, *shape), build_corrupt(settings)
     optimizer = build_optimizer(settings, steps_per_epoch=-(-len(images) // settings.batch_size))
-    train_epoch, mean_loss = replicas.compile_training(model, settings.loss, optimizer, settings.batch_size, augment)
+    train_epoch, mean_loss = replicas.compile_training(
+        model, settings.loss, optimizer, settings.batch_size, augment, corrupt
+    )
     best = [keras.Variable(v, dtype=v.dtype) for v in model.variables] if settings.early_stopping else []
     state = model.variables + optimizer.variables + best
 
     history = restore(replicas.broadcast(read_checkpoint(checkpoint) if replicas.is_chief else b""), state)
     if 0 < len(history) < settings.epochs:
         print(f"continuing at epoch {len(history) + 1} of {settings.epochs}", flush=True)
-    next_save = next_line = time.monotonic()
-    quiet = None if replicas.is_chief else True  # None: only where there is no terminal
-    bar = tqdm(total=settings.epochs, initial=len(history), unit="epoch", disable=quiet)
-    for epoch in range(len(history) + 1, settings.epochs + 1):
-        if settings.early_stopping and epoch - 1 - best_epoch(history) >= settings.early_stopping:
-            _, _, val_loss = history[best_epoch(history) - 1]
-            tqdm.write(
-                f"stopped early after epoch {epoch - 1}: the best val_loss, {val_loss:.5f}, was in epoch "
-                f"{best_epoch(history)}"
-            )
-            break
-        loss = train_epoch(images, epoch_order(settings.seed, epoch, len(images)))
-        val_loss = mean_loss(validation)
-        check_finite(key, settings, epoch, loss, val_loss)
-        history.append((epoch, loss, val_loss))
-        if best and best_epoch(history) == epoch:
-            assign(best, model.variables)
-        if replicas.is_chief and time.monotonic() >= next_save:
-            next_save = save(checkpoint, state, history)
-        bar.set_postfix(loss=f"{loss:.5f}", val_loss=f"{val_loss:.5f}", refresh=False)
-        bar.update()
-        if replicas.is_chief and bar.disable and (time.monotonic() >= next_line or epoch == settings.epochs):
-            print(f"epoch {epoch} of {settings.epochs}: loss {loss:.5f}, val_loss {val_loss:.5f}", flush=True)
-            next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-    bar.close()
+    next_save = time.monotonic()
+    with reporting(settings.epochs, len(history)) if replicas.is_chief else nullcontext() as report:
+        for epoch in range(len(history) + 1, settings.epochs + 1):
+            if settings.early_stopping and epoch - 1 - best_epoch(history) >= settings.early_stopping:
+                break
+            loss = train_epoch(images, epoch_order(settings.seed, epoch, len(images)))
+            val_loss = mean_loss(validation)
+            check_finite(key, settings, epoch, loss, val_loss)
+            history.append((epoch, loss, val_loss))
+            if best and best_epoch(history) == epoch:
+                assign(best, model.variables)
+            if report:
+                report(epoch, loss, val_loss)
+                if time.monotonic() >= next_save:
+                    next_save = save(checkpoint, state, history)
     if best:
         assign(model.variables, best)
+    if report and len(history) < settings.epochs:
+        _, _, val_loss = history[best_epoch(history) - 1]
+        print(
+            f"stopped early after epoch {len(history)}: the best val_loss, {val_loss:.5f}, was in epoch "
+            f"{best_epoch(history)}"
+        )
     return history
 
 

@@ -2,16 +2,18 @@
 
     python -m tests.committed_results
 
-Exit status 1 if a committed metric is not met within one per cent, which every processor
-has to manage. Says whether the bytes are the same too, which is promised for processors
-of the kind that made the committed ones.
+Exit status 1 if a committed number, of metrics/*.json or plots/comparison.csv, is not met
+within one per cent, which every processor has to manage. Says whether the bytes are the
+same too, which is promised for processors of the kind that made the committed ones.
 """
 
+import csv
+import io
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 TOLERANCE = 0.01
 
@@ -20,12 +22,14 @@ def committed(path: str) -> bytes:
     return subprocess.run(["git", "show", f"HEAD:{path}"], check=True, capture_output=True).stdout
 
 
-def flat(metrics: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """Numbers by name, those a level deeper as DVC writes them: {"a": {"b": 1}} is {"a.b": 1}."""
-    numbers: dict[str, float] = {}
-    for key, value in metrics.items():
-        numbers |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return numbers
+def numbers(path: str, content: bytes) -> dict[str, float]:
+    """The numbers of a file by name, such as "mse" or "deep / shallow: ratio"; none if nothing is promised of it."""
+    if path.endswith(".json"):
+        return dict(json.loads(content))
+    if path == "plots/comparison.csv":
+        rows = csv.DictReader(io.StringIO(content.decode()))
+        return {f"{row['pair']}: {key}": float(row[key]) for row in rows for key in row if key != "pair"}
+    return {}
 
 
 def main() -> None:
@@ -34,17 +38,18 @@ def main() -> None:
         check=True,
         capture_output=True,
         text=True,
-    ).stdout.split()
-    other = [name for name in names if Path(name).read_bytes() != committed(name)]
+    ).stdout.splitlines()
+    contents = {name: Path(name).read_bytes() if Path(name).exists() else None for name in names}
+    other = [name for name, content in contents.items() if content != committed(name)]
     failed = False
-    for name in names:
-        if name.startswith("metrics/"):
-            before, now = flat(json.loads(committed(name))), flat(json.loads(Path(name).read_bytes()))
-            for key in before.keys() | now.keys():
-                if key not in before or key not in now or abs(now[key] - before[key]) > TOLERANCE * abs(before[key]):
-                    print(f"{name}: {key} is {now.get(key)}, committed as {before.get(key)}")
-                    failed = True
-    print(f"metrics: {'DIFFERENT' if failed else f'the committed ones within {TOLERANCE:.0%}'}")
+    for name in other:
+        before, now = numbers(name, committed(name)), numbers(name, contents[name] or b"{}")
+        for key in [*before, *(key for key in now if key not in before)]:
+            expected, found = before.get(key, math.nan), now.get(key, math.nan)
+            if not abs(found - expected) <= TOLERANCE * abs(expected):
+                print(f"{name}: {key} is {found}, committed as {expected}")
+                failed = True
+    print(f"numbers: {'DIFFERENT' if failed else f'the committed ones within {TOLERANCE:.0%}'}")
     print(f"bytes: {'another processor, differing in ' + ', '.join(other) if other else 'the committed ones'}")
     sys.exit(failed)
 

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 import stages  # noqa: F401 (pins the arithmetic of the test process too)
-from stages.idx import read_idx
+from stages.images.idx import read_idx
 
 ROOT = Path(__file__).parent.parent
 RAW = ROOT / "data/raw"
@@ -28,7 +28,8 @@ NAMES = {
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
 TINY = {"train": 600, "test": 200}
-
+STAGES = ("prepare", "train", "evaluate", "compare", "figures")
+MODELS = ("shallow", "deep")
 
 CASES: dict[str, int] = {}  # cases that each property test was tried on and passed
 
@@ -138,6 +139,45 @@ def obey_permissions() -> None:
 def stage(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run one stage as dvc.yaml does: `stage(project, "train", "deep")`."""
     return call(project, sys.executable, "-m", f"stages.{arguments[0]}", *arguments[1:])
+
+
+def stages_in_turn(project: Path, *commands: str) -> subprocess.CompletedProcess[str]:
+    """Run stages such as "train deep" in one process, because loading TensorFlow takes longer than the stages."""
+    code = """
+import runpy, sys
+for command in sys.argv[1:]:
+    name, *sys.argv[1:] = command.split()
+    runpy.run_module(f"stages.{name}", run_name="__main__")
+"""
+    return call(project, sys.executable, "-c", code, *commands)
+
+
+def stages_run(output: str) -> set[str]:
+    """The stages that ran, by what `dvc repro` printed."""
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+
+
+def refuse(project: Path, status: int, sentence: str, *arguments: str) -> str:
+    """The stage ends with `status` and this sentence as the only line of its own, and leaves no output.
+
+    Returns its standard error.
+    """
+    before = outputs(project)
+    result = stage(project, *arguments)
+    assert result.returncode == status, result.stderr
+    assert "Traceback" not in result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert sentence in errors[0]
+    assert outputs(project) == before
+    return result.stderr
+
+
+def outputs(project: Path) -> dict[Path, bytes]:
+    """Every file in the folders that stages write to."""
+    return {
+        p: p.read_bytes() for kind in ("data", "metrics", "plots") for p in (project / kind).rglob("*") if p.is_file()
+    }
 
 
 def digests(project: Path) -> dict[str, str]:

@@ -40,7 +40,7 @@ def mode(path: Path, bits: int) -> Iterator[None]:
 @contextmanager
 def replaced(path: Path, create: Callable[[Path], None], remove: Callable[[Path], None]) -> Iterator[None]:
     """Another kind of thing at `path`."""
-    away = path.with_name(path.name + ".away")
+    away = path.with_name(f".{path.name}.away")  # compare takes any other name for a model's
     path.rename(away)
     create(path)
     yield

@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import vl_convert
+import yaml
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from stages.figures import BASELINE_COLOURS, COLOURS
-from tests.conftest import change_params, succeed
+from stages.drawing.style import BASELINE_COLOURS, COLOURS
+from tests.conftest import ROOT, change_params, succeed
 
-CHARTS = ("losses", "mse_per_class")
+CHARTS = ("losses", "mse_per_class", "comparison")
 VEGA_LITE = "5.8"  # the oldest here; DVC's own page asks for 5.2
+PAIRS = ["deep / shallow", "shallow / PCA (16)", "deep / PCA (16)"]
 
 
 def specification(project: Path, name: str) -> Any:
@@ -33,8 +36,19 @@ def drawn(chart: Any) -> np.ndarray:
     return imread(io.BytesIO(png))
 
 
+def intervals(chart: Any) -> list[tuple[str, str, float, float]]:
+    """Revision, colour and both ends in pixels of every interval that is drawn."""
+    svg = vl_convert.vegalite_to_svg(chart, vl_version=VEGA_LITE, allowed_base_urls=[])
+    found = []
+    for line in re.findall(r"<line [^>]*ratio_high[^>]*>", svg):
+        revision, colour = (re.findall(p, line)[0] for p in (r"rev: (\w+)", r'stroke="(#\w+)"'))
+        start, x2 = (float(re.findall(p, line)[0]) for p in (r"translate\(([-\d.]+)", r'x2="([-\d.]+)"'))
+        found.append((revision, colour, start, start + x2))
+    return found
+
+
 def test_the_charts_show_every_model_in_its_colour(run_template: Path) -> None:
-    losses, bars = (drawn(specification(run_template, name)) for name in CHARTS)
+    losses, bars = (drawn(specification(run_template, name)) for name in ("losses", "mse_per_class"))
     for picture, baselines in ((losses, 0), (bars, 1)):
         assert picture.shape[0] > 250
         assert picture.shape[1] > 500
@@ -54,9 +68,43 @@ def test_bars_start_at_zero(run_template: Path) -> None:
     assert {row["model"] for row in rows} == {"PCA (16)", "shallow", "deep"}
 
 
+def test_every_pair_has_its_interval_where_the_scale_has_it(run_template: Path) -> None:
+    chart = specification(run_template, "comparison")
+    table = pd.read_csv(run_template / "plots/comparison.csv")
+    assert [row["pair"] for row in chart["data"]["values"]] == table["pair"].tolist() == PAIRS
+    lines = intervals(chart)
+    assert {(revision, colour) for revision, colour, _, _ in lines} == {("workspace", COLOURS[0])}
+    per_unit, zero = np.polyfit(
+        [*table["ratio_low"], *table["ratio_high"]], [start for *_, start, _ in lines] + [end for *_, end in lines], 1
+    )
+    assert per_unit > 50
+    for row, (*_, start, end) in zip(table.itertuples(), lines, strict=True):
+        assert (start, end) == pytest.approx((zero + per_unit * row.ratio_low, zero + per_unit * row.ratio_high), abs=1)
+    assert share_of(BASELINE_COLOURS[0], drawn(chart)) > 0.0005  # the line at 1
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize("name", CHARTS)
-def test_every_template_keeps_the_palette(run_template: Path, name: str) -> None:
-    assert json.dumps(list(COLOURS)) in (run_template / f".dvc/plots/{name}.json").read_text()
+def test_every_template_keeps_the_palette(name: str) -> None:
+    assert json.dumps(list(COLOURS)) in (ROOT / f".dvc/plots/{name}.json").read_text()
+
+
+@pytest.mark.quick
+def test_the_page_has_a_place_for_every_plot_and_a_question_for_every_kind() -> None:
+    """A picture follows the chart of the same table, under the same question."""
+    page = (ROOT / ".dvc/plots/page.html").read_text()
+    places = dict(re.findall(r"#(plots_\w+) \{ order: (\d+) \}", page))
+    questions = dict(re.findall(r'#(plots_\w+)::before \{ content: "([A-Z][^"]+\?)" \}', page))
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    plots = [path for stage in stages for plot in stage.get("plots", []) for path in plot]
+    assert {re.sub(r"\W", "_", path) for path in plots} == set(places)
+    assert [int(place) for place in places.values()] == list(range(1, len(plots) + 1))
+    asked = [questions.get(plot) for plot in places]
+    assert asked[:4] == ["What do the models give back?", "Is deep really better?", "How surely?", "On every class?"]
+    assert [plot for plot in places if plot not in questions] == ["plots_mse_per_class_png", "plots_losses_png"]
+    order = list(places)
+    for table in ("mse_per_class", "losses"):
+        assert order.index(f"plots_{table}_png") == order.index(f"plots_{table}_csv") + 1
 
 
 def test_the_page_needs_no_network(run_template: Path, tmp_path: Path) -> None:
@@ -70,12 +118,18 @@ def test_the_page_needs_no_network(run_template: Path, tmp_path: Path) -> None:
     assert len(pictures) == 10
     for picture in pictures:
         assert imread(tmp_path / "page" / picture).size > 0
-    for plot in [*re.findall(r'id="(plots_\w+_png)"', page), *re.findall(r'id = "(plots_\w+_csv)"', page)]:
+    charts = re.findall(r'id = "(plots_\w+_csv)"', page)
+    assert sorted(charts) == sorted(f"plots_{name}_csv" for name in CHARTS)
+    for plot in [*re.findall(r'id="(plots_\w+_png)"', page), *charts]:
         assert f"#{plot} {{ order: " in page
 
 
 def test_two_revisions_side_by_side(run_project: Path, tmp_path: Path) -> None:
-    change_params(run_project, lambda p: p["figures"].update(dpi=60))
+    def change(params: Any) -> None:
+        params["figures"].update(dpi=60)
+        params["compare"].update(resamples=100)
+
+    change_params(run_project, change)
     succeed(run_project, "dvc", "repro")
     succeed(run_project, "dvc", "plots", "diff", "-o", str(tmp_path / "page"))
     page = (tmp_path / "page/index.html").read_text()
@@ -85,4 +139,9 @@ def test_two_revisions_side_by_side(run_project: Path, tmp_path: Path) -> None:
     assert len(charts) == len(CHARTS)
     for chart in charts:
         assert {row["rev"] for row in chart["data"]["values"]} == {"HEAD", "workspace"}
-        assert share_of(COLOURS[0], drawn(chart)) > 0.001
+        assert share_of(COLOURS[0], drawn(chart)) > 0.0001  # the comparison's thin marks have the least
+    (comparison,) = (chart for chart in charts if "ratio" in chart["data"]["values"][0])
+    lines = intervals(comparison)
+    colours = [(revision, colour) for revision, colour, _, _ in lines]
+    assert sorted(colours) == sorted([("workspace", COLOURS[0])] * len(PAIRS) + [("HEAD", COLOURS[1])] * len(PAIRS))
+    assert len({(start, end) for *_, start, end in lines}) == 2 * len(PAIRS)  # fewer resamples, other intervals

@@ -1,29 +1,37 @@
 """A run that is killed continues where it was and ends in the bytes of an undisturbed one."""
 
+import ast
+import importlib.metadata
 import io
+import json
+import math
 import os
+import platform
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages import checkpoint, files
-from stages.autoencoder import build_autoencoder, keras_bytes
-from stages.checkpoint import checkpoint_path, digest_run, read_checkpoint, restore, saver
-from stages.engine import resident
+from stages.common import files
+from stages.model.archive import keras_bytes
+from stages.model.autoencoder import build_autoencoder
 from stages.params import Model, read_params
 from stages.train import train
+from stages.training import checkpoint
+from stages.training.checkpoint import History, checkpoint_path, digest_run, read_checkpoint, restore, save
+from stages.training.images import resident
 from tests.conftest import ROOT, call, change_params, digests, obey_permissions, start, succeed, wait_until
 
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -39,55 +47,80 @@ class KilledError(Exception):
     """Stands in for a process that ends between two epochs."""
 
 
-def run(mnist: Mnist, path: Path, model_settings: Model = SETTINGS, kill_after: int = 0) -> tuple[bytes, str]:
-    """Train on the small data; with `kill_after`, end at that epoch like a killed process."""
+def run(mnist: Mnist, path: Path, model_settings: Model = SETTINGS) -> tuple[bytes, History]:
+    """Train on the small data: the model's bytes and its history."""
     images = resident(mnist["train"][0].reshape(600, -1).copy())
     model = build_autoencoder(28, 28, model_settings)
+    history = train("deep", model, model_settings, images, images, (28, 28), path)
+    return keras_bytes(model), history
 
-    def report(epoch: int, loss: float, val_loss: float) -> None:
-        if epoch == kill_after:
+
+def kill_after(
+    epoch: int, monkeypatch: pytest.MonkeyPatch, mnist: Mnist, path: Path, model_settings: Model = SETTINGS
+) -> None:
+    """Train, and end like a killed process as soon as this epoch is saved; every epoch is."""
+
+    def save_and_end(path: Path, variables: list[keras.Variable], history: History) -> float:
+        save(path, variables, history)
+        if len(history) == epoch:
             raise KilledError
+        return -math.inf
 
-    history = train("deep", model, model_settings, images, images, report, path)
-    return keras_bytes(model), history.to_csv()
+    with monkeypatch.context() as patch:
+        patch.setattr("stages.train.save", save_and_end)
+        with pytest.raises(KilledError):
+            run(mnist, path, model_settings)
 
 
-@pytest.mark.parametrize("changes", [{}, {"optimizer": "sgd"}, {"precision": "mixed_float16"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"optimizer": "sgd"}, {"precision": "mixed_float16"}, {"noise": 0.3, "dropout": 0.2, "shift": 1}],
+    ids=str,
+)
 def test_a_killed_run_ends_in_the_same_bytes(
     mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], changes: Any
 ) -> None:
-    monkeypatch.setattr(checkpoint, "COST", 1e9)  # save after every epoch
+    """Whatever an optimizer, a scale of losses or a source of chances has to remember."""
     model_settings = SETTINGS.model_copy(update=changes)
     path = tmp_path / "checkpoint.npz"
-    for epoch in (3, 5):
-        with pytest.raises(KilledError):
-            run(mnist, path, model_settings, kill_after=epoch)
+    kill_after(3, monkeypatch, mnist, path, model_settings)
+    kill_after(5, monkeypatch, mnist, path, model_settings)
     assert "continuing at epoch 4 of 6" in capsys.readouterr().out
     continued = run(mnist, path, model_settings)
     assert "continuing at epoch 6 of 6" in capsys.readouterr().out
     assert continued == run(mnist, tmp_path / "none.npz", model_settings)
 
 
+def test_a_run_that_ended_before_it_wrote_its_model_writes_the_same(
+    mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "checkpoint.npz"
+    kill_after(6, monkeypatch, mnist, path)
+    capsys.readouterr()
+    again = run(mnist, path)
+    assert capsys.readouterr().out == ""
+    assert again == run(mnist, tmp_path / "none.npz")
+
+
 def test_early_stopping_keeps_the_best_weights_of_a_killed_run_too(
     mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A learning rate too large for more than a few epochs; stopped, it is the model of its best epoch."""
-    monkeypatch.setattr(checkpoint, "COST", 1e9)
     restless = SETTINGS.model_copy(update={"optimizer": "sgd", "loss": "mae", "learning_rate": 60.0, "epochs": 40})
     stopping = restless.model_copy(update={"early_stopping": 2})
-    with pytest.raises(KilledError):
-        run(mnist, tmp_path / "checkpoint.npz", stopping, kill_after=2)
+    kill_after(2, monkeypatch, mnist, tmp_path / "checkpoint.npz", stopping)
     model, history = run(mnist, tmp_path / "checkpoint.npz", stopping)
     assert (model, history) == run(mnist, tmp_path / "none.npz", stopping)
-    losses = pd.read_csv(io.StringIO(history))["val_loss"]
-    best = int(losses.argmin()) + 1
+    losses = [val_loss for *_, val_loss in history]
+    best = losses.index(min(losses)) + 1
     assert len(losses) == best + 2 < 40
-    assert f"stopped early after epoch {best + 2}: the best val_loss, {losses.min():.5f}, was in epoch {best}" in (
+    assert f"stopped early after epoch {best + 2}: the best val_loss, {min(losses):.5f}, was in epoch {best}" in (
         capsys.readouterr().out
     )
     assert model == run(mnist, tmp_path / "best.npz", restless.model_copy(update={"epochs": best}))[0]
 
 
+@pytest.mark.quick
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_checkpoint_is_ignored_and_changes_nothing(tmp_path: Path, data: st.DataObject) -> None:
@@ -96,7 +129,7 @@ def test_a_damaged_checkpoint_is_ignored_and_changes_nothing(tmp_path: Path, dat
     path.unlink(missing_ok=True)
     variables = [keras.Variable(np.ones((3, 4), np.float32)), keras.Variable(7)]
     history = [(1, 0.5, 0.25), (2, 0.125, 1 / 3)]
-    saver(path, variables)(history)
+    save(path, variables, history)
     content = bytearray(path.read_bytes())
     if data.draw(st.booleans()):
         content = content[: data.draw(st.integers(0, len(content) - 1))]
@@ -112,49 +145,148 @@ def test_a_damaged_checkpoint_is_ignored_and_changes_nothing(tmp_path: Path, dat
         np.testing.assert_array_equal(variable, value)
 
 
+@pytest.mark.quick
 def test_a_checkpoint_of_another_shape_is_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "checkpoint.npz"
-    saver(path, [keras.Variable(np.ones(3))])([(1, 0.5, 0.5)])
+    save(path, [keras.Variable(np.ones(3))], [(1, 0.5, 0.5)])
     assert restore(read_checkpoint(path), [keras.Variable(np.ones(4))]) == []
     assert "is broken and ignored (it holds variables of other shapes)" in capsys.readouterr().err
     assert restore(read_checkpoint(tmp_path / "none.npz"), []) == []
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.quick
 def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "folder").write_text("a file where the folder should be")
-    saver(tmp_path / "folder/checkpoint.npz", [keras.Variable(np.ones(3))])([(1, 0.5, 0.5)])
-    assert "note: no checkpoint: " in capsys.readouterr().err
+    path = tmp_path / "folder/checkpoint.npz"
+    save(path, [keras.Variable(np.ones(3))], [(1, 0.5, 0.5)])
+    assert capsys.readouterr().err == f"note: no checkpoint: {path} cannot be written: Not a directory\n"
 
 
-def test_saving_takes_its_share_of_time_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    saves = []
+@pytest.mark.quick
+@pytest.mark.parametrize("seconds", [0.001, 0.1, 7.0])
+def test_saving_takes_its_share_of_time_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """Epochs of a fifth of a second, and a disk that takes `seconds` for a checkpoint."""
+    now = [100.0]
 
-    def write_files(writers: Any) -> None:
-        saves.append(clock[0])
-        clock[0] += 0.1
+    @contextmanager
+    def slow_disk(path: Path) -> Iterator[io.BytesIO]:
+        yield io.BytesIO()
+        now[0] += seconds
 
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(files, "write_files", write_files)
-    save = saver(tmp_path / "x.npz", [])
-    for epoch in range(1000):
-        clock[0] += 0.2
-        save([(epoch, 0.0, 0.0)])
-    assert 0.9 * checkpoint.COST < 0.1 * len(saves) / clock[0] <= checkpoint.COST * 1.1
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(files, "replacing", slow_disk)
+    saves, next_save = 0, now[0]
+    while now[0] < 100 + 3000 * max(seconds, 0.2):
+        now[0] += 0.2
+        if now[0] >= next_save:
+            next_save = save(tmp_path / "x.npz", [], [(1, 0.0, 0.0)])
+            saves += 1
+    share = saves * seconds / (now[0] - 100)
+    assert share <= checkpoint.LARGEST_SHARE * 1.01
+    assert share > 0.9 * checkpoint.LARGEST_SHARE or seconds < 0.01  # every epoch, then, for less than the share
 
 
-def test_every_setting_and_the_data_name_the_checkpoint(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    data.write_bytes(b"1")
-    plain = SETTINGS.model_dump()
-    others = {"hidden_units": [21], "latent_dim": 3, "loss": "mse", "learning_rate": 0.1, "seed": 9, "threads": 1}
-    paths = {
-        checkpoint_path(digest_run(plain | changed, [data])) for changed in [{}, *({k: v} for k, v in others.items())]
-    }
-    data.write_bytes(b"2")
-    paths.add(checkpoint_path(digest_run(plain, [data])))
-    assert len(paths) == len(others) + 2
+def code_of_this_run(tmp_path: Path) -> list[Path]:
+    code = [tmp_path / f"{name}.py" for name in ("one", "two", "three")]
+    for path in code:
+        path.write_text(path.stem)
+    return code
+
+
+@pytest.mark.quick
+def test_everything_that_determines_a_run_names_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every setting, a byte of the images or of any file of code, Python, each library and the machine."""
+    code = code_of_this_run(tmp_path)
+    data = [tmp_path / "train.npy", tmp_path / "validation.npy"]
+    for path in data:
+        path.write_bytes(b"12")
+    plain = SETTINGS.model_dump() | {"replicas": 1}
+
+    def path_with(**changes: Any) -> Path:
+        return checkpoint_path(digest_run(plain | changes, data, code))
+
+    same = path_with()
+    assert path_with() == same
+    seen = [same]
+    for key, value in plain.items():
+        seen.append(path_with(**{key: "another" if isinstance(value, str) else [21] if key == "hidden_units" else 99}))
+    for path in data + code:
+        before = path.read_bytes()
+        path.write_bytes(before[:-1] + b"!")
+        seen.append(path_with())
+        path.write_bytes(before)
+    version = importlib.metadata.version
+    for library in ("keras", "numpy", "tensorflow"):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                importlib.metadata, "version", lambda name, library=library: version(name) + "x" * (name == library)
+            )
+            seen.append(path_with())
+    for place, value in ((sys, "version"), (platform, "machine"), (platform, "system")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, value, "another" if value == "version" else lambda: "another")
+            seen.append(path_with())
+    assert len(seen) == 1 + len(plain) + 5 + 3 + 3
+    assert len(set(seen)) == len(seen)
+    assert path_with() == same
+
+
+def imported_by(module: Path, root: Path) -> set[Path]:
+    """The files of the project that loading a module loads, by what stands in its text and in that of the others."""
+    found: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        names = set()
+        for node in ast.walk(ast.parse((root / path).read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0
+                names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+        for name in names:
+            parts = name.split(".")
+            packages = [Path(*parts[:n], "__init__.py") for n in range(1, len(parts) + 1)]
+            modules = [Path(*parts).with_suffix(".py"), *packages]
+            waiting += [file for file in modules if parts[0] == "stages" and (root / file).exists()]
+    return found
+
+
+RECORDING = """
+import hashlib, json, runpy, sys
+digested, digest = [], hashlib.file_digest
+hashlib.file_digest = lambda file, *args: digested.append(file.name) or digest(file, *args)
+command = json.loads(sys.argv.pop(1))
+sys.argv[1:] = command[1:]
+runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+loaded = [str(module.__file__) for name, module in sys.modules.items() if name.split(".")[0] == "stages"]
+print(json.dumps([digested, loaded]))
+"""
+
+
+def test_every_module_that_training_loads_names_its_checkpoint(run_project: Path) -> None:
+    """Started either way, the content counts of the images and of all that the stage has loaded from stages/, but
+    for the checks of params.yaml, which change no value."""
+    imported = imported_by(Path("stages/train.py"), run_project)
+    expected = {path for path in imported if path.parent != Path("stages/params")}
+    assert len(imported) > len(expected)
+    assert Path("stages/training/epoch.py") in expected
+    assert Path("stages/evaluate.py") not in expected
+    code = {}
+    for command in (["stages.train", "shallow"], ["stages", "train", "shallow"]):
+        output = succeed(run_project, sys.executable, "-c", RECORDING, json.dumps(command))
+        digested, loaded = ([Path(name) for name in names] for names in json.loads(output.splitlines()[-1]))
+        code[command[0]] = [path.relative_to(run_project) for path in digested if path.suffix == ".py"]
+        assert set(code[command[0]]) == expected
+        assert {path.relative_to(run_project) for path in loaded} | {Path("stages/train.py")} == imported
+        assert digested[:2] == [files.images_path("train"), files.images_path("validation")]
+    assert code["stages"] == code["stages.train"]
 
 
 # --- processes that end at a bad moment, or meet another ------------------------------------
@@ -250,7 +382,7 @@ def test_an_interrupted_or_terminated_run_continues(undisturbed: Path, tmp_path:
         return bool(found - moments)
 
     for command, number, status, sentences in (  # with which status DVC sees the stage end is its shell's choice
-        (repro, signal.SIGINT, 255, ["interrupted.", "failed to run: python -m stages.train, exited with"]),
+        (repro, signal.SIGINT, 255, ["interrupted.", "failed to run: python -m stages.train deep, exited with"]),
         (train, signal.SIGINT, 130, ["continuing at epoch", "interrupted."]),
         (repro, signal.SIGTERM, -signal.SIGTERM, ["continuing at epoch", "terminated."]),  # DVC says nothing
         (train, signal.SIGTERM, 143, ["continuing at epoch", "terminated."]),
@@ -283,7 +415,7 @@ def test_two_trainings_of_one_model_share_a_checkpoint_and_end_in_the_same_bytes
     project = tmp_path / "project"
     shutil.copytree(undisturbed, project, symlinks=True)
     expected = digests(project)
-    for path in (files.model_path("deep"), files.history_path("deep")):
+    for path in files.model_files("deep")[:2]:
         (project / path).unlink()
     first = start(project, sys.executable, "-m", "stages.train", "deep")
     wait_until(lambda: list((project / checkpoint.FOLDER).glob("*.npz")))

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from matplotlib.image import imread
 
-from stages import files
+from stages.common.files import model_files
 from tests.conftest import call, digests, start, succeed, wait_until
 
 
@@ -105,14 +105,14 @@ def test_queued_experiments_give_what_sequential_runs_give(run_project: Path, tm
         lock = yaml.safe_load(succeed(run_project, "git", "show", f"{commit}:dvc.lock"))
         md5 = {out["path"]: out["md5"] for out in lock["stages"]["train@shallow"]["outs"]}
         model = (clone / rates[name] / "models/shallow.keras").read_bytes()
-        assert md5[str(files.model_path("shallow"))] == hashlib.md5(model).hexdigest()
+        assert md5[str(model_files("shallow").model)] == hashlib.md5(model).hexdigest()
     assert digests(run_project) == before  # the workspace is as it was
     assert succeed(run_project, "git", "status", "--porcelain") == ""
 
     # DVC shows one that is not through with the metrics of the commit, which are no result of its settings.
     change = "models.shallow.learning_rate=0.04"
     succeed(run_project, "dvc", "exp", "run", "--queue", "-n", "rate-later", "-S", change, "evaluate@shallow")
-    study = call(run_project, sys.executable, "-m", "stages.study", "learning_rate", "mse", "rate:shallow")
+    study = call(run_project, sys.executable, "-m", "stages", "study", "learning_rate", "mse", "rate:shallow")
     assert study.returncode == 0, study.stderr
     assert study.stderr == "note: left out: rate-later (queued)\n"
     table = pd.read_csv(run_project / "plots/studies/mse_by_learning_rate.csv")
@@ -137,7 +137,7 @@ def share(project: Path, tmp_path: Path, name: str) -> None:
     succeed(colleague, "dvc", "exp", "pull", "team", name)
     succeed(colleague, "dvc", "exp", "branch", name, "winner")
     succeed(colleague, "dvc", "exp", "apply", name)
-    model = files.model_path("shallow")
+    model = model_files("shallow").model
     lock = yaml.safe_load((colleague / "dvc.lock").read_text())["stages"]["train@shallow"]["outs"]
     md5 = {out["path"]: out["md5"] for out in lock}
     assert hashlib.md5((colleague / model).read_bytes()).hexdigest() == md5[str(model)]

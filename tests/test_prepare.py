@@ -35,6 +35,13 @@ def test_validation_takes_the_same_share_of_every_class(labels: list[int], data:
     np.testing.assert_array_equal(chosen, choose_validation(array, count, seed))
 
 
+def test_images_left_over_go_to_the_first_of_the_classes_that_are_as_large() -> None:
+    """Of 20 classes of three images, 25 images are 1.25 of each."""
+    labels = np.tile(np.arange(20, dtype=np.uint8), 3)
+    chosen = choose_validation(labels, 25, seed=0)
+    assert np.bincount(labels[chosen]).tolist() == [2] * 5 + [1] * 15
+
+
 def test_another_seed_chooses_others() -> None:
     labels = np.repeat(np.arange(10, dtype=np.uint8), 50)
     assert (choose_validation(labels, 100, 0) != choose_validation(labels, 100, 1)).any()
@@ -184,12 +191,13 @@ def test_bad_raw_data_is_one_sentence_and_leaves_nothing(
 
 
 def test_digests_that_match_are_said_to(project: Path, prepare: Prepare) -> None:
-    """In the two forms that `sha256sum` writes, and in capitals."""
+    """In the two forms that `sha256sum` writes, in capitals, and beside a file whose name is not UTF-8."""
     write_sums(project / "data/raw")
     sums = project / "data/raw/SHA256SUMS"
+    lines = [line.split() for line in sums.read_text().splitlines()]
     for mark in ("  ", " *"):
-        lines = [line.split() for line in sums.read_text().splitlines()]
-        sums.write_text("".join(f"{digest.upper()}{mark}{name.lstrip('*')}\n" for digest, name in lines))
+        listed = "".join(f"{digest.upper()}{mark}{name}\n" for digest, name in lines)
+        sums.write_bytes(f"{'0' * 64}{mark}\xe9t\xe9\n".encode("latin-1") + listed.encode())
         ended = prepare()
         assert ended.status == 0, ended.err
         assert "data/raw: the four files match SHA256SUMS" in ended.out
@@ -222,6 +230,16 @@ def test_each_of_the_four_files_needs_a_digest(project: Path, prepare: Prepare, 
     assert (ended.status, ended.err) == (
         1, f"error: data/raw/SHA256SUMS has no line for {name}; add one or remove SHA256SUMS.\n"
     )  # fmt: skip
+
+
+def test_the_command_takes_no_argument_but_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = made_up.call_main(stage.main, monkeypatch, capsys, "--help")
+    assert ended.status == 0
+    assert ended.out.startswith("usage: python -m stages.prepare [-h]\n")
+    assert str(stage.__doc__).strip() in ended.out
+    assert made_up.call_main(stage.main, monkeypatch, capsys, "train").status == 2
 
 
 def test_too_many_validation_images(project: Path, prepare: Prepare) -> None:

@@ -20,13 +20,14 @@ import pytest
 from matplotlib.image import imread
 from PIL import Image
 
+from stages import trained
 from stages.analysis.linear import fit_pca, image_moments
 from stages.analysis.measures import squared_error
 from stages.common.errors import StageError
 from stages.images.inputs import Source, expand, open_source
 from stages.params import Choice, choose_model, read_params
 from stages.tools import reconstruct
-from stages.tools.reconstruct import TrainedModel
+from stages.trained import TrainedModel, load_model
 from tests import made_up
 from tests.conftest import ROOT, call, change_params, idx_bytes, obey_permissions
 
@@ -34,7 +35,6 @@ Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
 Command = Callable[..., made_up.Ended]
 
 quick = pytest.mark.quick
-load_model = reconstruct.load_model
 
 
 def choice(name: str) -> Choice:
@@ -226,7 +226,7 @@ def test_a_large_array_streams(pca: TrainedModel, tmp_path: Path, work: Callable
         path.write_bytes(gzip.compress(idx_bytes(np.zeros((images, 28, 28), np.uint8)), 1))
         tracemalloc.start()
         with open(tmp_path / "out", "wb") as file:
-            work(pca, open_source(path, 28, 28, reconstruct.BATCH, None, as_is=False), file)
+            work(pca, open_source(path, 28, 28, trained.BATCH, None, as_is=False), file)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return peak
@@ -500,7 +500,7 @@ def halving(test_errors: list[float]) -> TrainedModel:
 def test_a_percentile_is_the_share_of_test_digits_with_a_smaller_error() -> None:
     """Equal errors are not smaller."""
     images = np.array([[[0, 0]], [[255, 0]], [[0, 255]], [[255, 255]]], np.uint8)
-    found = reconstruct.reconstruct(halving([0.1, 0.25, 0.5, 0.75, 1.1]), images)
+    found = trained.reconstruct(halving([0.1, 0.25, 0.5, 0.75, 1.1]), images)
     assert found.squared_error.tolist() == [0, 0.25, 1, 1.25]
     assert found.percentile.tolist() == pytest.approx([0, 20, 80, 100])
     assert found.codes.tolist() == [[0], [1], [0], [1]]
@@ -513,12 +513,12 @@ def test_unusual_is_above_the_99th_percentile() -> None:
     model = halving([n / 100 for n in range(1, 102)])
     assert model.unusual_error == pytest.approx(1)
     images = np.array([[[0, 254]], [[26, 255]]], np.uint8)  # errors 0.992 and 1.003
-    assert reconstruct.reconstruct(model, images).unusual.tolist() == [False, True]
+    assert trained.reconstruct(model, images).unusual.tolist() == [False, True]
 
 
 @quick
 def test_rows_have_the_file_the_index_and_the_codes() -> None:
-    batch = reconstruct.reconstruct(halving([0.1, 0.5, 1.1, 1.2]), np.array([[[255, 0]], [[0, 255]]], np.uint8))
+    batch = trained.reconstruct(halving([0.1, 0.5, 1.1, 1.2]), np.array([[[255, 0]], [[0, 255]]], np.uint8))
     table = reconstruct.rows(Path("a\nb.png"), 256, batch)
     assert table.to_dict("list") == {
         "file": ["a\\nb.png"] * 2,
@@ -593,5 +593,5 @@ def test_a_bar_on_a_terminal_for_more_than_a_batch(
 
     assert bar(1000) == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert bar(reconstruct.BATCH) == ""
+    assert bar(trained.BATCH) == ""
     assert "1000/1000" in bar(1000)

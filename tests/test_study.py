@@ -1,7 +1,8 @@
 """Tables and pictures of experiments, on what `dvc exp show` prints; with the real DVC in test_concurrency."""
 
 import json
-import subprocess
+import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,19 @@ from PIL import Image
 from stages.common.errors import ParamsError, StageError
 from stages.drawing.style import BASELINE_COLOURS, COLOURS
 from stages.tools import study
-from stages.tools.study import Experiment, collect, draw_study, read_experiments, readable, summarise, with_pca
+from stages.tools.study import (
+    Experiment,
+    Run,
+    collect,
+    draw_study,
+    model_run,
+    parse_arguments,
+    read_experiments,
+    readable,
+    shortcoming,
+    summarise,
+    with_pca,
+)
 from tests import made_up
 
 pytestmark = pytest.mark.quick
@@ -30,7 +43,7 @@ def experiment(
     name: str, latent_dim: int, seed: int, mse: float, state: str = "success", evaluated: str = "a", **more: Any
 ) -> Experiment:
     settings = {"hidden_units": [9, 8], "latent_dim": latent_dim, "seed": seed, "loss": "mse", **more}
-    params = {"models": {"deep": settings}, "prepare": {"validation_images": 5}}
+    params = {"models": {"deep": settings}, "prepare": {"validation_images": 5}, "evaluate": {"ridge": 1.0}}
     metrics = {"mse": mse, "mse_pca": 1 / latent_dim}
     data = {
         "params": {"params.yaml": {"data": params}},
@@ -54,7 +67,7 @@ EXPERIMENTS = [
     experiment("same-1", 4, 0, 0.3),
     experiment("same-2", 4, 0, 0.3),
     experiment("mixed-1", 2, 0, 0.5),
-    experiment("mixed-2", 2, 1, 0.7, epochs=9),
+    experiment("mixed-2", 2, 1, 0.7, loss="bce", epochs=9),
 ]
 
 
@@ -81,19 +94,58 @@ def test_runs_are_collected_by_name_and_summarised_by_value() -> None:
 
 def test_series_keep_their_order_and_pca_comes_only_with_the_latent_size() -> None:
     runs = {"z": collect(EXPERIMENTS, "rate", "deep"), "a": collect(EXPERIMENTS, "rates", "deep")}
+    runs["z"].reverse()
     table = summarise(runs, "latent_dim", "mse")
     assert table["series"].tolist() == ["z", "z", "a"]
+    assert table["latent_dim"].tolist() == [2, 4, 8]
     assert list(with_pca(runs, "latent_dim", "mse")) == ["PCA", "z", "a"]
     assert with_pca(runs, "seed", "mse") == runs
     assert with_pca(runs, "latent_dim", "probe") == runs  # of which PCA has none
 
 
+def test_an_experiment_has_a_result_if_the_model_that_was_trained_was_evaluated() -> None:
+    reasons = {e.name: shortcoming(e, "deep") for e in EXPERIMENTS}
+    assert {name: reason for name, reason in reasons.items() if reason} == {
+        "rate-4": "running",
+        "rate-5": "failed",
+        "rate-6": "queued",
+        "rate-7": "trained, but not evaluated",
+    }
+    some = experiment("rate-1", 2, 0, 0.5)
+    nothing: list[dict[str, Any]] = [{}, {"data/models/deep.keras": {}}]
+    for kind in ("deps", "outs"):
+        for unknown in nothing:
+            assert shortcoming(some._replace(data=some.data | {kind: unknown}), "deep") == "trained, but not evaluated"
+        rest = {key: value for key, value in some.data.items() if key != kind}
+        assert shortcoming(some._replace(data=rest), "deep") == "trained, but not evaluated"
+
+
+def test_an_experiment_without_the_models_settings_or_metrics_has_no_run() -> None:
+    some = experiment("rate-1", 2, 0, 0.5)
+    found = model_run(some, "deep")
+    assert found is not None
+    settings = {"hidden_units": [9, 8], "latent_dim": 2, "seed": 0, "loss": "mse"}
+    settings |= {"prepare.validation_images": 5, "evaluate.ridge": 1.0}
+    assert found == Run(settings, settings | {"hidden_layers": 2, "mse": 0.5, "mse_pca": 0.5})
+    for key, file in (("params", "params.yaml"), ("metrics", "metrics/deep.json")):
+        nothing: list[dict[str, Any]] = [{}, {file: {}}, {file: {"data": {}}}]
+        for unknown in nothing:
+            assert model_run(some._replace(data=some.data | {key: unknown}), "deep") is None
+    only_models: dict[str, Any] = {"models": {"deep": {"hidden_units": []}}}
+    found = model_run(some._replace(data=some.data | {"params": {"params.yaml": {"data": only_models}}}), "deep")
+    assert found == Run({"hidden_units": []}, {"hidden_units": [], "hidden_layers": 0, "mse": 0.5, "mse_pca": 0.5})
+
+
 def test_what_cannot_be_studied_is_said() -> None:
-    with pytest.raises(
-        StageError,
-        match=r"no finished experiment is called depth or depth-\.\.\..* here: mixed-1 \(success\), .*all-com",
-    ):
-        collect(EXPERIMENTS, "depth", "deep")
+    with pytest.raises(StageError) as said:
+        collect(EXPERIMENTS[5:8] + EXPERIMENTS[:1], "depth", "deep")
+    assert str(said.value) == (
+        "no finished experiment is called depth or depth-... and has metrics of the model deep; experiments here: "
+        "rate-1 (success), rate-4 (running), rate-5 (failed), rate-6 (queued). "
+        "Those that began from other commits count with --all-commits."
+    )
+    with pytest.raises(StageError, match=r"experiments here: none\. Those"):
+        collect([], "depth", "deep")
     for prefix, model in (
         ("rate", "wide"),
         ("rate-4", "deep"),
@@ -105,14 +157,14 @@ def test_what_cannot_be_studied_is_said() -> None:
             collect(EXPERIMENTS, prefix, model)
     with pytest.raises(StageError, match=r"the 2 experiments same-\.\.\. do not differ in the model deep"):
         collect(EXPERIMENTS, "same", "deep")
-    with pytest.raises(StageError, match="runs of mixed with latent_dim 2 differ in epochs; only"):
+    with pytest.raises(StageError, match=r"runs of mixed with latent_dim 2 differ in loss, epochs; only"):
         summarise({"mixed": collect(EXPERIMENTS, "mixed", "deep")}, "latent_dim", "mse")
-    runs = {"rate": collect(EXPERIMENTS, "rate", "deep")}
-    for key in ("loss", "latent_dmi"):
-        with pytest.raises(
-            ParamsError, match=f"{key} is not a number in rate; numbers there: hidden_layers, latent_dim"
-        ):
-            summarise(runs, key, "mse")
+    runs = {"rate": [Run({}, {"latent_dim": 2, "loss": "mse", "tied": True, "mse": 0.5, "depth": 3})]}
+    for key in ("loss", "latent_dmi", "tied"):
+        for x, y in ((key, "mse"), ("mse", key)):
+            with pytest.raises(ParamsError) as wrong:
+                summarise(runs, x, y)
+            assert str(wrong.value) == f"{key} is not a number in rate; numbers there: depth, latent_dim, mse, tied."
 
 
 # --- the picture ---------------------------------------------------------------------------
@@ -139,8 +191,10 @@ def test_bars_are_one_standard_deviation_to_either_side_of_the_mean() -> None:
     found = [container for container in ax.containers if isinstance(container, ErrorbarContainer)]
     assert [container.get_label() for container in found] == list(expected)
     for container, (colour, x, means, spans) in zip(found, expected.values(), strict=True):
-        line, _, (bars,) = container.lines
+        line, caps, (bars,) = container.lines
         assert line is not None
+        assert line.get_marker() == "o"
+        assert len(caps) == 2
         assert isinstance(bars, LineCollection)
         assert same_color(line.get_color(), colour)
         assert np.asarray(line.get_data()).tolist() == [x, means]
@@ -150,14 +204,35 @@ def test_bars_are_one_standard_deviation_to_either_side_of_the_mean() -> None:
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("latent dim", "mse")
     assert [label.get_text() for label in ax.get_xticklabels()] == ["2", "3", "4"]
     assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "linear")
+    legend = ax.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == list(expected)
 
 
 def test_wide_ranges_have_logarithmic_axes() -> None:
     ax = drawn(table_of(*((("z", 2**n, 1 / 2**n, 0.001, 2)) for n in range(1, 6))))
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     assert ax.get_title(loc="left").endswith("one standard deviation of 2 runs")
-    below_zero = drawn(table_of(("z", 0, -1, 0.1, 2), ("z", 8, 1, 0.1, 2), ("z", 16, 9, 0.1, 2)))
-    assert (below_zero.get_xscale(), below_zero.get_yscale()) == ("linear", "linear")
+    assert [label.get_text() for label in ax.get_xticklabels(minor=True)] == []
+
+
+@pytest.mark.parametrize(
+    ("x", "means", "scales"),
+    [
+        ((2, 4, 16), (8, 4, 1), ("log", "log")),  # the largest is eight times the smallest
+        ((2, 4, 15), (7.9, 4, 1), ("linear", "linear")),
+        ((1, 8), (1, 8), ("linear", "log")),  # two points make no scale
+        ((0, 8, 16), (-1, 1, 9), ("linear", "linear")),
+        ((-1, 8, 16), (0, 1, 9), ("linear", "linear")),
+        ((0.5, 3, 4), (0.5, 0.6, 4), ("log", "log")),
+    ],
+)
+def test_an_axis_is_logarithmic_if_all_are_positive_and_far_apart(
+    x: tuple[float, ...], means: tuple[float, ...], scales: tuple[str, str]
+) -> None:
+    ax = drawn(table_of(*(("z", *pair, 0.1, 2) for pair in zip(x, means, strict=True))))
+    assert (ax.get_xscale(), ax.get_yscale()) == scales
+    assert [label.get_text() for label in ax.get_xticklabels()] == [str(value) for value in x]
 
 
 # --- DVC and the command -------------------------------------------------------------------
@@ -169,45 +244,58 @@ def row(experiment: Experiment, executor: bool = True) -> dict[str, Any]:
     return {"revs": [{"name": experiment.name, "data": experiment.data}], "executor": state}
 
 
-Dvc = Callable[..., list[list[str]]]
+Dvc = Callable[..., Callable[[], list[str]]]
 
 
 @pytest.fixture
-def dvc(monkeypatch: pytest.MonkeyPatch) -> Dvc:
-    """Put something in the place of DVC, which knows experiments of this commit and of another one."""
+def dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dvc:
+    """Put a program in the place of Python with DVC, which knows experiments of this commit and of another one."""
 
-    def replace(here: list[Any], elsewhere: list[Any], error: str = "") -> list[list[str]]:
-        commands = []
-
-        def answer(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-            commands.append(command)
-            workspace: dict[str, Any] = {"rev": "workspace", "experiments": None}
-            shown = [workspace, {"rev": "here", "experiments": here}]
-            if "--all-commits" in command:
-                shown.append({"rev": "elsewhere", "experiments": elsewhere})
-            return subprocess.CompletedProcess(command, 255 if error else 0, json.dumps(shown), error)
-
-        monkeypatch.setattr(subprocess, "run", answer)
-        return commands
+    def replace(here: list[Any], elsewhere: list[Any], error: str = "") -> Callable[[], list[str]]:
+        folder = tmp_path / "dvc"
+        folder.mkdir()
+        baselines: list[dict[str, Any]] = [
+            {"rev": "workspace", "experiments": None},
+            {"rev": "here", "experiments": here},
+            {"rev": "elsewhere", "experiments": elsewhere},
+        ]
+        (folder / "some").write_text(json.dumps(baselines[:2]))
+        (folder / "all").write_text(json.dumps(baselines))
+        (folder / "error").write_text(error)
+        program = folder / "python"
+        program.write_text(
+            f"""#!/bin/sh
+cd {shlex.quote(str(folder))}
+echo "$*" >> commands
+case "$*" in *--all-commits*) cat all;; *) cat some;; esac
+cat error >&2
+exit {255 if error else 0}
+"""
+        )
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(program))
+        return lambda: (folder / "commands").read_text().splitlines()
 
     return replace
 
 
 def test_experiments_of_other_commits_count_only_when_asked_for(dvc: Dvc) -> None:
     pulled, unnamed = row(EXPERIMENTS[1], executor=False), row(Experiment("", "success", {}))
-    commands = dvc([row(EXPERIMENTS[0]), row(EXPERIMENTS[4]), pulled, unnamed], [row(EXPERIMENTS[2])])
-    found = [(e.name, e.state) for e in read_experiments(all_commits=False)]
-    assert found == [("rate-1", "success"), ("rates", "success"), ("rate-2", "success")]
-    assert read_experiments(all_commits=False)[0].data == EXPERIMENTS[0].data
-    assert [e.name for e in read_experiments(all_commits=True)][3:] == ["rate-3"]
-    show = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
-    assert commands == [show, show, [*show, "--all-commits"]]
+    queued = {"revs": [{"name": "rate-6", "data": None}], "executor": {"state": "queued"}}
+    resumed = row(EXPERIMENTS[4])
+    resumed["revs"].append({"name": "an older checkpoint", "data": {}})
+    commands = dvc([row(EXPERIMENTS[0]), resumed, pulled, unnamed, queued], [row(EXPERIMENTS[2])])
+    here = [EXPERIMENTS[0], EXPERIMENTS[4], EXPERIMENTS[1], Experiment("rate-6", "queued", {})]
+    assert read_experiments(all_commits=False) == here
+    assert read_experiments(all_commits=True) == [*here, EXPERIMENTS[2]]
+    assert commands() == ["-m dvc exp show --json", "-m dvc exp show --json --all-commits"]
 
 
 def test_dvcs_failure_is_passed_on(dvc: Dvc) -> None:
     dvc([], [], "ERROR: you are\nnot inside of a DVC repository\n")
-    with pytest.raises(StageError, match="`dvc exp show` failed: ERROR: you are not inside of a DVC repository; while"):
+    with pytest.raises(StageError) as said:
         read_experiments(all_commits=False)
+    assert str(said.value).startswith("`dvc exp show` failed: ERROR: you are not inside of a DVC repository; while")
 
 
 Command = Callable[..., made_up.Ended]
@@ -221,11 +309,11 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 def test_the_command_writes_a_table_and_a_picture(dvc: Dvc, command: Command) -> None:
     dvc(
-        [row(e) for e in EXPERIMENTS if e.state == "success" and e.name != "rate-7"] + [row(EXPERIMENTS[5])],
+        [row(e) for e in EXPERIMENTS if e.state == "success"] + [row(EXPERIMENTS[5])],
         [row(experiment("rate-9", 8, 0, 0.05))],
     )
     ended = command("latent_dim", "mse", "rate:deep", "rates:deep", "--dpi", "50")
-    assert (ended.status, ended.err) == (0, "note: left out: rate-4 (running)\n")
+    assert (ended.status, ended.err) == (0, "note: left out: rate-4 (running), rate-7 (trained, but not evaluated)\n")
     text = Path("plots/studies/mse_by_latent_dim.csv").read_text()
     assert text.splitlines() == [
         "series,latent_dim,mean,std,runs",
@@ -236,7 +324,13 @@ def test_the_command_writes_a_table_and_a_picture(dvc: Dvc, command: Command) ->
         "rate,4,0.3,,1",
         "rates,8,0.1,,1",
     ]
-    assert Image.open("plots/studies/mse_by_latent_dim.png").size == pytest.approx((6.4 * 50, 3.8 * 50), rel=0.2)
+    assert Image.open("plots/studies/mse_by_latent_dim.png").size == pytest.approx((6.4 * 50, 3.8 * 50), rel=0.05)
+    assert [line.split("|")[1].strip() for line in ended.out.splitlines()[2:]] == [
+        *["PCA"] * 3,
+        "rate",
+        "rate",
+        "rates",
+    ]
     ended = command("seed", "mse", "rate:deep", "--all-commits", "--name", "x", "--dpi", "50")
     assert ended.status == 1
     assert "runs of rate with seed 0 differ in latent_dim; only those" in ended.err
@@ -256,13 +350,49 @@ def test_one_prefix_with_two_models_is_two_series(dvc: Dvc, command: Command) ->
     assert Path("plots/studies/x.csv").read_text().splitlines()[1:] == ["rate,2,0.5,,1", "rate:flat,0,0.4,,1"]
 
 
+def test_what_is_not_said_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["study", "latent_dim", "mse", "rate:deep", "rate:flat", "a:b:deep"])
+    options, series = parse_arguments()
+    assert (options.x, options.y, options.name) == ("latent_dim", "mse", "mse_by_latent_dim")
+    assert (options.dpi, options.all_commits) == (150, False)
+    assert series == {"rate": ("rate", "deep"), "rate:flat": ("rate", "flat"), "a:b": ("a:b", "deep")}
+
+
+@pytest.mark.parametrize("dpi", [50, 600])
+def test_any_resolution_from_50_to_600_will_do(monkeypatch: pytest.MonkeyPatch, dpi: int) -> None:
+    monkeypatch.setattr("sys.argv", ["study", "x", "y", "a:b", "--dpi", str(dpi), "--all-commits", "--name", "z"])
+    options, _ = parse_arguments()
+    assert (options.dpi, options.all_commits, options.name) == (dpi, True, "z")
+
+
+def test_help_says_what_there_is(command: Command) -> None:
+    """And shows the example line by line."""
+    ended = command("--help")
+    assert ended.status == 0
+    assert ended.out.startswith("usage: python -m stages study [-h] [--name NAME] [--dpi DPI] [--all-commits]")
+    assert study.DESCRIPTION in ended.out
+    arguments = ended.out.partition("positional arguments:")[2]
+    for name, meaning in (
+        ("  x", "a numeric setting"),
+        ("  y", "a metric"),
+        ("  PREFIX:MODEL", "experiments PREFIX-..., and a model"),
+        ("  --name NAME", "name of the files in plots/studies (default: y_by_x)"),
+        ("  --dpi DPI", "resolution of the picture (default: 150)"),
+        ("  --all-commits", "experiments that began from any commit"),
+    ):
+        assert re.search(f"^{re.escape(name)} +{re.escape(meaning)}", arguments, re.MULTILINE)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["latent_dim", "mse"], "PREFIX:MODEL"),
         (["latent_dim", "mse", "rate"], "rate is not of the form PREFIX:MODEL"),
         (["latent_dim", "mse", "rate:deep", "--name", "../x"], "--name is ../x, but has to be a file name"),
-        (["latent_dim", "mse", "rate:deep", "--dpi", "9"], "--dpi is 9, but has to be from 50 to 600"),
+        (["latent_dim", "mse", ":deep"], ":deep is not of the form PREFIX:MODEL, as in rate-deep:deep"),
+        (["latent_dim", "mse", "rate:"], "rate: is not of the form PREFIX:MODEL, as in rate-deep:deep"),
+        (["latent_dim", "mse", "rate:deep", "--dpi", "49"], "--dpi is 49, but has to be from 50 to 600"),
+        (["latent_dim", "mse", "rate:deep", "--dpi", "601"], "--dpi is 601, but has to be from 50 to 600"),
     ],
 )
 def test_wrong_arguments(command: Command, arguments: list[str], sentence: str) -> None:

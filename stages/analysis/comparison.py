@@ -32,9 +32,9 @@ class Comparison(NamedTuple):
 
 def compare_errors(errors: Float64, others: Float64, resamples: int, seed: int) -> Comparison:
     """Compare the squared errors of two models on the same images: float64 [images] each, summed over pixels."""
-    resampled, reference = bootstrap_means(np.stack([errors, others], axis=1), resamples, seed).T
-    ratio_low, ratio_high = np.percentile(resampled / reference, PERCENTILES)
-    difference_low, difference_high = np.percentile(resampled - reference, PERCENTILES)
+    means, other_means = bootstrap_means(np.stack([errors, others], axis=1), resamples, seed).T
+    ratio_low, ratio_high = np.percentile(means / other_means, PERCENTILES)
+    difference_low, difference_high = np.percentile(means - other_means, PERCENTILES)
     return Comparison(
         ratio=float(errors.mean() / others.mean()),
         ratio_low=float(ratio_low),
@@ -66,6 +66,6 @@ def bootstrap_means(values: Floats, resamples: int, seed: int) -> Float64:
     differences between columns are paired (B. Efron, "Bootstrap methods", 1979).
     """
     random, count = np.random.default_rng(seed), len(values)
-    # How often each image was drawn: ten times as fast as gathering the drawn rows.
+    # Counting how often each image was drawn is faster than gathering the drawn rows.
     times_drawn = (np.bincount(random.integers(count, size=count), minlength=count) for _ in range(resamples))
     return np.stack([times @ values for times in times_drawn]) / count

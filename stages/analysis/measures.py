@@ -57,8 +57,8 @@ def ssim(images: Floats, reconstructions: Floats) -> Float64:
     Both: float [images, height, width] in [0, 1]. Z. Wang, A. Bovik, H. Sheikh,
     E. Simoncelli, "Image quality assessment: from error visibility to structural
     similarity" (2004), equation 13 with their constants and Gaussian window of 11×11, mean
-    over the windows inside the image. The values of tf.image.ssim at a seventieth of its
-    time, since two small matrix products filter a digit.
+    over the windows inside the image. The values of tf.image.ssim; two small
+    matrix products filter a digit, which is much faster.
     """
     rows, columns = (_gaussian_windows(length) for length in images.shape[1:])
 

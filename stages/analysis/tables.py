@@ -113,7 +113,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def csv(table: pd.DataFrame, digits: int = 6, header: bool = True) -> bytes:
-    """A table as a CSV file, numbers with so many significant digits."""
+    """A table as a CSV file, numbers with `digits` significant digits."""
     return table.to_csv(index=False, header=header, float_format=f"%.{digits}g", lineterminator="\n").encode()
 
 

@@ -31,12 +31,14 @@ def terminate(number: int, frame: object) -> NoReturn:
 def run(main: Callable[[], None]) -> None:
     """Call `main` and end the process with one sentence if it fails in a foreseeable way.
 
-    Exit status 2 for bad parameters, 1 for bad data or a failing disk, 130 for Ctrl-C, 143 for SIGTERM.
+    Exit status 2 for bad parameters, 1 for bad data or a failing disk, 130 for Ctrl-C, 143 for SIGTERM,
+    and 1 without a sentence where the reader of a pipe has gone.
     Programming errors keep their traceback.
     """
     signal.signal(signal.SIGTERM, terminate)
     try:
         main()
+        sys.stdout.flush()  # here, since what fails later has no sentence
     except StageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)

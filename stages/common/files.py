@@ -22,9 +22,15 @@ from numpy.typing import NDArray
 from stages.common.arrays import Bytes
 from stages.common.errors import StageError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+EVALUATIONS = Path("data/evaluation")
 SPLITS = ("train", "validation", "test")
 CHUNK = 2**24  # bytes of an array written at a time
-ABANDONED_AFTER = 3600  # seconds without a write; then the process that began an unfinished file is dead
+ABANDONED_AFTER = 3600  # seconds without a write, after which an unfinished file's writer may be dead
 # What NumPy raises for files that are no whole .npy or .npz, depending on where they break.
 BROKEN_ARRAY = (ValueError, EOFError, KeyError, SyntaxError, TypeError, tokenize.TokenError, zipfile.BadZipFile)
 
@@ -39,7 +45,7 @@ class ModelFiles(NamedTuple):
 
 
 def model_files(name: str, preset: bool = False) -> ModelFiles:
-    """The files of a model; those of presets lie in a folder that is no dependency of any stage."""
+    """The files of a model. Those of presets, but for their metrics, lie in a folder that no stage depends on."""
     metrics = Path(f"metrics/{name}.json")
     if preset:
         folder = Path("data/presets")
@@ -47,7 +53,7 @@ def model_files(name: str, preset: bool = False) -> ModelFiles:
     return ModelFiles(
         Path(f"data/models/{name}.keras"),
         Path(f"data/history/{name}.csv"),
-        Path(f"data/evaluation/{name}.npz"),
+        EVALUATIONS / f"{name}.npz",
         metrics,
     )
 
@@ -71,6 +77,8 @@ class _Unfinished(io.FileIO):
         self.temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
         self.path = path
         super().__init__(self.temporary, "xb")
+        with suppress(OSError):
+            _lock(self)  # tells other processes that its writer lives
 
     def write(self, data: Any) -> int:
         with _naming(self.path):
@@ -90,7 +98,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def replacing_all(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
-    """As `replacing`, for several files: all of them are replaced, or none."""
+    """As `replacing`, for several files: all are complete on disk before the first is renamed."""
     files: list[io.BufferedWriter] = []
     unfinished: list[_Unfinished] = []
     try:
@@ -110,10 +118,12 @@ def replacing_all(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
                 os.fsync(raw.fileno())  # a rename must not overtake the bytes in a power cut
                 file.close()
         for raw in unfinished:
-            os.replace(raw.temporary, raw.path)
+            with _naming(raw.path):
+                os.replace(raw.temporary, raw.path)
     finally:
         for raw in unfinished:
-            raw.close()  # whatever the buffer still holds is not wanted
+            with suppress(OSError):
+                raw.close()  # whatever the buffer still holds is not wanted
             with suppress(OSError):
                 raw.temporary.unlink(missing_ok=True)
 
@@ -153,7 +163,15 @@ def _remove_abandoned(path: Path) -> None:
     for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with suppress(OSError):
             if time.time() - temporary.stat().st_mtime > ABANDONED_AFTER:
+                with open(temporary, "rb") as file:
+                    _lock(file)  # fails if its writer lives
                 temporary.unlink()
+
+
+def _lock(file: BinaryIO | io.FileIO) -> None:
+    """Lock an open file until it is closed. Raises OSError if another process holds it. No lock on Windows."""
+    if fcntl:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 # --- reading -----------------------------------------------------------------------------

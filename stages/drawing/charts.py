@@ -33,14 +33,14 @@ def draw_latent_space(results: dict[str, Result], labels: Bytes) -> Figure:
     few = len(classes) <= 10
     palette = matplotlib.colormaps["tab10" if few else "gist_rainbow"]
     for ax, (name, result) in zip(axes[0], results.items(), strict=True):
-        points, share = planar(result.codes)
+        points, explained = planar(result.codes)
         for index, label in enumerate(classes):
             colour = palette(index if few else index / len(classes))
             x, y = points[labels == label].T
             ax.scatter(x, y, s=3, color=colour, alpha=0.35, linewidths=0, label=str(label))
             halo = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": colour, "linewidth": 1.2}
             ax.text(x.mean(), y.mean(), str(label), ha="center", va="center", fontsize=8, bbox=halo)
-        ax.set_title(f"{name}: {share:.0%} of the variance")
+        ax.set_title(f"{name}: {explained:.0%} of the variance")
         ax.set(xticks=[], yticks=[], xlabel="first component", ylabel="second component")
     handles, names = axes[0, 0].get_legend_handles_labels()
     legend = figure.legend(handles, names, ncols=min(20, len(names)), loc="outside lower center", markerscale=4)

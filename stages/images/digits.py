@@ -75,7 +75,7 @@ def read_grey(path: Path, side: int = SIDE) -> Float32:
     on the longer side. What is transparent shows white paper, or black where nothing would
     be seen on white.
     Raises StageError, naming the file, if it is not a whole image or has more pixels than
-    Pillow holds for harmless, and OSError if it cannot be opened.
+    Pillow considers safe, and OSError if it cannot be opened.
     """
     with open(path, "rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow's, on oddities that do no harm

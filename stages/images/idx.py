@@ -20,7 +20,7 @@ from stages.common.arrays import Bytes
 from stages.common.errors import StageError
 
 UNSIGNED_BYTE = 0x08  # the only type that the MNIST family uses
-LARGEST = 2**33  # bytes; eleven million MNIST images, and an end to what a false header can claim
+LARGEST = 2**33  # bytes; eleven million MNIST images, and a limit to what a false header can claim
 CHUNK = 2**20
 
 

@@ -20,7 +20,7 @@ SUFFIXES = (  # of the files that are taken from a folder; HEIC to say that it c
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".j2k", ".jp2", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png",
     ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
-# Gzip's, and IDX's with any of its types, of which reading one says which it takes.
+# gzip, and IDX of any type; read_idx reports the types that it does not support
 IDX_STARTS = (b"\x1f\x8b", *(bytes([0, 0, kind]) for kind in (8, 9, 11, 12, 13, 14)))
 
 

@@ -31,8 +31,6 @@ def build_encoder(height: int, width: int, settings: Model) -> keras.Model:
     """From images float [images, height * width] to codes [images, latent_dim]."""
     dtype = settings.precision
     image = x = keras.Input((height * width,), name="image")
-    if settings.noise:
-        x = layers.GaussianNoise(settings.noise, seed=settings.seed, dtype=dtype, name="noise")(x)
     if settings.layers == "conv":
         x = layers.Reshape((height, width, 1), dtype=dtype, name="map")(x)
     for index, units in enumerate(settings.hidden_units, 1):

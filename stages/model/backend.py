@@ -9,34 +9,35 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-# Read all, wait for the end, and print it unless the last byte says that all is well.
-_KEEPER = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); text = sys.stdin.buffer.read(); "
-    "sys.stderr.buffer.write(b'' if text.endswith(b'\\0') else text)"
-)
+# Read all, wait for the end, and print it unless the last byte is 0, which means success.
+_KEEPER = "import sys; text = sys.stdin.buffer.read(); sys.stderr.buffer.write(b'' if text.endswith(b'\\0') else text)"
 
 
 @contextmanager
 def _stderr_kept() -> Iterator[None]:
     """Keep what is written to file descriptor 2 in the block; show it if the block fails or never ends."""
-    keeper = subprocess.Popen([sys.executable, "-I", "-S", "-c", _KEEPER], stdin=subprocess.PIPE)  # noqa: S603
-    assert keeper.stdin is not None  # noqa: S101
     stderr = os.dup(2)
+    keeper = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-I", "-S", "-c", _KEEPER],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is not for it
+    )
+    assert keeper.stdin is not None  # noqa: S101
     os.dup2(keeper.stdin.fileno(), 2)
+    failed = False
     try:
         yield
-        keeper.stdin.write(b"\0")
-    except BaseException as error:
-        if not isinstance(error, Exception):  # Ctrl-C or SIGTERM: nothing is wrong with TensorFlow
-            keeper.stdin.write(b"\0")
+    except Exception:
+        failed = True  # unlike Ctrl-C or SIGTERM
         raise
     finally:
-        keeper.stdin.flush()
         os.dup2(stderr, 2)
         os.close(stderr)
-        keeper.stdin.close()
+        with suppress(BrokenPipeError):  # the keeper may have been killed
+            keeper.stdin.write(b"" if failed else b"\0")
+            keeper.stdin.close()
         keeper.wait()
 
 

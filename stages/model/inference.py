@@ -22,7 +22,7 @@ def compile_model(model: keras.Model, batch_size: int) -> Apply:
 
     def apply(items: Floats) -> Float32:
         results = []
-        for start in range(0, max(1, len(items)), batch_size):  # no items have a shape, too
+        for start in range(0, max(1, len(items)), batch_size):  # an empty input still needs an output shape
             part = items[start : start + batch_size].astype(np.float32)
             filled = np.pad(part, ((0, batch_size - len(part)), (0, 0)))
             results.append(compute(filled).numpy()[: len(part)])

@@ -58,26 +58,41 @@ def schema_at(location: list[Any]) -> dict[str, Any]:
 def allowed(schema: dict[str, Any]) -> str:
     """What a JSON schema admits, in words: "a whole number from 1 to 256"."""
     if "enum" in schema:
-        return "one of " + ", ".join(schema["enum"])
-    if schema["type"] == "array":
-        return f"a list of at most {schema['maxItems']} items, each {allowed(schema['items'])}"
-    if schema["type"] == "object":
-        keys = schema.get("properties")
-        return f"a mapping with the keys {', '.join(keys)}" if keys else "a mapping from model names to settings"
-    if schema["type"] == "string":
-        return "a text that is not empty"
-    kind = {"integer": "a whole number", "number": "a number"}[schema["type"]]
-    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
-    high = schema.get("maximum")
-    if "exclusiveMaximum" in schema:
-        high = schema["exclusiveMaximum"] - 1  # only whole numbers have one
-    if above is not None:
-        return f"{kind} above {above:g} and at most {high:g}"
-    if kind == "a number" and "exclusiveMaximum" in schema:
-        return f"{kind} of at least {low:g} and below {schema['exclusiveMaximum']:g}"
-    if high is None:
-        return f"{kind} of at least {low}"
-    return f"{kind} from {low:g} to {high:g}" if kind == "a number" else f"{kind} from {low} to {high}"
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    match schema["type"]:
+        case "integer" | "number":
+            return allowed_number(schema)
+        case "array":
+            most = f" of at most {schema['maxItems']} items" if "maxItems" in schema else ""
+            return f"a list{most}, each {allowed(schema['items'])}"
+        case "object":
+            keys = schema.get("properties")
+            return f"a mapping with the keys {', '.join(keys)}" if keys else "a mapping from model names to settings"
+        case "boolean":
+            return "true or false"
+        case kind:
+            return "a text that is not empty" if kind == "string" else f"a value of the type {kind}"
+
+
+def allowed_number(schema: dict[str, Any]) -> str:
+    """The same of a number."""
+    whole = schema["type"] == "integer"
+    bounds = {
+        "minimum": "of at least {}",
+        "exclusiveMinimum": "above {}",
+        "maximum": "at most {}",
+        "exclusiveMaximum": "below {}",
+    }
+    if "minimum" in schema and "maximum" in schema:
+        limits = [f"from {shortest(schema['minimum'])} to {shortest(schema['maximum'])}"]
+    else:
+        limits = [words.format(shortest(schema[bound])) for bound, words in bounds.items() if bound in schema]
+    return " ".join(["a whole number" if whole else "a number", " and ".join(limits)]).strip()
+
+
+def shortest(number: float) -> str:
+    """Whole numbers in full, others as short as possible."""
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 def nearest(name: str, names: list[str]) -> str:

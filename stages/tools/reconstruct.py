@@ -149,7 +149,7 @@ def append_rows(model: TrainedModel, source: Source, table: BinaryIO) -> Summary
         for images in source.batches:
             batch = reconstruct(model, images)
             if done == 0:
-                first_images, first = images[:SHOWN], reconstruct(model, images[:SHOWN])
+                first_images, first = images[:SHOWN], batch.first(SHOWN)
             table.write(csv(rows(source.path, done, batch), digits=9, header=table.tell() == 0))
             done += len(images)
             unusual += int(batch.unusual.sum())

@@ -48,6 +48,50 @@ class Run(NamedTuple):
     values: dict[str, Any]  # what can be studied: its settings, the number of its hidden layers, its metrics
 
 
+def main() -> None:
+    options, wanted = parse_arguments()
+    x, y = options.x, options.y
+    experiments = read_experiments(options.all_commits)
+    named = [(e, model) for prefix, model in wanted.values() for e in in_series(experiments, prefix)]
+    if left_out := sorted({f"{e.name} ({why})" for e, model in named if (why := shortcoming(e, model))}):
+        print(f"note: left out: {', '.join(left_out)}", file=sys.stderr)
+    series = {label: collect(experiments, prefix, model) for label, (prefix, model) in wanted.items()}
+    table = summarise(with_pca(series, x, y), x, y)
+    with plt.rc_context(STYLE):
+        picture = png(draw_study(table, x, y), options.dpi)
+    write_all({FOLDER / f"{options.name}.csv": csv(table), FOLDER / f"{options.name}.png": picture})
+    print(readable(table))
+
+
+def parse_arguments() -> tuple[argparse.Namespace, dict[str, tuple[str, str]]]:
+    """The options, and the prefix and model of each series.
+
+    Ends the process with status 2 if the arguments make no sense.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m stages study", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("x", help="a numeric setting, such as latent_dim, hidden_layers or prepare.validation_images")
+    parser.add_argument("y", help="a metric, such as mse or probe")
+    parser.add_argument("series", nargs="+", metavar="PREFIX:MODEL", help="experiments PREFIX-..., and a model in them")
+    parser.add_argument("--name", help="name of the files in plots/studies (default: y_by_x)")
+    parser.add_argument("--dpi", type=int, default=150, help="resolution of the picture (default: 150)")
+    parser.add_argument("--all-commits", action="store_true", help="experiments that began from any commit")
+    options = parser.parse_args()
+    series = {}
+    for text in options.series:
+        prefix, colon, model = text.rpartition(":")
+        if not colon or not prefix or not model:
+            parser.error(f"{text} is not of the form PREFIX:MODEL, as in rate-deep:deep")
+        series[prefix if prefix not in series else text] = (prefix, model)
+    options.name = options.name or f"{options.y}_by_{options.x}"
+    if Path(options.name).name != options.name:
+        parser.error(f"--name is {options.name}, but has to be a file name without folders")
+    if not 50 <= options.dpi <= 600:
+        parser.error(f"--dpi is {options.dpi}, but has to be from 50 to 600")
+    return options, series
+
+
 def read_experiments(all_commits: bool) -> list[Experiment]:
     """The experiments that began from the present commit, or from any.
 
@@ -68,7 +112,8 @@ def read_experiments(all_commits: bool) -> list[Experiment]:
     return found
 
 
-def of_series(experiments: list[Experiment], prefix: str) -> list[Experiment]:
+def in_series(experiments: list[Experiment], prefix: str) -> list[Experiment]:
+    """The experiments called `prefix` or `prefix-...`."""
     return [e for e in experiments if e.name == prefix or e.name.startswith(f"{prefix}-")]
 
 
@@ -100,7 +145,7 @@ def collect(experiments: list[Experiment], prefix: str, model: str) -> list[Run]
 
     Raises StageError if there is none, or if several experiments hold one and the same run.
     """
-    runs = [found for experiment in of_series(experiments, prefix) if (found := model_run(experiment, model))]
+    runs = [found for experiment in in_series(experiments, prefix) if (found := model_run(experiment, model))]
     if not runs:
         known = ", ".join(sorted(f"{e.name} ({e.state})" for e in experiments)) or "none"
         raise StageError(
@@ -184,50 +229,6 @@ def readable(table: pd.DataFrame) -> str:
         ["" if pd.isna(v) else number(v) if isinstance(v, float) else v for v in row] for row in table.to_numpy(object)
     ]
     return markdown(list(table.columns), cells)
-
-
-def parse_arguments() -> tuple[argparse.Namespace, dict[str, tuple[str, str]]]:
-    """The options, and the prefix and model of each series.
-
-    Ends the process with status 2 if the arguments make no sense.
-    """
-    parser = argparse.ArgumentParser(
-        prog="python -m stages study", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("x", help="a numeric setting, such as latent_dim, hidden_layers or prepare.validation_images")
-    parser.add_argument("y", help="a metric, such as mse or probe")
-    parser.add_argument("series", nargs="+", metavar="PREFIX:MODEL", help="experiments PREFIX-..., and a model in them")
-    parser.add_argument("--name", help="name of the files in plots/studies (default: y_by_x)")
-    parser.add_argument("--dpi", type=int, default=150, help="resolution of the picture (default: 150)")
-    parser.add_argument("--all-commits", action="store_true", help="experiments that began from any commit")
-    options = parser.parse_args()
-    series = {}
-    for text in options.series:
-        prefix, colon, model = text.rpartition(":")
-        if not colon or not prefix or not model:
-            parser.error(f"{text} is not of the form PREFIX:MODEL, as in rate-deep:deep")
-        series[prefix if prefix not in series else text] = (prefix, model)
-    options.name = options.name or f"{options.y}_by_{options.x}"
-    if Path(options.name).name != options.name:
-        parser.error(f"--name is {options.name}, but has to be a file name without folders")
-    if not 50 <= options.dpi <= 600:
-        parser.error(f"--dpi is {options.dpi}, but has to be from 50 to 600")
-    return options, series
-
-
-def main() -> None:
-    options, wanted = parse_arguments()
-    x, y = options.x, options.y
-    experiments = read_experiments(options.all_commits)
-    named = [(e, model) for prefix, model in wanted.values() for e in of_series(experiments, prefix)]
-    if left_out := sorted({f"{e.name} ({why})" for e, model in named if (why := shortcoming(e, model))}):
-        print(f"note: left out: {', '.join(left_out)}", file=sys.stderr)
-    series = {label: collect(experiments, prefix, model) for label, (prefix, model) in wanted.items()}
-    table = summarise(with_pca(series, x, y), x, y)
-    with plt.rc_context(STYLE):
-        picture = png(draw_study(table, x, y), options.dpi)
-    write_all({FOLDER / f"{options.name}.csv": csv(table), FOLDER / f"{options.name}.png": picture})
-    print(readable(table))
 
 
 if __name__ == "__main__":

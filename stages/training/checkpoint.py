@@ -41,13 +41,12 @@ def digest_run(settings: dict[str, Any], data: Iterable[Path], code: Iterable[Pa
 
 
 def loaded_code(stage: str) -> list[Path]:
-    """The files of this project that a stage has loaded, itself included.
+    """The files of this project that a stage has loaded, itself included; not stages/params, which changes no value.
 
     stage: its `__file__`; a stage that is run as a program is not among the loaded modules under its own name.
     """
-    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == "stages"]
-    loaded = {str(module.__file__) for module in modules} - {str(Path(stage).with_name("__main__.py"))}
-    return [Path(name) for name in sorted(loaded | {stage})]
+    modules = [m for name, m in sys.modules.items() if f"{name}.".startswith("stages.") and "stages.params" not in name]
+    return [Path(name) for name in sorted({str(module.__file__) for module in modules} | {stage})]
 
 
 def _file_digest(path: Path) -> str:

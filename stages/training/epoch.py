@@ -8,13 +8,12 @@ at a time; they get the same weights.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
-import numpy as np
-
 from stages.model.backend import keras, tf
-from stages.training.augmentation import Augment
-from stages.training.images import Images, Order, blocks, resident, scaled
+from stages.training.augmentation import Change
+from stages.training.images import Images, Order, blocks, file_order, resident, scaled
 
 
 class Compiled(NamedTuple):
@@ -30,46 +29,51 @@ class Compiled(NamedTuple):
 
 
 def compile_training(
-    model: keras.Model, loss: str, optimizer: keras.Optimizer, batch_size: int, augment: Augment
+    model: keras.Model, loss: str, optimizer: keras.Optimizer, batch_size: int, augment: Change, corrupt: Change
 ) -> Compiled:
-    """Compile the training of `model` by `optimizer`, which minimises the Keras loss called `loss`."""
+    """Compile the training of `model` by `optimizer`, which minimises the Keras loss called `loss`.
+
+    augment: changes input and target, `corrupt` the input alone; see the module augmentation.
+    """
     loss_per_image = keras.losses.get(loss)
     variables = model.trainable_variables
     optimizer.build(variables)
 
     def train_step(images: tf.Tensor) -> tf.Tensor:
-        image = scaled(images)
+        image = scaled(augment(images, optimizer.iterations))
+        seen = corrupt(image, optimizer.iterations)
         with tf.GradientTape() as tape:
-            losses = loss_per_image(image, model(image, training=True))
+            losses = loss_per_image(image, model(seen, training=True))
             mean = tf.add_n([tf.reduce_mean(losses), *penalties(model)])
             scaled_mean = optimizer.scale_loss(mean)  # the same, unless the precision is mixed_float16
         optimizer.apply(tape.gradient(scaled_mean, variables), variables)
         return total_loss(losses, model)
 
-    def eval_step(images: tf.Tensor) -> tf.Tensor:
-        image = scaled(images)
-        return total_loss(loss_per_image(image, model(image, training=False)), model)
-
     @tf.function(jit_compile=True)
     def train_block(images: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
         def step(indices: tf.Tensor) -> tf.Tensor:
-            return train_step(augment(tf.gather(images, indices), optimizer.iterations))
+            return train_step(tf.gather(images, indices))
 
         return sum_over_batches(step, order, batch_size)
 
     @tf.function(jit_compile=True)
     def eval_block(images: tf.Tensor) -> tf.Tensor:
-        return sum_over_batches(eval_step, images, batch_size)
+        return sum_over_batches(partial(eval_step, model, loss_per_image), images, batch_size)
 
     def train_epoch(images: Images, order: Order) -> float:
         return sum(float(train_block(*block)) for block in blocks(images, order, batch_size, resident)) / len(order)
 
     def mean_loss(images: Images) -> float:
-        in_order = np.arange(len(images), dtype=np.int32)
-        total = sum(float(eval_block(block)) for block, _ in blocks(images, in_order, batch_size, resident))
-        return total / len(images)
+        everything = blocks(images, file_order(images), batch_size, resident)
+        return sum(float(eval_block(block)) for block, _ in everything) / len(images)
 
     return Compiled(train_epoch, mean_loss)
+
+
+def eval_step(model: keras.Model, loss_per_image: Callable[..., tf.Tensor], images: tf.Tensor) -> tf.Tensor:
+    """The summed loss of a batch, uint8 [images, pixels], penalties included."""
+    image = scaled(images)
+    return total_loss(loss_per_image(image, model(image, training=False)), model)
 
 
 def penalties(model: keras.Model) -> list[tf.Tensor]:

@@ -37,6 +37,11 @@ def epoch_order(seed: int, epoch: int, images: int) -> Order:
     return np.random.default_rng([seed, epoch]).permutation(images).astype(np.int32)
 
 
+def file_order(images: Images) -> Order:
+    """The order of the images in their file: int32 [images]."""
+    return np.arange(len(images), dtype=np.int32)
+
+
 def scaled(images: tf.Tensor) -> tf.Tensor:
     """uint8 0 to 255 as float32 0 to 1: the model's input, and its target."""
     return tf.cast(images, tf.float32) / 255.0

@@ -8,14 +8,13 @@ rounding of their sums. XLA compiles a step here, not the loop over an epoch.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-import numpy as np
+from functools import partial
 
 from stages.model.backend import keras, tf
-from stages.training.augmentation import Augment
+from stages.training.augmentation import Change
 from stages.training.cluster import Cluster, broadcast, check_same_run, join, raise_if_worker_lost, read_cluster
-from stages.training.epoch import Compiled, compile_training, penalties, sum_over_batches, total_loss
-from stages.training.images import Images, Order, Place, blocks, resident, scaled
+from stages.training.epoch import Compiled, compile_training, eval_step, penalties, sum_over_batches, total_loss
+from stages.training.images import Images, Order, Place, blocks, file_order, resident, scaled
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Replicas:
     count: int
     cluster: Cluster | None  # None if this process is alone
     place: Place
-    compile_training: Callable[[keras.Model, str, keras.Optimizer, int, Augment], Compiled]
+    compile_training: Callable[[keras.Model, str, keras.Optimizer, int, Change, Change], Compiled]
 
     @property
     def is_chief(self) -> bool:
@@ -63,7 +62,7 @@ def join_replicas() -> Iterator[Replicas]:
 
 
 def compile_replicated_training(
-    model: keras.Model, loss: str, optimizer: keras.Optimizer, batch_size: int, augment: Augment
+    model: keras.Model, loss: str, optimizer: keras.Optimizer, batch_size: int, augment: Change, corrupt: Change
 ) -> Compiled:
     """As `epoch.compile_training`, for the replicas of the present distribution strategy."""
     loss_per_image = keras.losses.get(loss)
@@ -72,19 +71,20 @@ def compile_replicated_training(
     strategy = tf.distribute.get_strategy()
 
     @tf.function(jit_compile=True)
-    def gradients(images: tf.Tensor, weight: float) -> tuple[list[tf.Tensor], tf.Tensor]:
-        image = scaled(images)
+    def gradients(images: tf.Tensor, step: tf.Tensor, weight: float) -> tuple[list[tf.Tensor], tf.Tensor]:
+        whole = scaled(images)
+        image, seen = share(whole), share(corrupt(whole, step))  # the draws of one process
         with tf.GradientTape() as tape:
-            losses = loss_per_image(image, model(image, training=True))
+            losses = loss_per_image(image, model(seen, training=True))
             mean = tf.add_n([tf.reduce_mean(losses), *penalties(model)]) * weight
         return tape.gradient(mean, variables), total_loss(losses, model)
 
     def train_step(images: tf.Tensor) -> tf.Tensor:
-        own = share(images)
-        if not len(own):  # fewer images than replicas
+        own = len(share(images))
+        if not own:  # fewer images than replicas
             optimizer.apply([tf.zeros(v.shape) for v in variables], variables)
             return tf.zeros(())
-        gradient, total = gradients(own, len(own) / len(images))
+        gradient, total = gradients(images, optimizer.iterations, own / len(images))
         optimizer.apply(gradient, variables)  # adds up the replicas' gradients
         return total
 
@@ -96,13 +96,9 @@ def compile_replicated_training(
 
         return sum_over_batches(step, order, batch_size)
 
-    def eval_step(images: tf.Tensor) -> tf.Tensor:
-        image = scaled(images)
-        return total_loss(loss_per_image(image, model(image, training=False)), model)
-
     @tf.function(jit_compile=True)
     def eval_share(images: tf.Tensor) -> tf.Tensor:
-        return sum_over_batches(eval_step, share(images), batch_size)
+        return sum_over_batches(partial(eval_step, model, loss_per_image), share(images), batch_size)
 
     def eval_replica(images: tf.Tensor) -> tf.Tensor:
         return eval_share(images)  # called here, so that it runs on the replica's device
@@ -115,9 +111,8 @@ def compile_replicated_training(
         return sum(float(train_block(*block)) for block in blocks(images, order, batch_size, tf.constant)) / len(order)
 
     def mean_loss(images: Images) -> float:
-        in_order = np.arange(len(images), dtype=np.int32)
-        total = sum(float(eval_block(block)) for block, _ in blocks(images, in_order, batch_size, tf.constant))
-        return total / len(images)
+        everything = blocks(images, file_order(images), batch_size, tf.constant)
+        return sum(float(eval_block(block)) for block, _ in everything) / len(images)
 
     return Compiled(train_epoch, mean_loss)
 

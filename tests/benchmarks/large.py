@@ -14,10 +14,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from stages.idx import read_idx
+from stages.images.idx import read_idx
 from tests.conftest import NAMES, RAW, ROOT, change_params, environment, idx_bytes
 
 BOUND = 2048  # MiB, as the README promises
@@ -57,7 +58,7 @@ def main() -> None:
         # In a process of its own: the measured ones would inherit its peak memory.
         subprocess.run([sys.executable, "-m", __spec__.name, str(project / "data/large")], check=True)
 
-        def large(params: dict) -> None:
+        def large(params: dict[str, Any]) -> None:
             params["prepare"]["raw"] = "data/large"
             for model in params["models"].values():
                 model["epochs"] = 1

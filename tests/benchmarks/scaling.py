@@ -29,6 +29,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import stages  # noqa: F401 (pins the arithmetic, so it comes before NumPy)
 
@@ -37,7 +38,10 @@ import numpy as np
 
 from stages.params import Model, read_params
 from tests.conftest import ROOT, environment
-from tests.test_workers import tf_configs
+from tests.test_replicas import tf_configs
+
+if TYPE_CHECKING:
+    from stages.training.replicas import Replicas
 
 NETWORKS = ("shallow", "deep", "hinton2006")
 BATCHES = (128, 1024, 8192)
@@ -59,8 +63,8 @@ def settings_of(network: str) -> Model:
     return (params.models | params.presets)[network].model_copy(update={"threads": 1})
 
 
-def build(network: str):  # type: ignore[no-untyped-def]
-    from stages.autoencoder import build_autoencoder
+def build(network: str) -> Any:
+    from stages.model.autoencoder import build_autoencoder
 
     return build_autoencoder(28, 28, settings_of(network))
 
@@ -71,11 +75,11 @@ def measurements(team: str) -> list[Measurement]:
 
 def exchange(network: str) -> Callable[[], object]:
     """A function that adds up the workers' gradients EXCHANGES times."""
-    from stages.backend import tf
+    from stages.model.backend import tf
 
     strategy = tf.distribute.get_strategy()
 
-    def reduced(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+    def reduced(gradients: list[tf.Tensor]) -> Any:
         return tf.distribute.get_replica_context().all_reduce(
             "SUM",
             [tf.identity(gradient) for gradient in gradients],  # it fails without: arguments have no device
@@ -91,30 +95,30 @@ def exchange(network: str) -> Callable[[], object]:
     return lambda: add_up(zeros)[0].numpy()
 
 
-def training(network: str, batch: int) -> Callable[[], object]:
+def training(network: str, batch: int, replicas: "Replicas") -> Callable[[], object]:
     """A function that trains STEPS[batch] steps as the train stage does."""
-    from stages.engine import compile_epoch
-    from stages.train import build_optimizer, read_pixels
+    from stages.training.augmentation import unchanged
+    from stages.training.images import read_pixels
+    from stages.training.optimizer import build_optimizer
 
-    settings, images = settings_of(network), read_pixels("train")
+    settings, images = settings_of(network), read_pixels("train", replicas.place)
     order = np.random.default_rng(0).permutation(len(images)).astype(np.int32)[: STEPS[batch] * batch]
     optimizer = build_optimizer(settings, STEPS[batch])
-    train_epoch = compile_epoch(build(network), settings.loss, optimizer, batch)
-    return lambda: train_epoch(images, order)
+    compiled = replicas.compile_training(build(network), settings.loss, optimizer, batch, unchanged, unchanged)
+    return lambda: compiled.train_epoch(images, order)
 
 
 def work(team: str, core: int) -> None:
     """Be a worker: at every line of input take each measurement, and print its milliseconds per step."""
     os.sched_setaffinity(0, {core})
-    from stages.backend import tf
-    from stages.engine import use_threads
-    from stages.workers import join, read_cluster
+    from stages.model.backend import tf, use_threads
+    from stages.training.replicas import join_replicas
 
     tf.get_logger().setLevel("ERROR")  # it warns of many compilations, which are the purpose here
     use_threads(1)
-    with join(read_cluster()).scope():
+    with join_replicas() as replicas:
         timed = [
-            (training(network, batch), STEPS[batch]) if batch else (exchange(network), EXCHANGES)
+            (training(network, batch, replicas), STEPS[batch]) if batch else (exchange(network), EXCHANGES)
             for network, batch in measurements(team)
         ]
         for function, _ in timed:

@@ -53,6 +53,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 PLAIN = dict(os.environ)  # what the peers run with: as they come
 import stages  # noqa: F401 (pins the arithmetic, so it comes before NumPy)
@@ -61,7 +62,7 @@ import stages  # noqa: F401 (pins the arithmetic, so it comes before NumPy)
 os.environ["OPENBLAS_NUM_THREADS"] = "2"  # the stages pin it to 1; the limit may use what the models use
 import numpy as np
 
-from stages import files
+from stages.common import files
 from stages.params import Model, read_params
 
 Contender = Callable[[Model], Iterator[float | None]]  # each step trains an epoch and yields the validation loss
@@ -109,8 +110,8 @@ def linear_layers(settings: Model) -> set[int]:
     return {len(settings.hidden_units), 2 * len(settings.hidden_units) + 1}
 
 
-def keras_model(settings: Model):  # type: ignore[no-untyped-def]
-    from stages.autoencoder import build_autoencoder
+def keras_model(settings: Model) -> Any:
+    from stages.model.autoencoder import build_autoencoder
 
     model = build_autoencoder(*shape(), settings)
     model.set_weights(initial_weights(settings))
@@ -118,15 +119,18 @@ def keras_model(settings: Model):  # type: ignore[no-untyped-def]
 
 
 def engine(settings: Model) -> Iterator[float]:
-    from stages import engine
-    from stages.train import build_optimizer, read_pixels
+    from stages.model.backend import use_threads
+    from stages.training.augmentation import build_augment, build_corrupt
+    from stages.training.epoch import compile_training
+    from stages.training.images import read_pixels, resident
+    from stages.training.optimizer import build_optimizer
 
-    engine.use_threads(settings.threads)
-    images, validation = read_pixels("train"), read_pixels("validation")
+    use_threads(settings.threads)
+    images, validation = read_pixels("train", resident), read_pixels("validation", resident)
     model = keras_model(settings)
-    steps = -(-len(images) // settings.batch_size)
-    train_epoch = engine.compile_epoch(model, settings.loss, build_optimizer(settings, steps), settings.batch_size)
-    mean_loss = engine.compile_mean_loss(model, settings.loss, settings.batch_size)
+    optimizer = build_optimizer(settings, -(-len(images) // settings.batch_size))
+    changes = build_augment(settings, 28, 28), build_corrupt(settings)
+    train_epoch, mean_loss = compile_training(model, settings.loss, optimizer, settings.batch_size, *changes)
     for epoch in range(1, settings.epochs + 1):
         train_epoch(images, order(settings, epoch, len(images)).astype(np.int32))
         yield mean_loss(validation)
@@ -134,7 +138,7 @@ def engine(settings: Model) -> Iterator[float]:
 
 def tutorial(settings: Model) -> Iterator[float]:
     """What tutorials write: `fit` on float arrays, its batch size and everything else as it comes."""
-    from stages.train import build_optimizer
+    from stages.training.optimizer import build_optimizer
 
     images, validation = pixels("train") / np.float32(255), pixels("validation") / np.float32(255)
     model = keras_model(settings)
@@ -162,7 +166,7 @@ def pytorch(settings: Model, compiled: bool = False) -> Iterator[float]:
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, eps=1e-7, fused=True)
     images, validation = torch.tensor(pixels("train")), torch.tensor(pixels("validation"))
 
-    def forward(batch):  # type: ignore[no-untyped-def]
+    def forward(batch: Any) -> Any:
         image = batch.float() / 255
         return loss(network(image), image)
 
@@ -192,7 +196,7 @@ def jax(settings: Model) -> Iterator[float]:
 
     images, validation = jnp.asarray(pixels("train")), jnp.asarray(pixels("validation"))
 
-    def loss(weights, batch):  # type: ignore[no-untyped-def]
+    def loss(weights: Any, batch: Any) -> Any:
         image = hidden = batch.astype(jnp.float32) / 255
         for index in range(len(weights) // 2):
             hidden = hidden @ weights[2 * index] + weights[2 * index + 1]
@@ -200,7 +204,7 @@ def jax(settings: Model) -> Iterator[float]:
                 hidden = jax.nn.relu(hidden)
         return jnp.mean(jnp.maximum(hidden, 0) - hidden * image + jnp.log1p(jnp.exp(-jnp.abs(hidden))))
 
-    def step(state, batch):  # type: ignore[no-untyped-def]
+    def step(state: Any, batch: Any) -> Any:
         weights, means, squares, count = state
         mean, gradients = jax.value_and_grad(loss)(weights, images[batch])
         count += 1
@@ -211,7 +215,7 @@ def jax(settings: Model) -> Iterator[float]:
         return (weights, means, squares, count), mean * len(batch)
 
     @jax.jit
-    def train_epoch(state, order):  # type: ignore[no-untyped-def]
+    def train_epoch(state: Any, order: Any) -> Any:
         whole = len(order) // settings.batch_size * settings.batch_size
         state, losses = jax.lax.scan(step, state, order[:whole].reshape(-1, settings.batch_size))
         state, last = step(state, order[whole:]) if whole < len(order) else (state, 0)

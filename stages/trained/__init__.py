@@ -1,0 +1,129 @@
+"""A trained model as functions of arrays, for the tools that show people what it does."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.analysis.evaluation import Evaluation, load_evaluation
+from stages.analysis.measures import squared_error
+from stages.analysis.pictures import Transform
+from stages.common.arrays import Bytes, Float32, Float64, Floats
+from stages.common.errors import StageError
+from stages.params import Choice
+
+BATCH = 256  # images encoded at a time, always, so that XLA compiles once
+UNUSUAL = 99  # percentile of the test errors
+
+
+class TrainedModel(NamedTuple):
+    """A trained model as functions of arrays, and how well it does on the test images."""
+
+    name: str
+    height: int
+    width: int
+    latent_dim: int
+    encode: Transform  # float32 [images, pixels] in [0, 1] -> float32 [images, latent_dim]
+    decode: Transform  # and back
+    test_errors: Float64  # [test images], ascending, squared errors summed over pixels
+
+    @property
+    def unusual_error(self) -> float:
+        """The squared error above which an image is unlike the training data."""
+        return float(np.percentile(self.test_errors, UNUSUAL))
+
+
+class Reconstructions(NamedTuple):
+    """What a model makes of some images."""
+
+    codes: Float32  # [images, latent_dim]
+    images: Float32  # [images, height, width] in [0, 1]
+    squared_error: Float64  # [images], summed over pixels
+    percentile: Float64  # [images], of the test digits with a smaller error, 0 to 100
+    unusual: NDArray[np.bool_]  # [images], above the 99th percentile of the test errors
+
+    def first(self, count: int) -> "Reconstructions":
+        """Those of the first `count` images."""
+        return Reconstructions(
+            self.codes[:count],
+            self.images[:count],
+            self.squared_error[:count],
+            self.percentile[:count],
+            self.unusual[:count],
+        )
+
+
+def load_model(chosen: Choice) -> TrainedModel:
+    """The trained model that was chosen, on as many threads as its settings say.
+
+    Raises StageError if the model or its evaluation is missing, broken or of another size.
+    """
+    evaluation = load_evaluation(chosen.files.evaluation)
+    # TensorFlow takes seconds to load, and neither --help nor a wrong argument should wait for it.
+    from stages.model.backend import use_threads
+
+    use_threads(chosen.settings.threads)
+    from stages.model.inference import compile_model
+
+    return build(chosen, evaluation, partial(compile_model, batch_size=BATCH))
+
+
+def build(chosen: Choice, evaluation: Evaluation, apply: Callable[[Any], Transform]) -> TrainedModel:
+    """The model that was chosen, with its evaluation, on the threads that TensorFlow has.
+
+    apply: makes a function of arrays of a Keras model. Raises StageError as `load_model` does.
+    """
+    from stages.model.archive import load_autoencoder
+
+    _, height, width = evaluation.digits.images.shape
+    model = load_autoencoder(chosen.files.model)
+    if model.input_shape[1] != height * width:
+        raise StageError(
+            f"{chosen.files.model} takes {model.input_shape[1]} pixels, but {chosen.files.evaluation} has "
+            f"images of {height}×{width}; run `dvc repro`."
+        )
+    encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
+    return TrainedModel(
+        chosen.name,
+        height,
+        width,
+        encoder.output_shape[1],
+        apply(encoder),
+        apply(decoder),
+        np.sort(evaluation.model.squared_error),
+    )
+
+
+def uncompiled(model: Any) -> Transform:
+    """A Keras model as a function of arrays, without XLA: it starts at once, and its memory can be given back.
+
+    XLA keeps what it compiled, some ten megabytes a model, until the process ends.
+    """
+
+    def apply(items: Floats) -> Float32:
+        return np.asarray(model(items.astype(np.float32), training=False)).astype(np.float32)
+
+    return apply
+
+
+def reconstruct(model: TrainedModel, images: Bytes) -> Reconstructions:
+    """Encode, reconstruct and measure images, uint8 [images, height, width]."""
+    pixels = images.reshape(len(images), -1) / np.float32(255)
+    return compare(model, images, model.encode(pixels))
+
+
+def compare(model: TrainedModel, images: Bytes, codes: Floats) -> Reconstructions:
+    """What is decoded from codes float [images, latent_dim], measured against images, uint8 [images, height, width]."""
+    pixels = images.reshape(len(images), -1) / np.float32(255)
+    decoded = model.decode(codes)
+    errors = squared_error(pixels, decoded)
+    percentile = np.searchsorted(model.test_errors, errors) / len(model.test_errors) * 100
+    return Reconstructions(
+        codes.astype(np.float32, copy=False),
+        decoded.reshape(images.shape).astype(np.float32, copy=False),
+        errors,
+        percentile,
+        errors > model.unusual_error,
+    )

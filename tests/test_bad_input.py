@@ -1,0 +1,264 @@
+"""Bad settings, arguments and files: each stage tells them in a sentence and leaves its outputs as they were."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from stages.analysis.evaluation import load_evaluation
+from stages.common import files
+from stages.common.errors import ParamsError, StageError
+from stages.evaluate import read_history
+from stages.params import choose_model, read_params
+from tests.conftest import (
+    MODELS,
+    ROOT,
+    STAGES,
+    call,
+    change_params,
+    outputs,
+    refuse,
+    stage,
+    stages_in_turn,
+    succeed,
+)
+
+HOSTILE = ("$(touch pwned)", "; touch pwned #", "`touch pwned`", "' && touch pwned '", "../escaped")
+
+
+# --- settings -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments", [("prepare",), ("train", "deep"), ("evaluate", "deep"), ("compare",), ("figures",)]
+)
+def test_every_stage_refuses_a_typo_and_a_hostile_model_name_anywhere(
+    run_project: Path, arguments: tuple[str, ...]
+) -> None:
+    def change(params: Any) -> None:
+        params["models"]["shallow"].update(epoch=3)
+        params["models"].update(dict.fromkeys(HOSTILE, params["models"]["deep"]))
+
+    change_params(run_project, change)
+    error = refuse(run_project, 2, "models.shallow.epoch is not a known key (did you mean epochs?)", *arguments)
+    for name in HOSTILE:
+        assert f"models.{name} is not a possible model name; a name starts with a lower-case letter" in error
+
+
+def test_the_check_refuses_names_that_a_shell_or_a_path_would_read_otherwise(run_project: Path) -> None:
+    """DVC puts names into commands, so this comes before `dvc repro` if params.yaml is a stranger's."""
+    change_params(run_project, lambda p: p["models"].update(dict.fromkeys(HOSTILE, p["models"]["deep"])))
+    result = call(run_project, sys.executable, "-m", "stages", "check")
+    assert (result.returncode, result.stdout) == (2, "")
+    told = re.findall(r"models\.(.*) is not a possible model name", result.stderr)
+    assert tuple(told) == HOSTILE
+    assert not list(run_project.rglob("pwned*"))
+    assert not list(run_project.parent.rglob("escaped*"))
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_argument_becomes_a_path(name: str) -> None:
+    with pytest.raises(ParamsError, match=re.escape(f"params.yaml has no model {name!r}; it has shallow, deep")):
+        choose_model(read_params(ROOT / "params.yaml"), name)
+
+
+def test_dvc_repro_stops_at_a_typo(run_project: Path) -> None:
+    change_params(run_project, lambda p: p["models"]["deep"].update(optimizer="adm"))
+    result = call(run_project, "dvc", "repro")
+    assert result.returncode != 0
+    assert "models.deep.optimizer is 'adm', but has to be one of" in result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+
+
+def test_sizes_that_the_data_cannot_serve(run_project: Path) -> None:
+    changes = {"batch_size": 501, "latent_dim": 501, "layers": "conv", "hidden_units": [2] * 6}
+    change_params(run_project, lambda p: p["models"]["deep"].update(changes))
+    sentence = "models.deep.batch_size is 501, but has to be at most 500, the number of"
+    error = refuse(run_project, 2, sentence, "train", "deep")
+    assert "models.deep.latent_dim is 501, but has to be at most 500, the number of" in error
+    assert "models.deep.hidden_units has 6 convolutional layers, but images of 28×28 can" in error
+
+
+@pytest.mark.quick
+def test_no_stage_can_change_a_setting_after_validation() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        read_params(ROOT / "params.yaml").models["deep"].epochs = 1
+
+
+# --- arguments ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [("train",), ("train", "deeep")])
+def test_a_missing_or_unknown_model(run_project: Path, arguments: tuple[str, ...]) -> None:
+    error = refuse(run_project, 2, "shallow, deep, hinton2006, best16.", *arguments)
+    assert error.count("\n") == 1  # no notes of TensorFlow's around it
+    assert ("(did you mean deep?)" in error) == (len(arguments) == 2)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("prepare", "--dpi"), ("compare", "--dpi"), ("figures", "deep"), ("evaluate", "deep", "shallow")]
+)
+def test_arguments_that_mean_nothing_are_refused(run_template: Path, arguments: tuple[str, ...]) -> None:
+    before = outputs(run_template)
+    result = stage(run_template, *arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    usage = f"usage: python -m stages.{arguments[0]} [-h]"
+    assert result.stderr.startswith(usage)
+    assert f"error: unrecognized arguments: {arguments[-1]}\n" in result.stderr
+    assert outputs(run_template) == before
+
+
+def test_help_is_the_description() -> None:
+    listing = succeed(ROOT, sys.executable, "-m", "stages")
+    for name in STAGES:
+        result = stage(ROOT, name, "--help")
+        assert result.returncode == 0
+        assert result.stdout.startswith(f"usage: python -m stages.{name} [-h]")
+        assert "Everything else is set in params.yaml." in result.stdout
+        (first_line,) = re.findall(rf"stages\.{name} +(.*)", listing)
+        assert f"\n{first_line}\n" in result.stdout
+
+
+# --- training that goes wrong -------------------------------------------------------------
+
+
+def test_a_loss_that_diverges(run_project: Path) -> None:
+    change_params(run_project, lambda p: p["models"]["deep"].update(optimizer="sgd", learning_rate=100, epochs=20))
+    sentence = "at learning_rate 100, so no model was written; try a smaller learning_rate."
+    refuse(run_project, 1, sentence, "train", "deep")
+
+
+def test_a_collapse_is_a_warning_and_a_penalty_is_none(run_project: Path) -> None:
+    """A latent layer that saturates gives every image the same code.
+
+    The loss of a sparse model is mostly penalty here, and its squared error is not: it tells digits apart.
+    """
+    trained = {"learning_rate": 0.01, "epochs": 20}
+
+    def change(params: Any) -> None:
+        models = params["models"]
+        models["sparse"] = models["shallow"] | trained | {"code_l1": 0.02}
+        models["sound"] = models["shallow"] | trained
+        models["saturated"] = models["shallow"] | trained | {"latent_activation": "softplus", "learning_rate": 0.5}
+
+    change_params(run_project, change)
+    names = ("sparse", "sound", "saturated")
+    result = stages_in_turn(run_project, *(f"{name} {model}" for model in names for name in ("train", "evaluate")))
+    assert result.returncode == 0, result.stderr
+    warnings = re.findall(r"^warning: .*", result.stderr, re.MULTILINE)
+    assert len(warnings) == 1
+    assert warnings[0].startswith("warning: models.saturated collapsed: its test mse per pixel, ")
+    found = {name: load_evaluation(run_project / f"data/evaluation/{name}.npz") for name in names}
+    spread = {name: float(e.model.reconstructions.std(axis=0).max()) for name, e in found.items()}
+    assert spread["saturated"] < 1e-3
+    assert spread["sparse"] > 0.1
+    assert spread["sound"] > 0.2
+    mse, mse_mean_image = found["saturated"].model.mse, found["saturated"].mse_mean_image
+    assert f", {mse:.4f}, is no better than that of the mean image, {mse_mean_image:.4f}," in warnings[0]
+    assert found["sparse"].val_loss[-1] > found["saturated"].val_loss[-1]  # so the loss cannot tell
+
+
+# --- files --------------------------------------------------------------------------------
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Another content, in a new file, since the old one may be a link into DVC's cache."""
+    path.unlink()
+    path.write_bytes(content)
+
+
+def test_broken_intermediate_files(run_project: Path) -> None:
+    images = run_project / "data/prepared/train_images.npy"
+    replace(images, images.read_bytes()[:1000])
+    refuse(run_project, 1, "data/prepared/train_images.npy is not a whole .npy file", "train", "deep")
+    images.unlink()
+    refuse(run_project, 1, "data/prepared/train_images.npy is missing; run `dvc repro prepare`.", "evaluate", "deep")
+
+    evaluation = run_project / "data/evaluation/deep.npz"
+    replace(evaluation, evaluation.read_bytes()[:3000])
+    refuse(run_project, 1, "data/evaluation/deep.npz is not a whole evaluation", "figures")
+    evaluation.unlink()
+    refuse(run_project, 1, "data/evaluation/deep.npz is missing; run `dvc repro`.", "compare")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("text", ["", "epoch,loss\n1,0.5\n", "epoch,loss,val_loss\n1,0.5,x\n"])
+def test_a_history_that_is_no_table_of_losses(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "shallow.csv"
+    path.write_text(text)
+    with pytest.raises(StageError, match=r"shallow\.csv is not a table of losses"):
+        read_history(path)
+
+
+def test_a_file_that_belongs_to_no_model(run_project: Path) -> None:
+    """The advice names that file, never those of a model that is in use."""
+    for name in ("old.npz", "deep.txt", "deep.keras", "a copy.npz"):
+        path = run_project / "data/evaluation" / name
+        path.write_bytes(b"")
+        shown = f"'data/evaluation/{name}'" if " " in name else f"data/evaluation/{name}"
+        error = refuse(run_project, 1, f"data/evaluation/{name} belongs to no model in params.yaml", "compare")
+        assert error.endswith(f": rm {shown}\n")
+        succeed(run_project, "sh", "-c", error.rpartition(": ")[2])
+        assert not path.exists()
+    assert stage(run_project, "compare").returncode == 0
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00\x10\x00{'descr': '|u1'\n"])
+def test_files_that_are_no_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.chdir(tmp_path)
+    files.images_path("train").parent.mkdir(parents=True)
+    files.images_path("train").write_bytes(content)
+    for mapped in (True, False):
+        with pytest.raises(StageError, match=r"train_images\.npy is not a whole \.npy file"):
+            files.read_images("train", mapped)
+
+
+@pytest.mark.quick
+def test_arrays_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files.images_path("train").parent.mkdir(parents=True)
+    np.save(files.images_path("train"), np.zeros((5, 28, 28)))
+    with pytest.raises(StageError, match=r"holds float64 \[5, 28, 28\], but has to hold uint8 \[images, height"):
+        files.read_images("train")
+    np.save(files.labels_path("test"), np.zeros((5, 28), np.uint8))
+    with pytest.raises(StageError, match=r"holds uint8 \[5, 28\], but has to hold uint8 \[images\]"):
+        files.read_labels("test")
+
+
+def test_a_damaged_archive_is_told(run_template: Path, tmp_path: Path) -> None:
+    """Bits of the directory's first entry, which zipfile tells in its own ways: version, flags, compression."""
+    whole = (run_template / f"data/evaluation/{MODELS[0]}.npz").read_bytes()
+    path, start = tmp_path / "x.npz", whole.index(b"PK\x01\x02")
+    for offset, bit in ((6, 64), (8, 1), (8, 32), (8, 64), (10, 1), (10, 8)):
+        damaged = bytearray(whole)
+        damaged[start + offset] ^= bit
+        path.write_bytes(damaged)
+        with pytest.raises(StageError, match=r"x\.npz is not a whole evaluation"):
+            load_evaluation(path)
+
+
+def test_pickled_arrays_are_refused(run_project: Path) -> None:
+    trap = run_project / "sprung"
+
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (open, (str(trap), "w"))
+
+    path = run_project / "data/prepared/train_images.npy"
+    path.unlink()
+    np.save(path, np.array([Trap()], dtype=object), allow_pickle=True)
+    refuse(run_project, 1, "data/prepared/train_images.npy is not a whole .npy file", "train", "deep")
+    evaluation = run_project / "data/evaluation/deep.npz"
+    with np.load(evaluation) as archive:
+        arrays: dict[str, Any] = dict(archive)
+    evaluation.unlink()
+    np.savez(evaluation, **arrays | {"digits.labels": np.array([Trap()], dtype=object)})
+    refuse(run_project, 1, "data/evaluation/deep.npz is not a whole evaluation", "figures")
+    assert not trap.exists()

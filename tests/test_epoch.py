@@ -1,0 +1,391 @@
+"""The compiled epoch against Keras' own `fit` of models built by hand, and the chances that training takes."""
+
+import math
+from typing import Any, get_args
+
+import keras
+import numpy as np
+import pytest
+
+from stages.model.archive import keras_bytes
+from stages.model.autoencoder import build_autoencoder
+from stages.model.backend import tf
+from stages.params import Model, read_params
+from stages.params.schema import Activation, Loss, Optimizer
+from stages.training import images as training_images
+from stages.training.augmentation import build_augment, build_corrupt, random_shift, unchanged
+from stages.training.epoch import Compiled, compile_training
+from stages.training.images import Images, blocks, epoch_order, resident
+from stages.training.optimizer import build_optimizer
+from tests.conftest import ROOT
+
+layers = keras.layers
+COUNT, BATCH, EPOCHS = 300, 64, 2
+STEPS = 5  # of an epoch; the last batch has 44 images
+RATE = 0.003  # no optimizer's own
+SETTINGS = read_params(ROOT / "params.yaml").models["deep"].model_copy(
+    update={"hidden_units": [32], "latent_dim": 8, "learning_rate": RATE, "batch_size": BATCH, "epochs": EPOCHS}
+)  # fmt: skip
+OPTIMIZERS = {
+    "adadelta": keras.optimizers.Adadelta,
+    "adagrad": keras.optimizers.Adagrad,
+    "adam": keras.optimizers.Adam,
+    "adamax": keras.optimizers.Adamax,
+    "adamw": keras.optimizers.AdamW,
+    "ftrl": keras.optimizers.Ftrl,
+    "lion": keras.optimizers.Lion,
+    "nadam": keras.optimizers.Nadam,
+    "rmsprop": keras.optimizers.RMSprop,
+    "sgd": keras.optimizers.SGD,
+}
+LOSSES = {
+    "binary_crossentropy": keras.losses.BinaryCrossentropy,
+    "mse": keras.losses.MeanSquaredError,
+    "mae": keras.losses.MeanAbsoluteError,
+    "huber": keras.losses.Huber,
+}
+
+
+@pytest.fixture(scope="module")
+def images(mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    return mnist["train"][0][:COUNT].reshape(COUNT, -1)
+
+
+def variant(**changes: Any) -> Model:
+    return SETTINGS.model_copy(update=changes)
+
+
+def compiled(model: keras.Model, settings: Model) -> Compiled:
+    optimizer, changes = build_optimizer(settings, STEPS), (build_augment(settings, 28, 28), build_corrupt(settings))
+    return compile_training(model, settings.loss, optimizer, settings.batch_size, *changes)
+
+
+def train(model: keras.Model, settings: Model, images: Images, validate: bool = False) -> list[float]:
+    """The losses of the epochs; with `validate` then the mean loss, without chances or updates."""
+    train_epoch, mean_loss = compiled(model, settings)
+    losses = [train_epoch(images, epoch_order(0, epoch, COUNT)) for epoch in range(settings.epochs)]
+    return [*losses, mean_loss(images)] if validate else losses
+
+
+class Schedule(keras.callbacks.Callback):  # type: ignore[misc]
+    """A warm-up of `warmup` steps in a straight line, then half a wave down to zero."""
+
+    def __init__(self, warmup: int) -> None:
+        super().__init__()
+        self.step, self.warmup = 0, warmup
+
+    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
+        if self.step < self.warmup:
+            rate = RATE * self.step / self.warmup
+        else:
+            rate = RATE * (1 + math.cos(math.pi * (self.step - self.warmup) / (STEPS * EPOCHS - self.warmup))) / 2
+        self.model.optimizer.learning_rate = rate
+        self.step += 1
+
+
+def fit(
+    model: keras.Model, optimizer: keras.Optimizer, loss: str, images: np.ndarray, callbacks: list[Any], validate: bool
+) -> list[float]:
+    """As `train`, by Keras."""
+    model.compile(optimizer, LOSSES[loss]())
+    scaled = images.astype(np.float32) / 255
+    losses = []
+    for epoch in range(EPOCHS):
+        x = scaled[epoch_order(0, epoch, COUNT)]
+        losses += model.fit(x, x, batch_size=BATCH, shuffle=False, verbose=0, callbacks=callbacks).history["loss"]
+    return [*losses, model.evaluate(scaled, scaled, batch_size=BATCH, verbose=0)] if validate else losses
+
+
+def dense(*units: int) -> keras.Model:
+    """An autoencoder of dense layers, the smallest of which has no activation."""
+    hidden = [layers.Dense(n, "relu" if n > min(units) else None) for n in units]
+    return keras.Sequential([keras.Input((784,)), *hidden, layers.Dense(784, "sigmoid")])
+
+
+def agree(
+    images: np.ndarray,
+    settings: Model,
+    theirs: keras.Model,
+    optimizer: keras.Optimizer,
+    *callbacks: Any,
+    validate: bool = True,
+    losses_to: float = 1e-5,
+    weights_to: float = 0.01,
+    vectors: bool = True,
+) -> None:
+    """Losses agree, and weights to a share of the way that they have gone; with `vectors` biases and the like, too."""
+    ours = build_autoencoder(28, 28, settings)
+    before = ours.get_weights()
+    theirs.set_weights(before)
+    losses = train(ours, settings, resident(images), validate)
+    assert losses == pytest.approx(
+        fit(theirs, optimizer, settings.loss, images, list(callbacks), validate), rel=losses_to
+    )
+    assert losses[0] != losses[1]  # it did train
+    for a, b, start in zip(ours.get_weights(), theirs.get_weights(), before, strict=True):
+        if vectors or a.ndim > 1:
+            assert np.linalg.norm(a - b) <= weights_to * np.linalg.norm(b - start)
+
+
+@pytest.mark.parametrize("name", get_args(Optimizer))
+def test_every_optimizer_agrees_with_fit(images: np.ndarray, name: str) -> None:
+    """Lion steps by the sign of a moving average, so rounding can flip a step where that is near 0."""
+    tolerances: dict[str, Any] = {"losses_to": 1e-3, "weights_to": 0.1} if name == "lion" else {}
+    config = {"weight_decay": 0.0} if name == "adamw" else {}
+    optimizer = OPTIMIZERS[name](learning_rate=RATE, **config)
+    agree(images, variant(optimizer=name), dense(32, 8, 32), optimizer, validate=False, **tolerances)
+
+
+@pytest.mark.parametrize("loss", get_args(Loss))
+def test_every_loss_agrees_with_fit(images: np.ndarray, loss: str) -> None:
+    agree(images, variant(loss=loss), dense(32, 8, 32), keras.optimizers.Adam(RATE), validate=False)
+
+
+@pytest.mark.parametrize("hidden", [[], [40, 32, 20]], ids=["shallow", "deep"])
+def test_the_shallow_and_a_deep_model_agree_with_fit(images: np.ndarray, hidden: list[int]) -> None:
+    agree(images, variant(hidden_units=hidden), dense(*hidden, 8, *hidden[::-1]), keras.optimizers.Adam(RATE))
+
+
+def test_a_convolutional_model_with_batch_normalization_agrees_with_fit(images: np.ndarray) -> None:
+    def normalized() -> list[keras.Layer]:
+        return [layers.BatchNormalization(), layers.ReLU()]
+
+    halving: dict[str, Any] = {"kernel_size": 3, "strides": 2, "padding": "same"}
+    theirs = keras.Sequential([
+        keras.Input((784,)),
+        layers.Reshape((28, 28, 1)),
+        layers.Conv2D(2, **halving), *normalized(),
+        layers.Conv2D(3, **halving), *normalized(),
+        layers.Flatten(),
+        layers.Dense(8),
+        layers.Dense(7 * 7 * 3), *normalized(),
+        layers.Reshape((7, 7, 3)),
+        layers.Conv2DTranspose(2, **halving), *normalized(),
+        layers.Conv2DTranspose(1, **halving),
+        layers.Flatten(),
+        layers.Activation("sigmoid"),
+    ])  # fmt: skip
+    settings = variant(layers="conv", hidden_units=[2, 3], normalization="batch")
+    # normalization takes the biases before it out of the loss: rounding alone moves them, and the averages with them
+    agree(images, settings, theirs, keras.optimizers.Adam(RATE), losses_to=2e-5, weights_to=0.05, vectors=False)
+
+
+def test_penalties_decay_and_warm_up_agree_with_fit(images: np.ndarray) -> None:
+    theirs = keras.Sequential([
+        keras.Input((784,)),
+        layers.Dense(32), layers.LayerNormalization(), layers.ReLU(),
+        layers.Dense(8), layers.ActivityRegularization(l1=0.01),
+        layers.Dense(32), layers.LayerNormalization(), layers.ReLU(),
+        layers.Dense(784, "sigmoid"),
+    ])  # fmt: skip
+    settings = variant(
+        normalization="layer", code_l1=0.01, optimizer="adamw", weight_decay=0.1, schedule="cosine", warmup_epochs=1
+    )
+    agree(images, settings, theirs, keras.optimizers.AdamW(RATE, weight_decay=0.1), Schedule(STEPS), losses_to=2e-5)
+
+
+def test_an_overcomplete_model_with_decay_and_a_schedule_agrees_with_fit(images: np.ndarray) -> None:
+    settings = variant(hidden_units=[], latent_dim=800, weight_decay=0.1, schedule="cosine")
+    agree(images, settings, dense(800), keras.optimizers.Adam(RATE, weight_decay=0.1), Schedule(0), losses_to=2e-5)
+
+
+@pytest.mark.parametrize("activation", get_args(Activation))
+def test_every_activation_trains_as_without_a_compiler(activation: str) -> None:
+    """One step of plain gradient descent, its gradient computed operation by operation."""
+    changes = {"hidden_activation": activation, "latent_activation": activation, "loss": "mse", "optimizer": "sgd"}
+    settings = variant(hidden_units=[5], latent_dim=3, **changes)
+    model = build_autoencoder(3, 4, settings)
+    pixels = np.random.default_rng(0).integers(0, 256, (BATCH, 12), np.uint8)
+    x = pixels.astype(np.float32) / 255
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean((model(x) - x) ** 2)
+    steps = [RATE * gradient for gradient in tape.gradient(loss, model.trainable_variables)]
+    before = model.get_weights()
+    assert compiled(model, settings).train_epoch(pixels, epoch_order(0, 0, BATCH)) == pytest.approx(float(loss))
+    for a, b, step in zip(before, model.get_weights(), steps, strict=True):
+        np.testing.assert_allclose(a - b, step, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("warmup", [0, 2])
+def test_the_learning_rate_is_counted_in_steps(warmup: int) -> None:
+    """Its values at chosen steps; 10 epochs of 5 steps, and with a warm-up the wave has 40 steps."""
+    settings = variant(schedule="cosine", epochs=10, warmup_epochs=warmup, learning_rate=0.08)
+    optimizer = build_optimizer(settings, STEPS)
+
+    def rate(step: int) -> float:
+        optimizer.iterations.assign(step)
+        return float(optimizer.learning_rate)
+
+    half = math.sqrt(0.5)
+    expected = {
+        0: {0: 0.08, 25: 0.04, 50: 0.0},
+        2: {0: 0.0, 1: 0.008, 7: 0.056, 10: 0.08, 20: 0.04 * (1 + half), 30: 0.04, 40: 0.04 * (1 - half), 50: 0.0},
+    }[warmup]
+    assert {step: rate(step) for step in expected} == pytest.approx(expected, abs=1e-8)
+    assert 0 < rate(49) < 0.004 * 0.08  # the last one that is used
+
+
+# --- chances -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plain(images: np.ndarray) -> list[float]:
+    return train(build_autoencoder(28, 28, SETTINGS), SETTINGS, resident(images), validate=True)
+
+
+@pytest.mark.parametrize("chance", [{"noise": 0.3}, {"dropout": 0.2}, {"shift": 2}], ids=str)
+def test_every_chance_changes_training_and_is_a_function_of_the_seed(
+    images: np.ndarray, plain: list[float], chance: dict[str, Any]
+) -> None:
+    settings = variant(**chance)
+    first, again = (build_autoencoder(28, 28, settings) for _ in range(2))
+    losses = train(first, settings, resident(images), validate=True)
+    assert train(again, settings, resident(images), validate=True) == losses
+    assert keras_bytes(again) == keras_bytes(first)
+    for with_chance, without in zip(losses, plain, strict=True):
+        assert with_chance != pytest.approx(without, rel=1e-4)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("level", [0.3, 2.0])
+def test_noise_has_the_standard_deviation_of_its_setting(level: float) -> None:
+    images = np.random.default_rng(0).random((400, 36), np.float32)
+
+    def added(seed: int, step: int) -> np.ndarray:
+        corrupt = tf.function(build_corrupt(variant(noise=level, seed=seed)), jit_compile=True)
+        noisy = corrupt(tf.constant(images), tf.constant(step, tf.int64))
+        return np.asarray(noisy) - images
+
+    every = [added(seed, step) for seed, step in ((0, 0), (0, 1), (1, 0), (2**32 - 1, 10**9))]
+    for noise in every:
+        assert noise.std() == pytest.approx(level, rel=0.03)
+        assert abs(noise.mean()) < 0.03 * level
+        assert noise.std(axis=0) == pytest.approx(np.full(36, level), rel=0.2)  # in every pixel
+    assert abs(np.corrcoef([noise.ravel() for noise in every]) - np.eye(4)).max() < 0.05  # other draws
+    np.testing.assert_array_equal(added(0, 1), every[1])
+
+
+@pytest.mark.quick
+def test_noise_is_added_to_the_input_alone() -> None:
+    """A decoder without weights gives grey, so the loss is the distance between grey and the target."""
+    settings = variant(hidden_units=[], noise=0.5, loss="mse", learning_rate=1e-9, optimizer="sgd")
+    model = build_autoencoder(3, 4, settings)
+    model.get_layer("decoder").set_weights([np.zeros((8, 12)), np.zeros(12)])
+    pixels = np.random.default_rng(0).integers(0, 256, (BATCH, 12), np.uint8)
+    train_epoch, mean_loss = compiled(model, settings)
+    expected = ((pixels / 255 - 0.5) ** 2).mean()
+    assert train_epoch(pixels, epoch_order(0, 0, BATCH)) == pytest.approx(expected, rel=1e-5)
+    assert mean_loss(pixels) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.quick
+def test_augmentation_is_told_every_step_of_the_training() -> None:
+    """It makes every pixel the number of the step, and the model is always black: a loss of the step's square."""
+    image = keras.Input((6,))
+    black = keras.Model(image, layers.Dense(6, kernel_initializer="zeros")(image))
+
+    def betray(images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        return tf.ones_like(images) * tf.cast(step, tf.uint8)
+
+    train_epoch, mean_loss = compile_training(black, "mse", keras.optimizers.SGD(0.0), 4, betray, unchanged)
+    pixels = np.full((10, 6), 51, np.uint8)
+    for steps in ((0, 1, 2), (3, 4, 5)):
+        squares = [(step / 255) ** 2 for step in steps]
+        expected = (4 * squares[0] + 4 * squares[1] + 2 * squares[2]) / 10  # the last batch has two images
+        assert train_epoch(resident(pixels), epoch_order(0, 1, 10)) == pytest.approx(expected, rel=1e-5)
+    assert mean_loss(resident(pixels)) == pytest.approx(0.2**2, rel=1e-5)  # as they are
+
+
+@pytest.mark.quick
+def test_corruption_is_told_every_step_and_reaches_the_input_alone() -> None:
+    """It makes every input the number of the step, which the model hands through; the target stays black."""
+    image = keras.Input((6,))
+    through = keras.Model(image, layers.Dense(6, kernel_initializer="identity")(image))
+
+    def betray(images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        return images + tf.cast(step, tf.float32)
+
+    black = resident(np.zeros((10, 6), np.uint8))
+    train_epoch, mean_loss = compile_training(through, "mse", keras.optimizers.SGD(0.0), 4, unchanged, betray)
+    assert train_epoch(black, epoch_order(0, 1, 10)) == pytest.approx((4 * 0 + 4 * 1 + 2 * 4) / 10)
+    assert train_epoch(black, epoch_order(0, 2, 10)) == pytest.approx((4 * 9 + 4 * 16 + 2 * 25) / 10)
+    assert mean_loss(black) == 0
+
+
+@pytest.mark.quick
+def test_shifts_move_whole_images() -> None:
+    """Of any shape, with black moving in, every move equally often, and others at every step and for every seed."""
+    height, width, count = 5, 9, 300
+    pixels = np.random.default_rng(0).integers(1, 256, (count, height * width), np.uint8)
+    around = np.pad(pixels.reshape(count, height, width), ((0, 0), (2, 2), (2, 2)))
+    windows = {(y, x): around[:, y : y + height, x : x + width].reshape(count, -1) for y in range(5) for x in range(5)}
+
+    def moves(seed: int, step: int) -> list[tuple[int, int]]:
+        moved = random_shift(height, width, 2, seed)(pixels, tf.constant(step, tf.int64)).numpy()
+        found = [[move for move, window in windows.items() if (window[i] == moved[i]).all()] for i in range(count)]
+        assert all(len(matches) == 1 for matches in found)
+        return [matches[0] for matches in found]
+
+    seen = [moves(seed, step) for seed, step in ((0, 0), (0, 1), (0, 2), (1, 0))]
+    assert moves(0, 1) == seen[1]
+    for a in range(4):
+        for b in range(a):
+            assert sum(x == y for x, y in zip(seen[a], seen[b], strict=True)) < count / 10  # 12 by chance
+    counts = [sum(one.count(move) for one in seen) for move in windows]
+    assert 24 < min(counts) <= max(counts) < 84  # 48 on average
+
+
+# --- precision, blocks, order ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_to_nearly_the_same_loss(images: np.ndarray, precision: str) -> None:
+    exact, mixed = (variant(loss="mse", epochs=4, precision=p) for p in ("float32", precision))
+    expected, losses = (train(build_autoencoder(28, 28, s), s, resident(images)) for s in (exact, mixed))
+    assert losses == pytest.approx(expected, rel=0.02)
+    assert losses != expected
+    assert losses[3] < losses[0]
+
+
+def test_streaming_gives_the_same_weights(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_memory, streamed = (build_autoencoder(28, 28, SETTINGS) for _ in range(2))
+    losses = train(in_memory, SETTINGS, resident(images), validate=True)
+    monkeypatch.setattr(training_images, "BLOCK", 150 * 784)  # two batches at a time
+    assert [len(order) for _, order in blocks(images, epoch_order(0, 0, COUNT), BATCH, resident)] == [128, 128, 44]
+    assert train(streamed, SETTINGS, images, validate=True) == pytest.approx(losses, rel=1e-6)
+    for a, b in zip(in_memory.get_weights(), streamed.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("block", [1, 12, 60, 10_000])
+def test_blocks_hold_the_images_of_an_order_in_whole_batches(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_images, "BLOCK", block)
+    pixels = np.arange(22, dtype=np.uint8).reshape(11, 2)
+    order = epoch_order(0, 1, 11)
+    found = [(block, within) for block, within in blocks(pixels, order, 3, resident)]
+    np.testing.assert_array_equal(np.concatenate([block.numpy()[within] for block, within in found]), pixels[order])
+    assert all(len(within) % 3 == 0 for _, within in found[:-1])
+    assert all(len(block) == len(within) for block, within in found)  # no image that is not wanted
+    assert len(found) == {1: 4, 12: 2, 60: 1, 10_000: 1}[block]
+
+
+def test_mean_loss_agrees_with_evaluate_whatever_the_batches(images: np.ndarray) -> None:
+    model = build_autoencoder(28, 28, SETTINGS)
+    model.compile("sgd", LOSSES["binary_crossentropy"]())
+    scaled = images.astype(np.float32) / 255
+    expected = model.evaluate(scaled, scaled, batch_size=BATCH, verbose=0)
+    for batch_size in (1, BATCH, COUNT, 10 * COUNT):
+        mean_loss = compiled(model, variant(batch_size=batch_size)).mean_loss
+        assert mean_loss(resident(images)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.quick
+def test_the_order_is_a_permutation_of_its_own_for_every_epoch_and_seed() -> None:
+    orders = [epoch_order(seed, epoch, 1000) for seed in (0, 1) for epoch in (1, 2)]
+    for order in orders:
+        assert order.dtype == np.int32
+        np.testing.assert_array_equal(np.sort(order), np.arange(1000))
+    assert len({order.tobytes() for order in orders}) == 4
+    np.testing.assert_array_equal(orders[0], epoch_order(0, 1, 1000))

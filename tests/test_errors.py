@@ -1,0 +1,131 @@
+"""How a stage ends: a sentence on standard error and an exit status for what can be foreseen."""
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.common.errors import ParamsError, StageError, run
+from tests.conftest import ROOT, environment
+
+pytestmark = pytest.mark.quick
+
+
+@pytest.fixture(autouse=True)
+def own_handlers() -> Iterator[None]:
+    """`run` takes over a signal of the whole process."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+def ending(main: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
+    """The exit status of a stage and what it has written on standard error; nothing may be on standard output."""
+    with pytest.raises(SystemExit) as caught:
+        run(main)
+    out, err = capsys.readouterr()
+    assert out == ""
+    return caught.value.code, err
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def main() -> None:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        (StageError("x.npy is missing."), 1, "error: x.npy is missing.\n"),
+        (ParamsError("one.\ntwo."), 2, "error: one.\ntwo.\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "x.npy"), 1, "error: x.npy: No space left on device.\n"),
+        (OSError(errno.EIO, "Input/output error"), 1, "error: Input/output error.\n"),
+        (OSError("nothing but words"), 1, "error: nothing but words.\n"),
+        (MemoryError(), 1, "error: the machine's memory is too small for this data.\n"),
+        (KeyboardInterrupt(), 130, "interrupted.\n"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_what_can_be_foreseen_is_told(
+    error: BaseException, status: int, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending(raising(error), capsys) == (status, sentence)
+
+
+def test_an_array_larger_than_memory_is_told_with_its_size(capsys: pytest.CaptureFixture[str]) -> None:
+    status, err = ending(lambda: np.empty(2**60, np.uint8).fill(0), capsys)
+    assert status == 1
+    assert re.fullmatch(r"error: the machine's memory is too small for this data \(.*1\.00 EiB.*\)\.\n", err)
+
+
+def test_a_path_that_cannot_be_opened_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, err = ending(lambda: open(tmp_path / "none").close(), capsys)
+    assert (status, err) == (1, f"error: {tmp_path / 'none'}: No such file or directory.\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ on Windows")
+@pytest.mark.parametrize(
+    ("number", "status", "word"), [(signal.SIGINT, 130, "interrupted.\n"), (signal.SIGTERM, 143, "terminated.\n")]
+)
+def test_a_signal_ends_the_stage_through_its_finally_blocks(
+    number: signal.Signals, status: int, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No handler of ordinary errors swallows it."""
+    cleared = []
+
+    def main() -> None:
+        try:
+            try:
+                os.kill(os.getpid(), number)
+                signal.pause()
+            except Exception:
+                cleared.append("swallowed")
+        finally:
+            cleared.append("finally")
+
+    assert ending(main, capsys) == (status, word)
+    assert cleared == ["finally"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes differ on Windows")
+def test_output_that_nobody_reads_any_more_ends_the_stage_silently() -> None:
+    """As in `python -m stages check | head -1`; what is written at the end, too."""
+    for lines in (1, 100_000):
+        code = f"from stages.common.errors import run; run(lambda: (input(), print('line\\n' * {lines})))"
+        process = subprocess.Popen(
+            (sys.executable, "-c", code),
+            cwd=ROOT,
+            env=environment(),
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        process.stdin.write("go\n")
+        process.stdin.close()
+        assert process.stderr.read() == ""
+        process.stderr.close()
+        assert process.wait(timeout=30) == 1
+
+
+def test_a_programming_error_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: 1 / 0)  # type: ignore[arg-type]
+
+
+def test_a_stage_that_succeeds_just_returns(capsys: pytest.CaptureFixture[str]) -> None:
+    run(lambda: print("done"))
+    assert capsys.readouterr() == ("done\n", "")

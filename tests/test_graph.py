@@ -1,0 +1,230 @@
+"""What dvc.yaml lists: the files, settings and models on which each stage depends, no more and no less."""
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.repo import Repo  # type: ignore[import-untyped]
+
+from stages.params import schema
+from tests.conftest import MODELS, ROOT, STAGES, change_params, stages_run, succeed
+
+quick = pytest.mark.quick
+EVALUATIONS = {f"evaluate@{model}" for model in MODELS}
+TRAININGS = {f"train@{model}" for model in MODELS}
+
+
+def stages_of_dvc_yaml() -> dict[str, Any]:
+    """Each stage of dvc.yaml, the body of `do` for those that `foreach` makes."""
+    content = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    return {name: stage.get("do", stage) for name, stage in content.items()}
+
+
+# --- code ----------------------------------------------------------------------------------
+
+
+def imported_files(path: Path, root: Path) -> set[Path]:
+    """The file itself and those of root/stages that it imports anywhere, directly or through others."""
+    found: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += [file for name in imported_names(path) for file in files_of(name, root)]
+    return found
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} has a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)  # a module or something in one
+
+
+def files_of(name: str, root: Path) -> Iterator[Path]:
+    """What Python runs to import "stages.a.b": stages/__init__.py, stages/a/__init__.py and stages/a/b.py."""
+    parts = name.split(".")
+    if parts[0] == "stages":
+        for length in range(1, len(parts) + 1):
+            place = root.joinpath(*parts[:length])
+            yield from (file for file in (place / "__init__.py", place.with_suffix(".py")) if file.exists())
+
+
+def rooms(files: set[Path], root: Path) -> set[str]:
+    """Files directly in stages/ by their own names, all others by the folder there that they lie in."""
+    return {"/".join(file.relative_to(root).parts[:2]) for file in files}
+
+
+@quick
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_lists_exactly_the_folders_from_which_it_imports(name: str) -> None:
+    listed = {dep for dep in stages_of_dvc_yaml()[name]["deps"] if dep.startswith("stages")}
+    used = rooms(imported_files(ROOT / f"stages/{name}.py", ROOT), ROOT)
+    assert "stages/params" in used  # which checks values and changes none
+    assert listed == used - {"stages/params"}
+
+
+@quick
+def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
+    """Or the test before could not fail."""
+    contents = {
+        "train": "import os\nif os:\n    from stages import a, b\nfrom stages.c import deep",
+        "b/__init__": "import stages.e.leaf as leaf",
+        "c/deep": "def f():\n    from stages.d import x",
+        "d": "x = 1",
+        "e/leaf": "import stages.train",
+    } | dict.fromkeys(["__init__", "a/__init__", "c/__init__", "e/__init__", "f/__init__", "unused"], "")
+    for name, text in contents.items():
+        path = tmp_path / f"stages/{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    found = rooms(imported_files(tmp_path / "stages/train.py", tmp_path), tmp_path)
+    assert found == {f"stages/{name}" for name in ("__init__.py", "a", "b", "c", "d.py", "e", "train.py")}
+
+
+@pytest.mark.parametrize("name", ["prepare", "compare", "figures"])
+def test_a_stage_without_tensorflow_loads_only_what_was_found(name: str) -> None:
+    code = f"import sys, stages.{name}; print(*sys.modules)"
+    loaded = succeed(ROOT, sys.executable, "-c", code).split()
+    assert not {"tensorflow", "keras"} & set(loaded)
+    files = {file for module in loaded for file in files_of(module, ROOT)}
+    assert ROOT / f"stages/{name}.py" in files
+    assert files <= imported_files(ROOT / f"stages/{name}.py", ROOT)
+
+
+def test_an_edit_changes_the_stages_that_use_the_folder(run_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measuring = {*EVALUATIONS, "compare", "figures"}
+    edits: dict[str, set[str]] = {
+        "stages/drawing/style.py": {"figures"},
+        "stages/figures.py": {"figures"},
+        "stages/compare.py": {"compare"},
+        "stages/evaluate.py": EVALUATIONS,
+        "stages/analysis/measures.py": measuring,  # SSIM
+        "stages/analysis/a_new_module.py": measuring,
+        "stages/training/epoch.py": TRAININGS,
+        "stages/model/autoencoder.py": TRAININGS | EVALUATIONS,
+        "stages/images/idx.py": {"prepare"},
+        "stages/common/files.py": {"prepare", *TRAININGS, *measuring},
+        "stages/params/schema.py": set(),
+        "stages/tools/check.py": set(),
+        "stages/__main__.py": set(),
+        "data/evaluation/.deep.npz.0123456789abcdef.tmp": set(),  # an unfinished file
+        "data/evaluation/.gitignore": set(),  # DVC's own, where a user's git ignores nothing
+        "data/presets/other.npz": set(),
+        "stages/common/__pycache__/files.cpython-311.pyc": set(),
+    }
+    monkeypatch.chdir(run_project)
+    for name, expected in edits.items():
+        path = run_project / name
+        before = path.read_bytes() if path.exists() else None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((before or b"") + b"# edited\n")
+        with Repo() as repo:
+            assert set(repo.status()) == expected, name
+        path.unlink()
+        if before is not None:
+            path.write_bytes(before)
+    with Repo() as repo:
+        assert repo.status() == {}
+
+
+def test_a_new_module_needs_no_line_in_dvc_yaml(run_project: Path) -> None:
+    (run_project / "stages/analysis/extra.py").write_text('"""Nothing."""\n\nprint("extra was here")\n')
+    compare = run_project / "stages/compare.py"
+    line = "from stages.analysis import tables\n"
+    assert line in compare.read_text()
+    compare.write_text(compare.read_text().replace(line, "import stages.analysis.extra\n" + line))
+    planned = succeed(run_project, "dvc", "repro", "--dry")
+    assert stages_run(planned) == {*EVALUATIONS, "compare", "figures"}
+    assert "extra was here" in succeed(run_project, "dvc", "repro", "--single-item", "compare")
+
+
+# --- settings ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_lists_exactly_the_parameters_that_it_reads(run_project: Path, name: str) -> None:
+    """Run the stage in a process that notes which settings are looked up after validation."""
+    recorder = """
+import sys, runpy
+import stages.params
+from stages.params.schema import Section
+read = set()
+plain = Section.__getattribute__
+def noting(self, key):
+    if key in type(self).model_fields:
+        read.add((type(self).__name__, key))
+    return plain(self, key)
+Section.__getattribute__ = noting
+plain_read = stages.params.read_params
+def read_params():
+    params = plain_read()
+    read.clear()
+    return params
+stages.params.read_params = read_params
+sys.argv = ["x", *sys.argv[2:]]
+runpy.run_module(NAME, run_name="__main__")
+print("READ", sorted(read))
+""".replace("NAME", repr(f"stages.{name}"))
+    change_params(
+        run_project, lambda p: p["models"]["deep"].update(schedule="cosine")
+    )  # else warmup_epochs is not asked
+    arguments = ["-", "deep"] if name in ("train", "evaluate") else ["-"]
+    out = succeed(run_project, sys.executable, "-c", recorder, *arguments)
+    read = ast.literal_eval(out.splitlines()[-1].removeprefix("READ "))
+    classes = {"Prepare": "prepare", "Model": "models.${key}"}
+    classes |= {section.title(): section for section in ("evaluate", "compare", "figures")}
+    keys = {f"{classes[c]}.{key}" for c, key in read if c in classes}
+    if name in ("compare", "figures"):  # they read the names of all models, so they list `models` as a whole
+        keys = {k for k in keys if not k.startswith("models.$")} | {"models"}
+
+    listed = set()
+    for param in stages_of_dvc_yaml()[name]["params"]:
+        section = {v: k for k, v in classes.items()}.get(param)
+        fields = getattr(schema, section).model_fields if section else None
+        listed |= {f"{param}.{key}" for key in fields} if fields else {param}
+    assert keys == listed
+
+
+# --- models --------------------------------------------------------------------------------
+
+
+@quick
+def test_dvc_yaml_names_no_model() -> None:
+    text = (ROOT / "dvc.yaml").read_text()
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert set(MODELS) == set(params["models"])
+    assert not [name for name in (*params["models"], *params["presets"]) if re.search(rf"\b{name}\b", text)]
+
+
+def test_dvc_prints_commands_that_can_be_typed(run_template: Path) -> None:
+    planned = succeed(run_template, "dvc", "repro", "--dry", "--force")
+    commands = [line.removeprefix("> ") for line in planned.splitlines() if line.startswith("> ")]
+    of_models = [f"python -m stages.{name} {model}" for name in ("train", "evaluate") for model in MODELS]
+    others = [f"python -m stages.{name}" for name in ("prepare", "compare", "figures")]
+    assert sorted(commands) == sorted(of_models + others)
+
+
+# --- charts and figures --------------------------------------------------------------------
+
+
+@quick
+def test_every_plot_has_a_template_and_columns_that_exist() -> None:
+    for plots in (stages_of_dvc_yaml()[name]["plots"] for name in ("compare", "figures")):
+        for path, options in (item for plot in plots for item in plot.items()):
+            assert (ROOT / path).exists()
+            assert options.pop("cache") is False  # git has it, so that people see it without DVC
+            if path.endswith(".csv"):
+                template = json.loads((ROOT / f".dvc/plots/{options['template']}.json").read_text())
+                assert "<DVC_METRIC_DATA>" in json.dumps(template)
+                header = (ROOT / path).read_text().splitlines()[0].split(",")
+                assert {options["x"], options["y"]} <= set(header)

@@ -1,0 +1,369 @@
+"""The builder, the model file, applying a model, and how TensorFlow is loaded."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any, get_args
+
+import keras
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from stages.common.errors import StageError
+from stages.model.archive import keras_bytes, load_autoencoder
+from stages.model.autoencoder import build_autoencoder
+from stages.model.inference import compile_model
+from stages.params import read_params
+from stages.params.schema import Activation, Model
+from stages.training.optimizer import build_optimizer
+from tests.conftest import ROOT, call, start
+
+DEFAULTS = read_params(ROOT / "params.yaml").models["deep"]
+HIDDEN: dict[str, list[int]] = {"shallow": [], "deep": [500, 300, 100]}
+
+
+def build(hidden_units: list[int], **changes: Any) -> keras.Model:
+    return build_autoencoder(28, 28, DEFAULTS.model_copy(update={"hidden_units": hidden_units} | changes))
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(("name", "parameters"), [("shallow", 25_888), ("deep", 1_149_800)])
+def test_parameter_counts_of_the_defaults(name: str, parameters: int) -> None:
+    assert build(HIDDEN[name]).count_params() == parameters
+
+
+@pytest.mark.quick
+def test_encoder_decoder_and_autoencoder_are_models() -> None:
+    model = build([30, 20], latent_dim=7)
+    encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
+    units = [
+        [layer.units for layer in part.layers if isinstance(layer, keras.layers.Dense)] for part in (encoder, decoder)
+    ]
+    assert units == [[30, 20, 7], [20, 30, 784]]  # the decoder mirrors the encoder
+    images = np.random.default_rng(0).random((3, 784), np.float32)
+    codes = encoder(images)
+    assert codes.shape == (3, 7)
+    np.testing.assert_array_equal(model(images), decoder(codes))
+    assert np.min(model(images)) >= 0
+    assert np.max(model(images)) <= 1
+
+
+@pytest.mark.parametrize(("height", "width", "blocks"), [(28, 28, 3), (9, 14, 2), (5, 1, 4)])
+def test_a_convolutional_model_gives_every_size_back(tmp_path: Path, height: int, width: int, blocks: int) -> None:
+    """Sizes that halving rounds up, too; as a file that plain Keras loads."""
+    settings = DEFAULTS.model_copy(update={"layers": "conv", "hidden_units": [3, 4, 5, 6][:blocks], "latent_dim": 7})
+    model = build_autoencoder(height, width, settings)
+    encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
+    filters = [layer.filters for layer in encoder.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert filters == settings.hidden_units
+    mirrored = [layer.filters for layer in decoder.layers if isinstance(layer, keras.layers.Conv2DTranspose)]
+    assert mirrored == [*filters[-2::-1], 1]
+    images = np.random.default_rng(0).random((3, height * width), np.float32)
+    assert encoder(images).shape == (3, 7)
+    assert model(images).shape == images.shape
+    path = tmp_path / "model.keras"
+    path.write_bytes(keras_bytes(model))
+    np.testing.assert_allclose(keras.saving.load_model(path)(images), model(images), atol=1e-6)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("changes", "kind", "count"),
+    [
+        ({"dropout": 0.1}, keras.layers.Dropout, 4),
+        ({"normalization": "batch"}, keras.layers.BatchNormalization, 4),
+        ({"normalization": "layer"}, keras.layers.LayerNormalization, 4),
+    ],
+)
+def test_settings_become_layers(changes: dict[str, Any], kind: type, count: int) -> None:
+    def layers(model: keras.Model) -> list[Any]:
+        return [layer for half in ("encoder", "decoder") for layer in model.get_layer(half).layers]
+
+    assert sum(isinstance(layer, kind) for layer in layers(build([30, 20], **changes))) == count
+    assert not any(isinstance(layer, kind) for layer in layers(build([30, 20])))
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_keeps_weights_and_images_in_float32(tmp_path: Path, precision: str) -> None:
+    path = tmp_path / "model.keras"
+    path.write_bytes(keras_bytes(build([30], precision=precision)))
+    model = load_autoencoder(path)
+    images = np.random.default_rng(0).random((3, 784), np.float32)
+    assert {str(weight.dtype) for weight in model.weights} == {"float32"}
+    assert keras.backend.standardize_dtype(model.get_layer("encoder")(images).dtype) == precision.removeprefix("mixed_")
+    assert keras.backend.standardize_dtype(model(images).dtype) == "float32"
+    np.testing.assert_allclose(model(images), build([30])(images), atol=0.02)
+
+
+@pytest.mark.quick
+def test_weights_depend_on_the_seed_alone() -> None:
+    first, again, other = build([30]), build([30]), build([30], seed=1)
+    for a, b in zip(first.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (first.get_weights()[0] != other.get_weights()[0]).any()
+    assert keras_bytes(first) == keras_bytes(again)
+    assert keras_bytes(first) != keras_bytes(other)
+
+
+def test_the_file_opens_in_plain_keras(tmp_path: Path) -> None:
+    model = build([30])
+    path = tmp_path / "model.keras"
+    path.write_bytes(keras_bytes(model))
+    images = np.random.default_rng(0).random((3, 784), np.float32)
+    np.save(tmp_path / "images.npy", images)
+    code = "import keras, numpy as np; m = keras.saving.load_model('model.keras'); "
+    code += "assert [l.name for l in m.layers] == ['image', 'encoder', 'decoder']; "
+    code += "np.save('out.npy', m(np.load('images.npy')))"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model(images), atol=1e-6)
+    for a, b in zip(model.get_weights(), load_autoencoder(path).get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.quick
+def test_the_file_tells_neither_when_nor_where_it_was_written() -> None:
+    """Keras puts the time and memory addresses in its own."""
+    model = build([30])
+    first = keras_bytes(model)
+    keras.layers.Dense(3)  # moves the addresses of what comes after it
+    assert keras_bytes(build([30])) == first
+    with zipfile.ZipFile(BytesIO(first)) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert "date_saved" not in json.loads(archive.read("metadata.json"))
+        assert b"shared_object_id" not in archive.read("config.json")
+
+
+def rewrite(path: Path, name: str, content: bytes) -> None:
+    with zipfile.ZipFile(path) as archive:
+        files = {n: archive.read(n) for n in archive.namelist()} | {name: content}
+    with zipfile.ZipFile(path, "w") as archive:
+        for n, c in files.items():
+            archive.writestr(n, c)
+
+
+@pytest.mark.quick
+def test_broken_model_files_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    with pytest.raises(StageError, match="is missing"):
+        load_autoencoder(path)
+    whole = keras_bytes(build([]))
+    for content in (b"", b"PK", whole[:-100], whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(StageError, match=r"model\.keras is not a whole autoencoder"):
+            load_autoencoder(path)
+    path.write_bytes(whole)
+    rewrite(path, "model.weights.h5", b"not HDF5")
+    with pytest.raises(StageError, match="is not a whole autoencoder"):
+        load_autoencoder(path)
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)]).save(path)
+    with pytest.raises(StageError, match="is not a whole autoencoder"):
+        load_autoencoder(path)
+
+
+@pytest.mark.quick
+def test_code_in_a_model_file_does_not_run(tmp_path: Path) -> None:
+    """A Lambda layer carries bytecode; safe mode refuses it."""
+    path, trap = tmp_path / "model.keras", tmp_path / "sprung"
+    name = str(trap)  # a closure may hold text, not a Path
+    image = keras.Input((4,))
+    keras.Model(image, keras.layers.Lambda(lambda x: (open(name, "w"), x)[1])(image)).save(path)  # noqa: SIM115
+    trap.unlink()  # building the model ran it once
+    with zipfile.ZipFile(path) as archive:
+        assert "Lambda" in json.dumps(json.loads(archive.read("config.json")))
+    with pytest.raises(StageError, match="is not a whole autoencoder"):
+        load_autoencoder(path)
+    assert not trap.exists()
+
+
+def edges() -> list[tuple[str, Any]]:
+    """The smallest and the largest number of every setting that is one."""
+    found: list[tuple[str, Any]] = []
+    for key, schema in Model.model_json_schema()["properties"].items():
+        values = [schema.get("minimum"), schema.get("maximum")]
+        if "exclusiveMinimum" in schema:
+            values.append(math.nextafter(schema["exclusiveMinimum"], 1))
+        if "exclusiveMaximum" in schema:
+            top = schema["exclusiveMaximum"]
+            values.append(top - 1 if schema["type"] == "integer" else math.nextafter(top, 0))
+        found += [(key, value) for value in values if value is not None]
+    return found
+
+
+@pytest.mark.quick
+def test_every_number_that_is_accepted_makes_a_model_and_its_optimizer() -> None:
+    """Keras has limits of its own, which it would tell in a traceback."""
+    cosine = {"schedule": "cosine", "epochs": 100_000}
+    companions = {"warmup_epochs": cosine, "early_stopping": cosine}
+    refused = []
+    for key, value in edges():
+        changes = {"hidden_units": [5], "latent_dim": 4} | companions.get(key, {}) | {key: value}
+        try:
+            settings = Model.model_validate(DEFAULTS.model_dump() | changes)
+        except ValidationError:
+            assert key in companions  # alone with a number of epochs above all that are possible
+            continue
+        try:
+            model = build_autoencoder(3, 4, settings)
+            model(np.zeros((2, 12), np.float32), training=True)
+            build_optimizer(settings, steps_per_epoch=2)
+        except Exception as error:
+            refused.append((key, value, str(error)))
+    assert refused == []
+
+
+# --- what the layers do ----------------------------------------------------------------------
+
+
+def identity(**changes: Any) -> keras.Model:
+    """The encoder of a model 36-36-36 whose weights hand the image through, so that it shows what else happens."""
+    settings = {"latent_dim": 36, "hidden_activation": "linear", "latent_activation": "linear"}
+    encoder = build_autoencoder(6, 6, DEFAULTS.model_copy(update={"hidden_units": [36]} | settings | changes))
+    half = encoder.get_layer("encoder")
+    for layer in half.layers:
+        if isinstance(layer, keras.layers.Dense):
+            layer.set_weights([np.eye(36), np.zeros(36)])
+    return half
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", get_args(Activation))
+def test_every_activation_is_the_one_that_is_named(name: str) -> None:
+    """In the hidden layers of both halves and of the code, on values at which all differ, but for elu and celu."""
+    values = np.linspace(-8, 8, 36, dtype=np.float32)[None]
+    expected = np.asarray(keras.activations.get(name)(values))
+    np.testing.assert_allclose(identity(hidden_activation=name)(values), expected, atol=1e-6)
+    np.testing.assert_allclose(identity(latent_activation=name)(values), expected, atol=1e-6)
+    others = [other for other in get_args(Activation) if other != name and {other, name} != {"celu", "elu"}]
+    assert all(not np.allclose(expected, keras.activations.get(other)(values), atol=1e-3) for other in others)
+
+    decoder = build([36], latent_dim=36, hidden_activation=name).get_layer("decoder")
+    kernel, bias = decoder.get_layer("reconstruction").get_weights()
+    decoder.get_layer("hidden_1").set_weights([np.eye(36), np.zeros(36)])
+    logits = expected @ kernel + bias
+    np.testing.assert_allclose(decoder(values), (1 + np.tanh(logits / 2)) / 2, atol=1e-5)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("share", [0.2, 0.7])
+def test_dropout_zeroes_its_share_and_scales_the_rest(share: float) -> None:
+    ones = np.ones((400, 36), np.float32)
+    encoder = identity(dropout=share)
+    first, second = (np.asarray(encoder(ones, training=True)) for _ in range(2))
+    assert (first == 0).mean() == pytest.approx(share, abs=0.02)
+    np.testing.assert_allclose(first[first != 0], 1 / (1 - share), rtol=1e-5)
+    assert (first != second).any()  # new at every step
+    np.testing.assert_array_equal(encoder(ones, training=False), ones)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(("kind", "axis"), [("batch", 0), ("layer", 1)])
+def test_normalization_is_over_the_batch_or_the_layer(kind: str, axis: int) -> None:
+    """Before the activation, which relu would show."""
+    values = np.random.default_rng(0).normal(3, 2, (50, 36)).astype(np.float32)
+    expected = (values - values.mean(axis, keepdims=True)) / values.std(axis, keepdims=True)
+    found = identity(normalization=kind, hidden_activation="relu")(values, training=True)
+    np.testing.assert_allclose(found, np.maximum(expected, 0), atol=2e-3)
+
+
+@pytest.mark.quick
+def test_a_sparse_code_costs_its_absolute_values() -> None:
+    """The mean over the images, as Keras averages penalties on activities."""
+    model = identity(code_l1=0.25)
+    codes = np.random.default_rng(0).normal(size=(5, 36)).astype(np.float32)
+    model(codes)
+    assert [float(loss) for loss in model.losses] == pytest.approx([0.25 * np.abs(codes).sum() / 5])
+    assert identity().losses == []
+
+
+@pytest.mark.quick
+def test_a_compiled_model_is_the_model_whatever_the_batches() -> None:
+    """No images, fewer than a batch, whole batches and a rest."""
+    model = build([], latent_dim=3)
+    images = np.random.default_rng(0).random((7, 784))
+    expected = model.predict(images, verbose=0)
+    for batch_size in (1, 3, 7, 9):
+        apply = compile_model(model, batch_size)
+        for count in (0, 3, 7):
+            found = apply(images[:count])
+            assert found.dtype == np.float32
+            assert found.shape == (count, 784)
+            np.testing.assert_allclose(found, expected[:count], atol=1e-6)
+
+
+# --- how TensorFlow is loaded ----------------------------------------------------------------
+
+
+def loading(folder: Path, end: str) -> tuple[str, ...]:
+    """A program that loads a stand-in for TensorFlow, which logs a line from below Python and then ends as told.
+
+    Standard error is for the program itself again afterwards.
+    """
+    (folder / "keras.py").touch()
+    log = (
+        "import contextlib, os, signal, time\nwith contextlib.suppress(BrokenPipeError): os.write(2, b'no GPU here\\n')"
+    )
+    (folder / "tensorflow.py").write_text(f"{log}\n{end}\n")
+    code = "import sys; from stages.model import backend; print('loaded'); print('of its own', file=sys.stderr)"
+    return ("env", f"PYTHONPATH={folder}:{ROOT}", sys.executable, "-c", code)
+
+
+@pytest.mark.quick
+def test_what_tensorflow_logs_while_it_loads_is_dropped(tmp_path: Path) -> None:
+    result = call(tmp_path, *loading(tmp_path, ""))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "loaded\n", "of its own\n")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("raise ImportError('no such library')", 1),
+        ("os.abort()", -signal.SIGABRT),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+        ("os._exit(7)", 7),
+        ("os.write(2, b'x' * 1_000_000); os._exit(7)", 7),  # more than a pipe holds
+    ],
+)
+def test_what_tensorflow_logs_is_shown_if_it_does_not_load(tmp_path: Path, end: str, status: int) -> None:
+    """Even if it ends the process without a word to Python."""
+    result = call(tmp_path, *loading(tmp_path, end))
+    assert (result.returncode, result.stdout) == (status, "")
+    assert result.stderr.startswith("no GPU here\n")
+    assert ("ImportError: no such library" in result.stderr) == ("ImportError" in end)
+
+
+@pytest.mark.quick
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ on Windows")
+def test_ctrl_c_while_tensorflow_loads_shows_nothing_of_its_log(tmp_path: Path) -> None:
+    """A terminal sends it to all processes of the group, and maybe at once."""
+    for _ in range(4):
+        process = start(tmp_path, *loading(tmp_path, "open('loading', 'w').close(); time.sleep(60)"))
+        while not (tmp_path / "loading").exists():
+            time.sleep(0.001)
+        (tmp_path / "loading").unlink()
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+        assert process.returncode == -signal.SIGINT
+        assert output.endswith("\nKeyboardInterrupt\n")
+        assert output.count("Traceback") == 1  # that of this program, which catches nothing
+        assert "no GPU here" not in output
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(("end", "status"), [("", 0), ("raise ImportError('no such library')", 1)])
+def test_losing_what_keeps_the_log_loses_no_error(tmp_path: Path, end: str, status: int) -> None:
+    *command, code = loading(tmp_path, f"time.sleep(0.2); {end}")
+    result = call(tmp_path, *command, f"import sys; sys.executable = {shutil.which('true')!r}; {code}")
+    assert result.returncode == status
+    assert result.stderr.endswith("ImportError: no such library\n" if end else "of its own\n")
+    assert "BrokenPipeError" not in result.stderr

@@ -1,0 +1,151 @@
+"""The numbers of training on models of a few pixels: against Keras, operation by operation, and by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from stages.common import files
+from stages.model.backend import tf
+from stages.params import Model, read_params
+from stages.training import images as training_images
+from stages.training.augmentation import build_augment, random_shift, unchanged
+from stages.training.epoch import compile_training, sum_over_batches
+from stages.training.images import epoch_order, file_order, read_pixels, resident
+from stages.training.optimizer import build_optimizer
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.quick
+
+layers = keras.layers
+SETTINGS = read_params(ROOT / "params.yaml").models["deep"]
+PIXELS = np.random.default_rng(0).integers(0, 256, (10, 6), np.uint8)
+
+
+def variant(**changes: Any) -> Model:
+    return SETTINGS.model_copy(update=changes)
+
+
+# --- an epoch ----------------------------------------------------------------------------------
+
+
+def model() -> keras.Model:
+    """Small, but with penalties on weights and on activities, and with what training and evaluation see differently."""
+    keras.utils.set_random_seed(3)
+    return keras.Sequential([
+        keras.Input((6,)),
+        layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.1)),
+        layers.BatchNormalization(),
+        layers.ActivityRegularization(l1=0.2),
+        layers.Dense(6, "sigmoid"),
+    ])  # fmt: skip
+
+
+def test_an_epoch_is_keras_own_without_a_compiler() -> None:
+    """Batches of 4, 4 and 2 images."""
+    ours, theirs = model(), model()
+    train_epoch, mean_loss = compile_training(ours, "mae", keras.optimizers.Adam(0.01), 4, unchanged, unchanged)
+    theirs.compile(keras.optimizers.Adam(0.01), keras.losses.MeanAbsoluteError(), run_eagerly=True)
+    scaled = PIXELS.astype(np.float32) / 255
+    for epoch in (1, 2):
+        order = epoch_order(0, epoch, 10)
+        history = theirs.fit(scaled[order], scaled[order], batch_size=4, shuffle=False, verbose=0).history
+        assert train_epoch(resident(PIXELS), order) == pytest.approx(history["loss"][0], rel=1e-5)
+        expected = theirs.evaluate(scaled, scaled, batch_size=4, verbose=0)
+        assert mean_loss(resident(PIXELS)) == pytest.approx(expected, rel=1e-5)
+        assert mean_loss(PIXELS) == pytest.approx(expected, rel=1e-5)
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_a_loss_that_is_scaled_for_half_precision_gives_the_same_update() -> None:
+    weights, losses = [], []
+    for scale in (1.0, 1024.0):
+        trained = model()
+        optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=scale)
+        train_epoch, _ = compile_training(trained, "mse", optimizer, 5, unchanged, unchanged)
+        losses.append(train_epoch(PIXELS, epoch_order(0, 1, 10)))
+        weights.append(np.concatenate([array.ravel() for array in trained.get_weights()]))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    np.testing.assert_allclose(weights[1], weights[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 9])
+def test_every_item_is_in_one_batch(batch_size: int) -> None:
+    """Whole batches in their order, then what is left."""
+    items = np.arange(10.0, dtype=np.float32).reshape(5, 2)
+    seen = []
+
+    def step(batch: tf.Tensor) -> tf.Tensor:
+        seen.append(np.asarray(batch).tolist())
+        return tf.reduce_sum(batch)
+
+    assert float(sum_over_batches(step, tf.constant(items), batch_size)) == 45
+    assert seen == [items[start : start + batch_size].tolist() for start in range(0, 5, batch_size)]
+
+
+# --- the optimizer -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.25])
+def test_adamw_has_a_decay_of_zero_where_others_have_none(weight_decay: float) -> None:
+    """Adam's None switches it off; AdamW takes numbers only, and has another one if it gets none."""
+    settings = {"weight_decay": weight_decay, "learning_rate": 0.03, "schedule": "constant", "precision": "float32"}
+    for name, expected in (("adamw", weight_decay), ("adam", weight_decay or None), ("sgd", weight_decay or None)):
+        optimizer = build_optimizer(variant(optimizer=name, **settings), 5)
+        assert optimizer.__class__.__name__.lower() == name
+        assert optimizer.weight_decay == expected
+        assert float(optimizer.learning_rate) == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_half_precision_alone_scales_its_loss(precision: str) -> None:
+    optimizer = build_optimizer(variant(optimizer="nadam", learning_rate=0.03, precision=precision), 5)
+    if precision == "mixed_float16":
+        assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        optimizer = optimizer.inner_optimizer
+    assert isinstance(optimizer, keras.optimizers.Nadam)
+
+
+# --- augmentation and images -------------------------------------------------------------------
+
+
+def test_shift_and_seed_of_the_settings_decide_the_shifts() -> None:
+    images, step = tf.constant(np.random.default_rng(0).integers(0, 256, (20, 45), np.uint8)), tf.constant(3, tf.int64)
+    augment = build_augment(variant(shift=2, seed=7), 5, 9)
+    np.testing.assert_array_equal(augment(images, step), random_shift(5, 9, 2, 7)(images, step))
+    assert build_augment(variant(shift=0), 5, 9) is unchanged
+
+
+@pytest.mark.parametrize("above", [0, 1])
+def test_images_are_mapped_from_disk_only_if_they_are_too_large(
+    above: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = files.images_path("validation")
+    path.parent.mkdir(parents=True)
+    np.save(path, PIXELS.reshape(10, 2, 3))
+    monkeypatch.setattr(training_images, "LARGEST_RESIDENT", PIXELS.nbytes - above)
+    placed = []
+
+    def place(images: np.ndarray) -> str:
+        placed.append(images)
+        return "on the device"
+
+    found = read_pixels("validation", place)
+    if above:
+        assert isinstance(found, np.memmap)
+        np.testing.assert_array_equal(found, PIXELS)
+        assert placed == []
+    else:
+        assert found == "on the device"
+        assert not isinstance(placed[0], np.memmap)
+        np.testing.assert_array_equal(placed[0], PIXELS, strict=True)
+
+
+def test_orders_are_of_whole_numbers_that_tensorflow_gathers_by() -> None:
+    np.testing.assert_array_equal(file_order(PIXELS), np.arange(10, dtype=np.int32), strict=True)
+    expected = np.random.default_rng([4, 2]).permutation(10).astype(np.int32)
+    np.testing.assert_array_equal(epoch_order(4, 2, 10), expected, strict=True)
