@@ -15,9 +15,9 @@ from stages.analysis import tables
 from stages.analysis.comparison import compare_all
 from stages.analysis.evaluation import load_evaluations
 from stages.common import files
-from stages.common.command import parse_no_arguments
 from stages.common.errors import StageError, run
 from stages.params import Params, read_params
+from stages.params.command import parse_no_arguments
 
 
 def main() -> None:

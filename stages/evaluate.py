@@ -21,12 +21,12 @@ from stages.analysis.measures import scaled_batches, squared_error
 from stages.analysis.pictures import first_of_each_class
 from stages.common import files
 from stages.common.arrays import Float32
-from stages.common.command import parse_model
 from stages.common.errors import StageError, run
-from stages.model.archive import load_autoencoder
 from stages.model.backend import keras, use_threads
-from stages.model.inference import compile_model
 from stages.params import Evaluate, choose_model, read_params
+from stages.params.command import parse_model
+from stages.trained.inference import compile_model
+from stages.trained.loading import load_autoencoder
 
 COLLAPSED = 0.99  # of the mean image's error: a model that gives nearly the mean image for every digit
 

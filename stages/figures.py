@@ -14,11 +14,11 @@ import matplotlib.pyplot as plt
 from stages.analysis.evaluation import load_evaluations, results_by_name
 from stages.analysis.tables import COMPARISON, LOSSES, MSE_PER_CLASS, read_table
 from stages.common import files
-from stages.common.command import parse_no_arguments
 from stages.common.errors import run
 from stages.drawing import charts, pictures
 from stages.drawing.style import STYLE, png
 from stages.params import read_params
+from stages.params.command import parse_no_arguments
 
 
 def main() -> None:

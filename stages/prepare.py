@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from stages.common import files
 from stages.common.arrays import Bytes
-from stages.common.command import parse_no_arguments
 from stages.common.errors import ParamsError, StageError, run
 from stages.common.files import Split
 from stages.images.idx import read_idx
 from stages.params import Prepare, read_params
+from stages.params.command import parse_no_arguments
 
 Raw = dict[tuple[str, str], Path]  # the four files, by split and content
 

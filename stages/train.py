@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 
 from stages.common import files
-from stages.common.command import parse_model
 from stages.common.errors import ParamsError, StageError, run
 from stages.model.archive import keras_bytes
 from stages.model.autoencoder import build_autoencoder
 from stages.model.backend import keras, use_threads
 from stages.params import Choice, Model, choose_model, read_params
+from stages.params.command import parse_model
 from stages.training.augmentation import build_augment, build_corrupt
 from stages.training.checkpoint import (
     History,

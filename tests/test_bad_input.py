@@ -1,6 +1,7 @@
 """Bad settings, arguments and files: each stage tells them in a sentence and leaves its outputs as they were."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -196,17 +197,22 @@ def test_a_history_that_is_no_table_of_losses(tmp_path: Path, text: str) -> None
         read_history(path)
 
 
-def test_a_file_that_belongs_to_no_model(run_project: Path) -> None:
-    """The advice names that file, never those of a model that is in use."""
-    for name in ("old.npz", "deep.txt", "deep.keras", "a copy.npz"):
+def test_what_belongs_to_no_model(run_project: Path) -> None:
+    """The advice names that alone, never a file of a model or a preset that is in params.yaml."""
+    (run_project / "metrics/best16.json").write_text("{}")  # of the preset, which may have been a model
+    before = outputs(run_project)
+    for name in ("old.npz", "best16.npz", "deep.txt", "deep.keras", "a copy.npz", "a folder"):
         path = run_project / "data/evaluation" / name
-        path.write_bytes(b"")
-        shown = f"'data/evaluation/{name}'" if " " in name else f"data/evaluation/{name}"
-        error = refuse(run_project, 1, f"data/evaluation/{name} belongs to no model in params.yaml", "compare")
-        assert error.endswith(f": rm {shown}\n")
-        succeed(run_project, "sh", "-c", error.rpartition(": ")[2])
-        assert not path.exists()
-    assert stage(run_project, "compare").returncode == 0
+        path.mkdir() if name == "a folder" else path.write_bytes(b"")
+        result = stage(run_project, "compare")
+        assert result.returncode == 1
+        sentence, command = result.stderr.split("; delete what is left of that model: ")
+        assert sentence == f"error: data/evaluation/{name} belongs to no model in params.yaml"
+        assert shlex.split(command) == ["rm", "-r", f"data/evaluation/{name}"]
+        succeed(run_project, *shlex.split(command))
+        assert outputs(run_project) == before
+    succeed(run_project, sys.executable, "-m", "stages.compare")
+    assert outputs(run_project) == before
 
 
 @pytest.mark.quick

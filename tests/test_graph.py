@@ -112,10 +112,12 @@ def test_an_edit_changes_the_stages_that_use_the_folder(run_project: Path, monke
         "stages/analysis/a_new_module.py": measuring,
         "stages/training/epoch.py": TRAININGS,
         "stages/model/autoencoder.py": TRAININGS | EVALUATIONS,
+        "stages/trained/inference.py": EVALUATIONS,
         "stages/images/idx.py": {"prepare"},
         "stages/common/files.py": {"prepare", *TRAININGS, *measuring},
         "stages/params/schema.py": set(),
         "stages/tools/check.py": set(),
+        "stages/explorer/__init__.py": set(),
         "stages/__main__.py": set(),
         "data/evaluation/.deep.npz.0123456789abcdef.tmp": set(),  # an unfinished file
         "data/evaluation/.gitignore": set(),  # DVC's own, where a user's git ignores nothing

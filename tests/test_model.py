@@ -19,11 +19,12 @@ import pytest
 from pydantic import ValidationError
 
 from stages.common.errors import StageError
-from stages.model.archive import keras_bytes, load_autoencoder
+from stages.model.archive import keras_bytes
 from stages.model.autoencoder import build_autoencoder
-from stages.model.inference import compile_model
 from stages.params import read_params
 from stages.params.schema import Activation, Model
+from stages.trained.inference import compile_model
+from stages.trained.loading import load_autoencoder
 from stages.training.optimizer import build_optimizer
 from tests.conftest import ROOT, call, start
 

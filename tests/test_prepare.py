@@ -109,12 +109,13 @@ def test_no_validation_images_means_the_test_images(project: Path, prepare: Prep
 
 
 def test_other_sets_are_a_drop_in(project: Path, prepare: Prepare, mnist: Mnist) -> None:
-    """EMNIST's file names, no gzip, other image sizes, labels from 1."""
+    """EMNIST's file names, no gzip, other image sizes, labels from 1, and the hidden files that macOS leaves."""
     folder = project / "data/letters"
     folder.mkdir()
     for split, (images, labels) in mnist.items():
         (folder / f"emnist-letters-{split}-images-idx3-ubyte").write_bytes(idx_bytes(images[:, 3:24, :20]))
         (folder / f"emnist-letters-{split}-labels-idx1-ubyte").write_bytes(idx_bytes(labels + 1))
+        (folder / f"._emnist-letters-{split}-images-idx3-ubyte").touch()
     change_params(project, lambda p: p["prepare"].update(raw="data/letters"))
     ended = prepare()
     assert ended.status == 0, ended.err
@@ -151,7 +152,8 @@ def no_images(raw: Path) -> None:
 
 
 def other_size(raw: Path) -> None:
-    (raw / NAMES["test"][0]).write_bytes(gzip.compress(idx_bytes(np.zeros((200, 27, 28), np.uint8))))
+    (raw / IMAGES).write_bytes(gzip.compress(idx_bytes(np.zeros((600, 26, 28), np.uint8))))
+    (raw / NAMES["test"][0]).write_bytes(gzip.compress(idx_bytes(np.zeros((200, 28, 27), np.uint8))))
 
 
 def twice(raw: Path) -> None:
@@ -166,7 +168,14 @@ def not_a_file(raw: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda raw: (raw / IMAGES).unlink(), "data/raw lacks the train images: a file *train-images-idx3-ubyte"),
+        (
+            lambda raw: (raw / IMAGES).unlink(),
+            "data/raw lacks the train images: a file *train-images-idx3-ubyte, or the same with .gz.\n",
+        ),
+        (
+            lambda raw: (raw / NAMES["test"][1]).unlink(),
+            "data/raw lacks the test labels: a file *t10k-labels-idx1-ubyte or *test-labels-idx1-ubyte, or the same",
+        ),
         (shutil.rmtree, "data/raw, named by prepare.raw in params.yaml, is not a folder."),
         (cut, f"data/raw/{IMAGES} is truncated: its gzip stream ends too early."),
         (flip, f"data/raw/{IMAGES} is corrupted: "),
@@ -174,8 +183,8 @@ def not_a_file(raw: Path) -> None:
         (lambda raw: (raw / IMAGES).write_bytes(b"P5 28 28"), f"data/raw/{IMAGES} starts with the bytes 50 35 20 32"),
         (fewer_labels, f"data/raw/{IMAGES} has 600 images, but data/raw/{LABELS} has 599 labels"),
         (no_images, f"data/raw/{IMAGES} is empty: its IDX header declares 0 × 28 × 28 values."),
-        (other_size, f"data/raw/{IMAGES} has images of 28×28 pixels, but data/raw/{NAMES['test'][0]} of 27×28"),
-        (twice, "data/raw has 2 files of train images, keep one of: "),
+        (other_size, f"data/raw/{IMAGES} has images of 26×28 pixels, but data/raw/{NAMES['test'][0]} of 28×27"),
+        (twice, f"data/raw has 2 files of train images, keep one of: {IMAGES.removesuffix('.gz')}, {IMAGES}.\n"),
         (not_a_file, f"data/raw/{IMAGES}: Is a directory."),
     ],
 )

@@ -19,7 +19,7 @@ from matplotlib.container import ErrorbarContainer
 from PIL import Image
 
 from stages.common.errors import ParamsError, StageError
-from stages.drawing.style import BASELINE_COLOURS, COLOURS
+from stages.drawing.style import BASELINE_COLOURS, COLOURS, STYLE, png
 from stages.tools import study
 from stages.tools.study import (
     Experiment,
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.quick
 def experiment(
     name: str, latent_dim: int, seed: int, mse: float, state: str = "success", evaluated: str = "a", **more: Any
 ) -> Experiment:
-    settings = {"hidden_units": [9, 8], "latent_dim": latent_dim, "seed": seed, "loss": "mse", **more}
+    settings = {"hidden_units": [9, 8], "latent_dim": latent_dim, "seed": seed, "loss": "mse"} | more
     params = {"models": {"deep": settings}, "prepare": {"validation_images": 5}, "evaluate": {"ridge": 1.0}}
     metrics = {"mse": mse, "mse_pca": 1 / latent_dim}
     data = {
@@ -54,11 +54,18 @@ def experiment(
     return Experiment(name, state, data)
 
 
+def backwards(value: Any) -> Any:
+    """The same with all dictionaries in the other order."""
+    if isinstance(value, Experiment):
+        return value._replace(data=backwards(value.data))
+    return {key: backwards(value[key]) for key in reversed(value)} if isinstance(value, dict) else value
+
+
 EXPERIMENTS = [
     experiment("rate-1", 2, 0, 0.5),
     experiment("rate-2", 2, 1, 0.7),
     experiment("rate-3", 4, 0, 0.3),
-    experiment("rate-again", 4, 0, 0.3),  # the same settings once more are no new run
+    backwards(experiment("rate-again", 4, 0, 0.3)),  # the same settings once more are no new run, whatever their order
     experiment("rates", 8, 0, 0.1),  # of another name
     experiment("rate-4", 8, 0, 0.9, "running"),  # DVC shows the metrics of its commit until it is through
     experiment("rate-5", 8, 0, 0.9, "failed"),
@@ -157,8 +164,12 @@ def test_what_cannot_be_studied_is_said() -> None:
             collect(EXPERIMENTS, prefix, model)
     with pytest.raises(StageError, match=r"the 2 experiments same-\.\.\. do not differ in the model deep"):
         collect(EXPERIMENTS, "same", "deep")
-    with pytest.raises(StageError, match=r"runs of mixed with latent_dim 2 differ in loss, epochs; only"):
+    with pytest.raises(StageError) as said:
         summarise({"mixed": collect(EXPERIMENTS, "mixed", "deep")}, "latent_dim", "mse")
+    assert str(said.value) == (
+        "runs of mixed with latent_dim 2 differ in loss, epochs; only those that differ in nothing but a seed "
+        "have a mean. Give the others' experiments another name."
+    )
     runs = {"rate": [Run({}, {"latent_dim": 2, "loss": "mse", "tied": True, "mse": 0.5, "depth": 3})]}
     for key in ("loss", "latent_dmi", "tied"):
         for x, y in ((key, "mse"), ("mse", key)):
@@ -175,7 +186,7 @@ def table_of(*rows: tuple[str, float, float, float, int]) -> pd.DataFrame:
 
 
 def drawn(table: pd.DataFrame) -> Axes:
-    (ax,) = draw_study(table, "latent_dim", "mse").axes
+    (ax,) = draw_study(table, "latent_dim", "mse_train").axes
     plt.close("all")
     return ax
 
@@ -200,8 +211,8 @@ def test_bars_are_one_standard_deviation_to_either_side_of_the_mean() -> None:
         assert np.asarray(line.get_data()).tolist() == [x, means]
         ends = [tuple(np.sort(segment[:, 1])) for segment in bars.get_segments()]
         np.testing.assert_allclose(ends, spans)
-    assert ax.get_title(loc="left") == "mse on test images; bars: one standard deviation of 2 to 3 runs"
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("latent dim", "mse")
+    assert ax.get_title(loc="left") == "mse train on test images; bars: one standard deviation of 2 to 3 runs"
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("latent dim", "mse train")
     assert [label.get_text() for label in ax.get_xticklabels()] == ["2", "3", "4"]
     assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "linear")
     legend = ax.get_legend()
@@ -213,6 +224,7 @@ def test_wide_ranges_have_logarithmic_axes() -> None:
     ax = drawn(table_of(*((("z", 2**n, 1 / 2**n, 0.001, 2)) for n in range(1, 6))))
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     assert ax.get_title(loc="left").endswith("one standard deviation of 2 runs")
+    assert drawn(table_of(("z", 2, 1, np.nan, 1))).get_title(loc="left").endswith("of 1 runs")
     assert [label.get_text() for label in ax.get_xticklabels(minor=True)] == []
 
 
@@ -325,16 +337,21 @@ def test_the_command_writes_a_table_and_a_picture(dvc: Dvc, command: Command) ->
         "rates,8,0.1,,1",
     ]
     assert Image.open("plots/studies/mse_by_latent_dim.png").size == pytest.approx((6.4 * 50, 3.8 * 50), rel=0.05)
-    assert [line.split("|")[1].strip() for line in ended.out.splitlines()[2:]] == [
-        *["PCA"] * 3,
-        "rate",
-        "rate",
-        "rates",
-    ]
+    printed = [line.split("|")[1].strip() for line in ended.out.splitlines()[2:]]
+    assert printed == ["PCA", "PCA", "PCA", "rate", "rate", "rates"]
+    series = with_pca({name: collect(EXPERIMENTS, name, "deep") for name in ("rate", "rates")}, "latent_dim", "mse")
+    with plt.rc_context(STYLE):
+        expected = png(draw_study(summarise(series, "latent_dim", "mse"), "latent_dim", "mse"), 50)
+    assert Path("plots/studies/mse_by_latent_dim.png").read_bytes() == expected
+    ended = command("latent_dim", "mse", "rate:deep", "--all-commits", "--name", "all", "--dpi", "50")
+    assert ended.status == 0
+    assert Path("plots/studies/all.csv").read_text().splitlines()[-1] == "rate,8,0.05,,1"
     ended = command("seed", "mse", "rate:deep", "--all-commits", "--name", "x", "--dpi", "50")
     assert ended.status == 1
     assert "runs of rate with seed 0 differ in latent_dim; only those" in ended.err
     assert sorted(path.name for path in Path("plots/studies").iterdir()) == [
+        "all.csv",
+        "all.png",
         "mse_by_latent_dim.csv",
         "mse_by_latent_dim.png",
     ]

@@ -11,7 +11,7 @@ from stages.common import files
 from stages.model.backend import tf
 from stages.params import Model, read_params
 from stages.training import images as training_images
-from stages.training.augmentation import build_augment, random_shift, unchanged
+from stages.training.augmentation import build_augment, build_corrupt, random_shift, unchanged
 from stages.training.epoch import compile_training, sum_over_batches
 from stages.training.images import epoch_order, file_order, read_pixels, resident
 from stages.training.optimizer import build_optimizer
@@ -32,11 +32,11 @@ def variant(**changes: Any) -> Model:
 
 
 def model() -> keras.Model:
-    """Small, but with penalties on weights and on activities, and with what training and evaluation see differently."""
+    """Small, but with penalties on what layers give, and with a layer that is another one while it is trained."""
     keras.utils.set_random_seed(3)
     return keras.Sequential([
         keras.Input((6,)),
-        layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.1)),
+        layers.Dense(4, activity_regularizer=keras.regularizers.L2(0.1)),
         layers.BatchNormalization(),
         layers.ActivityRegularization(l1=0.2),
         layers.Dense(6, "sigmoid"),
@@ -117,6 +117,20 @@ def test_shift_and_seed_of_the_settings_decide_the_shifts() -> None:
     augment = build_augment(variant(shift=2, seed=7), 5, 9)
     np.testing.assert_array_equal(augment(images, step), random_shift(5, 9, 2, 7)(images, step))
     assert build_augment(variant(shift=0), 5, 9) is unchanged
+
+
+def test_level_and_seed_of_the_settings_decide_the_noise() -> None:
+    """Steps count down from -1 in its keys, so that none is that of a shift, whose steps count up from 0."""
+
+    @tf.function(jit_compile=True)
+    def both(step: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        noise = 0.25 * tf.random.stateless_normal((20, 6), key, alg="threefry")
+        return build_corrupt(variant(noise=0.25, seed=7))(tf.fill((20, 6), 0.5), step), 0.5 + noise
+
+    for step in (0, 5):
+        found, expected = both(tf.constant(step, tf.int64), tf.constant([7, -1 - step], tf.int64))
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert build_corrupt(variant(noise=0.0)) is unchanged
 
 
 @pytest.mark.parametrize("above", [0, 1])

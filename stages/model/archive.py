@@ -7,7 +7,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from stages.common.errors import StageError
 from stages.model.backend import keras
 
 
@@ -35,24 +34,6 @@ def keras_bytes(model: keras.Model) -> bytes:
                     content = _dump(_without(json.loads(content), "shared_object_id"))
                 rewritten.writestr(zipfile.ZipInfo(name), content)  # ZipInfo's own date is 1980
     return archive.getvalue()
-
-
-def load_autoencoder(path: Path) -> keras.Model:
-    """Load a model written by the train stage, in Keras' safe mode (no code from the file runs).
-
-    Raises StageError if the file is missing or broken or is no autoencoder.
-    """
-    try:
-        path.open("rb").close()  # Keras would call a file that may not be read missing
-    except FileNotFoundError:
-        raise StageError(f"{path} is missing; run `dvc repro`.") from None
-    try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        model.get_layer("encoder"), model.get_layer("decoder")
-    except Exception as error:  # Keras, zipfile, h5py and json each raise their own kinds
-        reason = " ".join(str(error).split())[:200].rstrip(".")
-        raise StageError(f"{path} is not a whole autoencoder ({reason}); run `dvc repro`.") from None
-    return model
 
 
 def _dump(content: Any) -> bytes:

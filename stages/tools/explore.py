@@ -1,6 +1,7 @@
 """Explore what the models see, in a browser: draw digits and move their codes."""
 
 import argparse
+import errno
 import os
 import socket
 import sys
@@ -64,18 +65,23 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def free_port(host: str, wanted: int | None) -> int:
-    """The wanted port, or the first free one from PORT on. Raises StageError if it is in use or the host unknown."""
+    """The wanted port, or the first free one from PORT on.
+
+    Raises ParamsError if the host is no address of this machine, StageError if the port can't be had.
+    """
     for port in [wanted] if wanted else range(PORT, PORT + PORTS):
         try:
-            with socket.create_server((host, port), reuse_port=False):
+            # create_server tells no reason if a name is unknown
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            with socket.create_server((host, port), family=family):
                 return port
-        except socket.gaierror:
-            raise ParamsError(f"--host is {host}, which is no address of this machine.") from None
-        except PermissionError:
-            raise StageError(f"port {port} is not for ordinary users; choose another with --port.") from None
         except OSError as error:
-            if error.errno is not None and os.strerror(error.errno) == "Cannot assign requested address":
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
                 raise ParamsError(f"--host is {host}, which is no address of this machine.") from None
+            if error.errno == errno.EACCES:
+                raise StageError(f"port {port} is not for ordinary users; choose another with --port.") from None
+            if error.errno != errno.EADDRINUSE:
+                raise
     if wanted:
         raise StageError(f"port {wanted} is in use; choose another with --port.")
     raise StageError(f"the ports {PORT} to {PORT + PORTS - 1} are in use; choose another with --port.")
@@ -100,9 +106,8 @@ def serve(args: argparse.Namespace, params: Params, port: int, folder: Path, beg
         raise StageError(f"the preset {args.model} is not trained; run `python -m stages.train {args.model}`.")
     library.start_pca()
     say("loading TensorFlow")
-    from stages.model.backend import tf, use_threads
+    from stages.model.backend import use_threads
 
-    tf.get_logger().setLevel("ERROR")  # it warns of functions compiled again, but each is another model's
     use_threads(next(iter(library.choices.values())).settings.threads)
     chosen = args.model or best_usable(library)
     say("loading the page")

@@ -65,7 +65,7 @@ def load_model(chosen: Choice) -> TrainedModel:
     from stages.model.backend import use_threads
 
     use_threads(chosen.settings.threads)
-    from stages.model.inference import compile_model
+    from stages.trained.inference import compile_model
 
     return build(chosen, evaluation, partial(compile_model, batch_size=BATCH))
 
@@ -75,7 +75,7 @@ def build(chosen: Choice, evaluation: Evaluation, apply: Callable[[Any], Transfo
 
     apply: makes a function of arrays of a Keras model. Raises StageError as `load_model` does.
     """
-    from stages.model.archive import load_autoencoder
+    from stages.trained.loading import load_autoencoder
 
     _, height, width = evaluation.digits.images.shape
     model = load_autoencoder(chosen.files.model)

@@ -28,13 +28,14 @@ def reporting(epochs: int, done: int) -> Iterator[Report]:
             yield move_bar
         return
 
-    next_line = compiled = 0.0
+    next_line = 0.0
+    compiled: float | None = None
 
     def print_line(epoch: int, loss: float, val_loss: float) -> None:
         nonlocal next_line, compiled
         now = time.monotonic()
         left = ""
-        if not compiled:  # the first epoch compiles, so it says nothing of the others' duration
+        if compiled is None:  # the first epoch compiles, so it says nothing of the others' duration
             compiled = now
         else:
             left = f", {(now - compiled) / (epoch - done - 1) * (epochs - epoch):.0f} s left"

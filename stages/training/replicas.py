@@ -84,7 +84,7 @@ def compile_replicated_training(
         if not own:  # fewer images than replicas
             optimizer.apply([tf.zeros(v.shape) for v in variables], variables)
             return tf.zeros(())
-        gradient, total = gradients(images, optimizer.iterations, own / len(images))
+        gradient, total = gradients(images, tf.convert_to_tensor(optimizer.iterations), own / len(images))
         optimizer.apply(gradient, variables)  # adds up the replicas' gradients
         return total
 

@@ -1,0 +1,69 @@
+"""What was measured of the models, in one sentence each."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from stages.analysis.tables import COMPARISON, read_table
+from stages.common.errors import StageError
+from stages.params import Choice
+
+
+def model_sentence(choice: Choice, pixels: int) -> str:
+    """What a model's metrics say. Raises StageError if the file is missing or broken."""
+    values = read_metrics(choice.files.metrics)
+    size = choice.settings.latent_dim
+    sentence = f"{choice.name} loses {values['mse'] * pixels:.2f} of squared error per test digit on average"
+    if values.get("mse_pca"):
+        sentence += f", {values['mse'] / values['mse_pca']:.2f} times what PCA with {size} numbers loses"
+    return f"{sentence}; a linear probe reads the class off {share(values['probe'])} of its codes."
+
+
+def pca_sentence(choice: Choice, pixels: int) -> str:
+    """The same for PCA with as many numbers as a model's code has."""
+    values = read_metrics(choice.files.metrics)
+    size = choice.settings.latent_dim
+    return (
+        f"PCA with {size} numbers loses {values['mse_pca'] * pixels:.2f} of squared error per test digit on average; "
+        "it is the best that a linear map and back can do on the training images."
+    )
+
+
+def pair_sentences(names: list[str], path: Path = COMPARISON) -> list[str]:
+    """A sentence for every two of these models that were compared on the same test images.
+
+    Raises StageError if the table is missing or broken.
+    """
+    table = read_table(path)
+    sentences = []
+    try:
+        for _, row in table.iterrows():
+            first, second = str(row["pair"]).split(" / ")
+            if {first, second} <= set(names):
+                sentences.append(
+                    f"{first} makes {row['ratio']:.3f} times the error of {second} (95\N{NO-BREAK SPACE}% interval "
+                    f"{row['ratio_low']:.3f} to {row['ratio_high']:.3f}) and is better on {share(row['wins'])} of the "
+                    "test digits."
+                )
+    except (KeyError, ValueError, TypeError):
+        raise StageError(f"{path} is no table of compared models; run `dvc repro compare`.") from None
+    return sentences
+
+
+def share(value: float) -> str:
+    """A share from 0 to 1 in per cent."""
+    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """A model's metrics. Raises StageError if the file is missing or holds no numbers mse and probe."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        found = {key: float(value) for key, value in values.items()}
+        if {"mse", "probe"} <= set(found):
+            return found
+    except FileNotFoundError:
+        raise StageError(f"{path} is missing; run `dvc repro`.") from None
+    except (ValueError, AttributeError, TypeError):
+        pass
+    raise StageError(f"{path} holds no metrics; run `dvc repro`.")

@@ -1,0 +1,1 @@
+"""The page of the explorer, in Gradio: its layout, its look (page.css) and its behaviour (page.js)."""

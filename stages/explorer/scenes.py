@@ -1,0 +1,87 @@
+"""What is on screen, as a link and back: the model, the digit, and where its code was moved."""
+
+import base64
+import binascii
+import zlib
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlencode
+
+import numpy as np
+
+from stages.common.arrays import Bytes, Float32
+from stages.common.errors import StageError
+
+LONGEST = 2**18  # characters of a link; a code of thousands of numbers has less
+
+
+class Scene(NamedTuple):
+    """What a link restores."""
+
+    model: str | None = None  # by its name; None: the one chosen on the command line
+    digit: int = 0  # position among the test images
+    image: Bytes | None = None  # [height, width], of a digit that is no test image; it goes before `digit`
+    code: Float32 | None = None  # [latent_dim], where the sliders are; None: the digit's own code
+    start: Float32 | None = None  # [latent_dim], the frozen code that a walk begins with
+
+
+def read_link(link: str, height: int, width: int) -> Scene:
+    """The scene that a link's query describes; whatever else the query says is ignored.
+
+    Raises StageError if it is broken. Whether the model exists and codes are of its size is not looked at.
+    """
+    if len(link) > LONGEST:
+        raise StageError("the link is too long to be one of this page's.")
+    values = {key: found[-1] for key, found in parse_qs(link.removeprefix("?"), max_num_fields=100).items()}
+    digit = values.get("digit", "0")
+    if not digit.isdecimal() or len(digit) > 9:
+        raise StageError(f"the link's digit is {digit[:20]!r}, but has to be a whole number, 0 or above.")
+    return Scene(
+        values.get("model"),
+        int(digit),
+        unpack_image(values["image"], height, width) if "image" in values else None,
+        read_code(values["code"]) if "code" in values else None,
+        read_code(values["from"]) if "from" in values else None,
+    )
+
+
+def write_link(scene: Scene) -> str:
+    """The query that `read_link` reads, without a question mark; every number exactly."""
+    values = {"model": scene.model} if scene.model else {}
+    values |= {"digit": str(scene.digit)} if scene.image is None else {"image": pack_image(scene.image)}
+    for key, code in (("code", scene.code), ("from", scene.start)):
+        if code is not None:
+            values[key] = write_code(code)
+    return urlencode(values, safe=",()")
+
+
+def write_code(code: Float32) -> str:
+    """A code as the shortest decimal numbers that are the same in float32, with commas between."""
+    return ",".join(np.format_float_positional(value, unique=True, trim="-") for value in code.astype(np.float32))
+
+
+def read_code(text: str) -> Float32:
+    """A code float32 [numbers] from text. Raises StageError if they are no finite numbers."""
+    try:
+        code = np.array([float(part) for part in text.split(",")], np.float32)
+    except (ValueError, OverflowError):
+        raise StageError("the link's code is no list of numbers.") from None
+    if not np.isfinite(code).all():
+        raise StageError("the link's code has numbers that are not finite.")
+    return code
+
+
+def pack_image(image: Bytes) -> str:
+    """An image uint8 as text that may stand in a link."""
+    return base64.urlsafe_b64encode(zlib.compress(image.tobytes(), 9)).decode().rstrip("=")
+
+
+def unpack_image(text: str, height: int, width: int) -> Bytes:
+    """The image uint8 [height, width] that was packed. Raises StageError if it is none of that size."""
+    try:
+        packed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        content = zlib.decompressobj().decompress(packed, height * width + 1)
+    except (binascii.Error, ValueError, zlib.error):
+        raise StageError("the link's image is broken.") from None
+    if len(content) != height * width:
+        raise StageError(f"the link's image is not one of {height}×{width} pixels.")
+    return np.frombuffer(content, np.uint8).reshape(height, width)

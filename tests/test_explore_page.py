@@ -1,0 +1,443 @@
+"""The explorer in a real browser: what a visitor does, and the pixels and numbers that Keras computes for it."""
+
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.explorer.answers import prepare_drawing
+from stages.explorer.pixels import read_drawing
+from stages.explorer.scenes import read_link
+from tests.conftest import ROOT, call, environment, succeed, wait_until
+
+pytestmark = pytest.mark.xdist_group("browser")  # one server and one browser for all
+
+CHROMIUM = shutil.which("chromium")
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+)  # fmt: skip
+
+
+class Server(NamedTuple):
+    process: "subprocess.Popen[bytes]"
+    address: str
+    folder: Path  # for its temporary files
+    log: Path
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def serve(project: Path, folder: Path, *arguments: str) -> Server:
+    """Start the explorer in a project, its temporary files below `folder`, and wait until it is ready."""
+    (folder / "tmp").mkdir()
+    port, log = free_port(), folder / "log"
+    command = [sys.executable, "-m", "stages", "explore", "--no-browser", "--port", str(port), *arguments]
+    with open(log, "wb") as out:
+        process = subprocess.Popen(
+            command,
+            cwd=project,
+            env=environment() | {"TMPDIR": str(folder / "tmp")},
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    server = Server(process, f"http://127.0.0.1:{port}", folder / "tmp", log)
+    wait_until(lambda: "ready: " in log.read_text() or process.poll() is not None)
+    assert process.poll() is None, log.read_text()
+    return server
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """The system's browser."""
+    if not CHROMIUM:
+        if os.environ.get("CI") == "true":
+            pytest.fail("chromium is not installed, so the explorer's page was not tested.")
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def server(chromium: Any, run_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The explorer on the models of the small run, which it must not change; ended with Ctrl-C."""
+    server = serve(run_template, tmp_path_factory.mktemp("explorer"), "--model", "deep")
+    yield server
+    server.process.send_signal(signal.SIGINT)
+    status = server.process.wait(30)
+    assert (status, server.log.read_text().splitlines()[-1]) == (130, "interrupted.")
+    assert "Traceback" not in server.log.read_text()
+    assert not list(server.folder.iterdir())
+    assert succeed(run_template, "git", "status", "--porcelain") == ""
+
+
+class Visit:
+    """A page, and all that its browser asked for."""
+
+    def __init__(self, browser: Any, server: Server, link: str = "") -> None:
+        self.server, self.context = server, browser.new_context(viewport={"width": 1280, "height": 900})
+        self.page = self.context.new_page()
+        self.asked: list[str] = []
+        self.faults: list[str] = []
+        self.context.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.goto(server.address + link)
+        self.page.wait_for_selector(".triptych[data-ready]")
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until no request is under way and none was for a while."""
+        script, before, now = "explorer.idle() && document.body.dataset.answers", None, ""
+        while before != now or not now:
+            before, now = now, self.page.evaluate(script)
+            self.page.wait_for_timeout(150)
+
+    def open(self, tab: str) -> None:
+        self.page.get_by_role("tab", name=tab).click()
+        self.settle()
+
+    def source(self, name: str) -> str:
+        return str(self.page.get_by_role("img", name=name, exact=True).get_attribute("src"))
+
+    def picture(self, name: str) -> np.ndarray:
+        return np.asarray(Image.open(BytesIO(base64.b64decode(self.source(name).partition(",")[2]))))
+
+    def scene(self) -> Any:
+        return read_link(urllib.parse.urlparse(self.page.url).query, 28, 28)
+
+    def problem(self) -> str:
+        self.page.wait_for_selector(".problem:not([hidden])")
+        return str(self.page.locator(".problem").inner_text())
+
+    def number(self) -> float:
+        return float(self.page.locator(".verdict .number").inner_text())
+
+
+@pytest.fixture
+def visit(chromium: Any, server: Server) -> Iterator[Visit]:
+    visit = Visit(chromium, server)
+    yield visit
+    visit.context.close()
+    assert not visit.faults
+    for address in visit.asked:
+        assert address.startswith((server.address, "data:", "blob:")), f"the page asked for {address}"
+
+
+@pytest.fixture(scope="module")
+def deep(run_template: Path) -> Any:
+    import keras
+
+    return keras.saving.load_model(run_template / "data/models/deep.keras", compile=False)
+
+
+@pytest.fixture(scope="module")
+def test_images(run_template: Path) -> np.ndarray:
+    return np.asarray(np.load(run_template / "data/prepared/test_images.npy"))
+
+
+def expect_what_keras_computes(visit: Visit, deep: Any, image: np.ndarray) -> None:
+    """The three pictures and the number on the page are those of this image."""
+    pixels = image.reshape(1, -1).astype(np.float32) / 255
+    decoded = np.asarray(deep(pixels))
+    assert (visit.picture("Input") == image).all()
+    assert np.abs(visit.picture("Reconstruction").ravel() - decoded[0] * 255).max() < 1
+    assert visit.number() == pytest.approx(np.square(decoded - pixels).sum(), abs=0.006)
+    difference = (decoded - pixels).reshape(28, 28)
+    red, blue = visit.picture("Error")[..., 0].astype(int), visit.picture("Error")[..., 2].astype(int)
+    assert (red[difference < -0.3] > blue[difference < -0.3]).all()
+    assert (blue[difference > 0.3] > red[difference > 0.3]).all()
+
+
+def test_a_test_digit_by_its_number(visit: Visit, deep: Any, test_images: np.ndarray) -> None:
+    expect_what_keras_computes(visit, deep, test_images[0])
+    visit.page.get_by_label("Test digit").fill("7")
+    visit.settle()
+    expect_what_keras_computes(visit, deep, test_images[7])
+    assert visit.scene().digit == 7
+    assert visit.page.locator(".side .row").count() == 3
+    facts = visit.page.locator(".measured li").all_inner_texts()
+    assert len([fact for fact in facts if fact.startswith("deep ")]) == 3  # its metrics, beside shallow and PCA
+
+
+def test_a_drawing(visit: Visit, deep: Any) -> None:
+    pad = visit.page.get_by_label("Drawing pad")
+    box = pad.bounding_box()
+    places = [(0.25, 0.25), (0.75, 0.25), (0.45, 0.8)]
+    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in places]
+    visit.page.mouse.move(*points[0])
+    visit.page.mouse.down()
+    before = visit.source("Input")
+    visit.page.mouse.move(*points[1], steps=5)
+    visit.settle()
+    assert visit.source("Input") != before  # it follows the pen
+    visit.page.mouse.move(*points[2], steps=5)
+    visit.page.mouse.up()
+    visit.settle()
+    drawn = read_drawing(pad.evaluate("canvas => canvas.toDataURL('image/png')"))
+    for x, y in places:  # the ink is where the pen was
+        assert drawn[round(y * 280), round(x * 280)] > 0.9
+    expect_what_keras_computes(visit, deep, prepare_drawing(drawn, 28, 28))
+    assert visit.page.get_by_label("Test digit").input_value() == ""
+
+
+def test_a_slider_by_keyboard_and_back(visit: Visit, deep: Any, test_images: np.ndarray) -> None:
+    visit.open("Code")
+    sliders = visit.page.locator(".sliders input[type=range]")
+    assert [slider.get_attribute("aria-label") for slider in sliders.all()] == [f"Latent {n}" for n in range(1, 17)]
+    encoded = np.asarray(deep.get_layer("encoder")(test_images[:1].reshape(1, -1) / np.float32(255)))[0]
+    slider = visit.page.get_by_role("slider", name="Latent 3", exact=True)
+    assert float(slider.input_value()) == pytest.approx(encoded[2], abs=1e-3)
+    slider.focus()
+    for _ in range(15):
+        visit.page.keyboard.press("ArrowRight")
+    visit.settle()
+    code = visit.scene().code
+    assert code[2] > encoded[2]
+    np.testing.assert_allclose(np.delete(code, 2), np.delete(encoded, 2), atol=1e-4)
+    decoded = np.asarray(deep.get_layer("decoder")(code[None]))[0]
+    assert np.abs(visit.picture("Reconstruction").ravel() - decoded * 255).max() < 1
+    visit.page.get_by_role("button", name="Back to the encoded digit").click()
+    visit.settle()
+    assert visit.scene().code is None
+    expect_what_keras_computes(visit, deep, test_images[0])
+
+
+def test_a_class_mean_and_a_walk(visit: Visit, deep: Any, run_template: Path, test_images: np.ndarray) -> None:
+    visit.open("Code")
+    visit.page.get_by_role("radio", name="9", exact=True).click()
+    visit.page.get_by_role("button", name="Class mean").click()
+    visit.settle()
+    images, labels = (np.load(run_template / f"data/prepared/train_{kind}.npy") for kind in ("images", "labels"))
+    encode = deep.get_layer("encoder")
+    mean = np.asarray(encode(images[labels == 9].reshape(-1, 784) / np.float32(255))).mean(axis=0)
+    np.testing.assert_allclose(visit.scene().code, mean, atol=1e-3)
+    visit.page.get_by_role("button", name="Freeze this digit").click()
+    visit.settle()
+    visit.page.get_by_label("Test digit").fill("4")
+    visit.settle()
+    visit.page.get_by_role("button", name="50 % of the way").click()
+    visit.settle()
+    goal = np.asarray(encode(test_images[4:5].reshape(1, -1) / np.float32(255)))[0]
+    np.testing.assert_allclose(visit.scene().code, (mean + goal) / 2, atol=1e-3)
+
+
+def test_a_point_on_the_map(visit: Visit, deep: Any, test_images: np.ndarray) -> None:
+    visit.open("Map")
+    x, y = visit.page.evaluate("explorer.place(42)")
+    canvas = visit.page.locator(".map canvas")
+    canvas.scroll_into_view_if_needed()
+    canvas.hover(position={"x": x, "y": y})
+    visit.page.wait_for_selector(".tip:not([hidden])")
+    canvas.click(position={"x": x, "y": y})
+    visit.settle()
+    digit = visit.scene().digit
+    assert visit.page.evaluate(f"explorer.place({digit})") == pytest.approx([x, y], abs=1.5)  # 42, or one on top of it
+    expect_what_keras_computes(visit, deep, test_images[digit])
+    assert visit.page.get_by_label("Test digit").input_value() == str(digit)
+    star = [float(v) for v in canvas.get_attribute("data-star").split(",")]
+    assert star == pytest.approx([x, y], abs=1.5)
+    assert visit.page.locator(".near img").count() == 6
+
+
+def test_a_link_restores_model_digit_and_code(visit: Visit, chromium: Any) -> None:
+    visit.page.get_by_label("Test digit").fill("11")
+    visit.settle()
+    visit.page.locator(".side").get_by_role("button", name="shallow").click()
+    visit.settle()
+    visit.open("Code")
+    slider = visit.page.get_by_role("slider", name="Latent 1", exact=True)
+    slider.press("End")
+    visit.settle()
+    again = Visit(chromium, visit.server, "/?" + urllib.parse.urlparse(visit.page.url).query)
+    for name in ("Input", "Reconstruction", "Error"):
+        assert again.source(name) == visit.source(name)
+    assert again.page.get_by_label("Model", exact=True).input_value() == "shallow"
+    assert again.page.get_by_label("Test digit").input_value() == "11"
+    restored = again.page.get_by_role("slider", name="Latent 1", exact=True)  # the link opens the tab of the code
+    assert float(restored.input_value()) == pytest.approx(float(slider.input_value()), abs=1e-5)
+    again.context.close()
+    broken = Visit(chromium, visit.server)
+    broken.page.goto(visit.server.address + "/?model=nobody&digit=3")
+    assert "there is no model 'nobody'" in broken.problem().lower()
+    broken.page.get_by_label("Model", exact=True).click()
+    broken.page.get_by_role("option", name="shallow").click()
+    broken.page.wait_for_selector(".triptych[data-ready]")
+    broken.context.close()
+
+
+def test_a_saved_picture(visit: Visit) -> None:
+    with visit.page.expect_download() as download:
+        visit.page.get_by_role("button", name="Save picture").click()
+    assert download.value.suggested_filename == "test-digit-0.png"
+    with Image.open(download.value.path()) as image:
+        assert image.format == "PNG"
+        assert image.width > 400
+
+
+def test_photos_good_and_bad(visit: Visit, test_images: np.ndarray, tmp_path: Path) -> None:
+    chosen = visit.page.locator("input[type=file][aria-label=Photo]")
+    large = Image.fromarray(255 - test_images[0]).resize((7100, 7100), Image.Resampling.BICUBIC)  # 50 megapixels
+    large.save(tmp_path / "seven.jpg", quality=50)
+    chosen.set_input_files(tmp_path / "seven.jpg")
+    visit.page.get_by_text("dark ink found and inverted").wait_for(timeout=30_000)
+    visit.settle()
+    assert np.abs(visit.picture("Input").astype(float) - test_images[0]).mean() < 12
+    Image.new("L", (10_000, 10_000)).save(tmp_path / "huge.png")
+    (tmp_path / "note.png").write_text("not a picture")
+    for name, reason in (("huge.png", "may be an attack"), ("note.png", "is no image")):
+        chosen.set_input_files(tmp_path / name)
+        visit.page.get_by_text(reason).wait_for(timeout=30_000)
+    with open(tmp_path / "heavy.png", "wb") as file:
+        file.truncate(200 * 2**20)
+    chosen.evaluate(  # as the input would; Playwright itself refuses so large a file
+        "input => { const files = new DataTransfer(); files.items.add(new File([new Uint8Array(200 * 2 ** 20)],"
+        " 'heavy.png')); input.files = files.files; input.dispatchEvent(new Event('change', { bubbles: true })); }"
+    )
+    visit.page.get_by_text("heavy.png has 200 MB, but a picture may have 20 MB").wait_for()
+    visit.page.get_by_label("Test digit").fill("2")
+    visit.settle()
+    assert (visit.picture("Input") == test_images[2]).all()  # it lives on
+    assert not [path for path in visit.server.folder.glob("explorer-*/**/*") if path.is_file()]
+
+
+def test_an_upload_past_the_page_is_cut_off(server: Server) -> None:
+    start = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    body = start + bytes(30 * 2**20) + b"\r\n--x--\r\n"
+    request = urllib.request.Request(
+        f"{server.address}/gradio_api/upload", body, {"Content-Type": "multipart/form-data; boundary=x"}
+    )
+    with pytest.raises((urllib.error.HTTPError, urllib.error.URLError, ConnectionError)):
+        urllib.request.urlopen(request)
+
+
+def test_ten_clients_at_once(visit: Visit, deep: Any, test_images: np.ndarray) -> None:
+    with visit.page.expect_request(lambda request: "component_server" in request.url) as caught:
+        visit.page.get_by_label("Test digit").fill("1")
+    visit.settle()
+    address, sent = caught.value.url, json.loads(caught.value.post_data)
+    headers = {"Content-Type": "application/json"}
+
+    def client(digit: int) -> np.ndarray:
+        question = sent | {"data": sent["data"] | {"link": f"model=deep&digit={digit}"}}
+        with urllib.request.urlopen(
+            urllib.request.Request(address, json.dumps(question).encode(), headers), timeout=60
+        ) as reply:
+            uri = json.loads(reply.read())["reconstruction"]
+        return np.asarray(Image.open(BytesIO(base64.b64decode(uri.partition(",")[2]))))
+
+    with ThreadPoolExecutor(10) as clients:
+        found = list(clients.map(client, [*range(10)] * 3))
+    decoded = np.asarray(deep(test_images[:10].reshape(10, -1) / np.float32(255)))
+    for index, picture in enumerate(found):
+        assert np.abs(picture.ravel() - decoded[index % 10] * 255).max() < 1
+
+
+def test_only_this_machine_is_answered(server: Server) -> None:
+    port = int(server.address.rpartition(":")[2])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing, but tells this machine's own address
+            own = probe.getsockname()[0]
+        except OSError:
+            pytest.skip("this machine has no address but 127.0.0.1")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((own, port), timeout=5)
+
+
+def test_the_server_itself_calls_nobody(visit: Visit) -> None:
+    descriptors = Path(f"/proc/{visit.server.process.pid}/fd")
+    if not descriptors.exists():
+        pytest.skip("needs /proc")
+    sockets = {str(fd.readlink()).removeprefix("socket:[").removesuffix("]") for fd in descriptors.iterdir()}
+    rows = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()]
+    remote = {row[2].partition(":")[0] for row in rows if len(row) > 9 and row[9] in sockets}
+    assert remote <= {"00000000", "0100007F", "0" * 32, "0000000000000000FFFF00000100007F"}
+
+
+def test_a_port_in_use(server: Server, run_template: Path) -> None:
+    port = server.address.rpartition(":")[2]
+    result = call(run_template, sys.executable, "-m", "stages", "explore", "--no-browser", "--port", port)
+    assert (result.returncode, result.stderr) == (1, f"error: port {port} is in use; choose another with --port.\n")
+
+
+def test_a_phone_shows_all_without_scrolling_sideways(visit: Visit) -> None:
+    visit.page.set_viewport_size({"width": 390, "height": 844})
+    for tab in ("Draw", "Code", "Map"):
+        visit.open(tab)
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
+    visit.page.emulate_media(color_scheme="dark")
+
+
+def test_a_model_that_is_missing(chromium: Any, run_project: Path) -> None:
+    (run_project / "data/models/deep.keras").unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        server = serve(run_project, Path(folder))
+        assert "note: deep cannot be explored: data/models/deep.keras is missing; run `dvc repro`." in (
+            server.log.read_text()
+        )
+        visit = Visit(chromium, server)
+        assert visit.page.get_by_label("Model", exact=True).input_value() == "shallow"
+        visit.page.get_by_label("Model", exact=True).click()
+        visit.page.get_by_role("option", name="deep").click()
+        assert visit.problem() == "data/models/deep.keras is missing; run `dvc repro`."
+        visit.context.close()
+        server.process.terminate()
+        assert server.process.wait(30) == 143
+        assert not list(server.folder.iterdir())
+
+
+def take_picture(path: Path) -> None:
+    """The picture for the README: a drawn seven, and the numbers it became."""
+    from playwright.sync_api import sync_playwright
+
+    seven = [(0.24, 0.28), (0.3, 0.24), (0.5, 0.25), (0.74, 0.22), (0.7, 0.36), (0.6, 0.52), (0.52, 0.68), (0.47, 0.86)]
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        server = serve(ROOT, Path(folder))
+        try:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+            visit = Visit(browser, server)
+            box = visit.page.get_by_label("Drawing pad").bounding_box()
+            points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in seven]
+            visit.page.mouse.move(*points[0])
+            visit.page.mouse.down()
+            for point in points[1:]:
+                visit.page.mouse.move(*point, steps=4)
+            visit.page.mouse.up()
+            visit.settle()
+            visit.open("Code")
+            visit.page.mouse.move(0, 0)
+            visit.page.screenshot(path=path)
+            print(f"{path}: redraws took {np.median(visit.page.evaluate('explorer.timings')[1:]):.0f} ms, the median")
+            browser.close()
+        finally:
+            server.process.send_signal(signal.SIGINT)
+            server.process.wait(30)
+
+
+if __name__ == "__main__":  # python -m tests.test_explore_page
+    take_picture(ROOT / "docs/explorer.png")
