@@ -446,6 +446,7 @@ def test_the_test_images_decide_every_measure_of_quality(measured: Result, data:
     expected = np.mean([skimage.metrics.structural_similarity(a, b, **options) for a, b in pairs])
     assert measured.ssim == pytest.approx(expected, abs=1e-6)
     np.testing.assert_allclose(np.abs(measured.codes), np.abs(theirs.transform(scaled)), atol=1e-4)  # up to their signs
+    assert measured.codes.dtype == np.float32
 
 
 def accuracy(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray, test_labels: np.ndarray) -> float:

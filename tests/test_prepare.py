@@ -35,11 +35,20 @@ def test_validation_takes_the_same_share_of_every_class(labels: list[int], data:
     np.testing.assert_array_equal(chosen, choose_validation(array, count, seed))
 
 
-def test_images_left_over_go_to_the_first_of_the_classes_that_are_as_large() -> None:
-    """Of 20 classes of three images, 25 images are 1.25 of each."""
-    labels = np.tile(np.arange(20, dtype=np.uint8), 3)
-    chosen = choose_validation(labels, 25, seed=0)
-    assert np.bincount(labels[chosen]).tolist() == [2] * 5 + [1] * 15
+@pytest.mark.parametrize(
+    ("sizes", "count", "chosen"),
+    [
+        ([4, 3, 3], 4, [2, 1, 1]),  # shares 1.6, 1.2, 1.2
+        ([6, 3, 1], 5, [3, 2, 0]),  # shares 3, 1.5, 0.5
+        ([3] * 20, 25, [2] * 5 + [1] * 15),  # shares of 1.25
+    ],
+)
+def test_images_left_over_go_to_the_largest_remainders_and_the_first_of_equal_ones(
+    sizes: list[int], count: int, chosen: list[int]
+) -> None:
+    labels = np.repeat(np.arange(len(sizes), dtype=np.uint8), sizes)
+    found = choose_validation(labels, count, seed=0)
+    assert np.bincount(labels[found], minlength=len(sizes)).tolist() == chosen
 
 
 def test_another_seed_chooses_others() -> None:

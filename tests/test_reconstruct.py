@@ -25,6 +25,7 @@ from stages.analysis.linear import fit_pca, image_moments
 from stages.analysis.measures import squared_error
 from stages.common.errors import StageError
 from stages.images.inputs import Source, expand, open_source
+from stages.model import backend
 from stages.params import Choice, choose_model, read_params
 from stages.tools import reconstruct
 from stages.trained import TrainedModel, load_model
@@ -90,6 +91,12 @@ def command(
     change_params(folder, lambda p: p["figures"].update(dpi=50))
     (folder / "data").mkdir()
     return commanding(folder, lambda chosen: pca, tmp_path, monkeypatch, capsys)
+
+
+@pytest.fixture(autouse=True)
+def running_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow may have run already, in another test of this process; then its threads are fixed."""
+    monkeypatch.setattr(backend, "use_threads", lambda threads: None)
 
 
 @pytest.fixture(scope="module")

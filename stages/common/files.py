@@ -31,8 +31,10 @@ EVALUATIONS = Path("data/evaluation")
 SPLITS = ("train", "validation", "test")
 CHUNK = 2**24  # bytes of an array written at a time
 ABANDONED_AFTER = 3600  # seconds without a write, after which an unfinished file's writer may be dead
-# What NumPy raises for files that are no whole .npy or .npz, depending on where they break.
-BROKEN_ARRAY = (ValueError, EOFError, KeyError, SyntaxError, TypeError, tokenize.TokenError, zipfile.BadZipFile)
+# What NumPy and zipfile raise for files that are no whole .npy or .npz, depending on where they break.
+BROKEN_ARRAY = (
+    ValueError, EOFError, KeyError, SyntaxError, TypeError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile,
+)  # fmt: skip
 
 
 class ModelFiles(NamedTuple):
