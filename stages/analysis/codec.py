@@ -10,8 +10,7 @@ from stages.analysis.codes import active_dimensions, nearest_images, sample_code
 from stages.analysis.evaluation import Result
 from stages.analysis.linear import Moments, class_means, code_moments, fit_probe
 from stages.analysis.measures import bce, psnr, scaled_batches, squared_error, ssim
-from stages.analysis.pictures import Transform
-from stages.common.arrays import Bytes, Float32, Float64, Floats
+from stages.common.arrays import Bytes, Float32, Float64, Floats, Transform
 from stages.common.files import Split
 from stages.params import Evaluate
 

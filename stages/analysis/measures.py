@@ -58,7 +58,7 @@ def ssim(images: Floats, reconstructions: Floats) -> Float64:
     E. Simoncelli, "Image quality assessment: from error visibility to structural
     similarity" (2004), equation 13 with their constants and Gaussian window of 11×11, mean
     over the windows inside the image. The values of tf.image.ssim; two small
-    matrix products filter a digit, which is much faster.
+    matrix products filter a digit.
     """
     rows, columns = (_gaussian_windows(length) for length in images.shape[1:])
 

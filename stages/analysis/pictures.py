@@ -1,12 +1,8 @@
 """Arrays of the pictures that figures draws: which digits are shown, and what a decoder makes of chosen codes."""
 
-from collections.abc import Callable
-
 import numpy as np
 
-from stages.common.arrays import Bytes, Float64, Floats, Int64
-
-Transform = Callable[[Floats], Floats]
+from stages.common.arrays import Bytes, Float64, Floats, Int64, Transform
 
 # Numbers of pictures and of steps between them, chosen to fit a page.
 SAMPLES, EXTREMES, PAIRS, STEPS, DIMENSIONS = 10, 5, 4, 9, 16

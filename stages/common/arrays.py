@@ -1,5 +1,6 @@
-"""Types of arrays, for annotations."""
+"""Types of arrays and of functions of arrays, for annotations."""
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,3 +11,4 @@ Floats: TypeAlias = NDArray[np.floating[Any]]  # float32 or float64
 Float32: TypeAlias = NDArray[np.float32]
 Float64: TypeAlias = NDArray[np.float64]
 Int64: TypeAlias = NDArray[np.int64]
+Transform: TypeAlias = Callable[[Floats], Floats]  # rows to rows: images to codes, or back

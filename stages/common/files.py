@@ -6,6 +6,7 @@ All paths are relative to the repository's root, where DVC runs the stages.
 import errno
 import glob
 import io
+import lzma
 import os
 import secrets
 import time
@@ -34,6 +35,7 @@ ABANDONED_AFTER = 3600  # seconds without a write, after which an unfinished fil
 # What NumPy and zipfile raise for files that are no whole .npy or .npz, depending on where they break.
 BROKEN_ARRAY = (
     ValueError, EOFError, KeyError, SyntaxError, TypeError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile,
+    lzma.LZMAError,
 )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from stages.explorer.pixels import PREFIX, data_uri, grey, read_drawing, signed,
 from stages.explorer.scenes import Scene, read_link, write_link
 from stages.explorer.sheet import sheet_png
 from stages.images.digits import centre, find_ink, read_digit
-from stages.trained import UNUSUAL, TrainedModel, compare, reconstruct
+from stages.trained import UNUSUAL, TrainedModel, decode_and_measure, reconstruct
 
 SIDE = 6  # models side by side; with more, the chosen one and those before it in params.yaml
 PREVIEWED = 64  # numbers of a code at most, up to which both ends of every slider are decoded
@@ -92,7 +92,7 @@ def see(library: Library, scene: Scene, note: str = "") -> Seen:
         if code is not None and code.shape != encoded.shape:
             raise StageError(f"the link's code has {len(code)} numbers, but {model.name} has {model.latent_dim}.")
     code = encoded if scene.code is None else scene.code
-    found = compare(model, image[None], code[None])
+    found = decode_and_measure(model, image[None], code[None])
     return Seen(
         scene,
         model,

@@ -8,8 +8,7 @@ import numpy as np
 from stages.analysis.codes import sample_codes
 from stages.analysis.linear import Pca, code_moments, fit_pca
 from stages.analysis.measures import scaled_batches
-from stages.analysis.pictures import Transform
-from stages.common.arrays import Bytes, Float32, Float64, Floats, Int64
+from stages.common.arrays import Bytes, Float32, Float64, Floats, Int64, Transform
 
 BATCH = 1024  # images encoded, or codes compared, at a time
 ENDS = (0.1, 99.9)  # percentiles of the training codes between which a slider moves; single outliers lie outside

@@ -16,7 +16,7 @@ def model_sentence(choice: Choice, pixels: int) -> str:
     sentence = f"{choice.name} loses {values['mse'] * pixels:.2f} of squared error per test digit on average"
     if values.get("mse_pca"):
         sentence += f", {values['mse'] / values['mse_pca']:.2f} times what PCA with {size} numbers loses"
-    return f"{sentence}; a linear probe reads the class off {share(values['probe'])} of its codes."
+    return f"{sentence}; a linear probe reads the class off {per_cent(values['probe'])} of its codes."
 
 
 def pca_sentence(choice: Choice, pixels: int) -> str:
@@ -42,15 +42,15 @@ def pair_sentences(names: list[str], path: Path = COMPARISON) -> list[str]:
             if {first, second} <= set(names):
                 sentences.append(
                     f"{first} makes {row['ratio']:.3f} times the error of {second} (95\N{NO-BREAK SPACE}% interval "
-                    f"{row['ratio_low']:.3f} to {row['ratio_high']:.3f}) and is better on {share(row['wins'])} of the "
-                    "test digits."
+                    f"{row['ratio_low']:.3f} to {row['ratio_high']:.3f}) and is better on {per_cent(row['wins'])} of "
+                    "the test digits."
                 )
     except (KeyError, ValueError, TypeError):
         raise StageError(f"{path} is no table of compared models; run `dvc repro compare`.") from None
     return sentences
 
 
-def share(value: float) -> str:
+def per_cent(value: float) -> str:
     """A share from 0 to 1 in per cent."""
     return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 

@@ -1,21 +1,19 @@
 """Pictures for the page: arrays as PNG, a pixel each, and back."""
 
 import base64
-import binascii
 import warnings
 from io import BytesIO
 
+import matplotlib
 import numpy as np
 from PIL import Image
 
 from stages.common.arrays import Bytes, Float32, Floats
 from stages.common.errors import StageError
+from stages.drawing.style import SIGNED
 
 DRAWING = 1024  # pixels of a drawing's longer side at most
 PREFIX = "data:image/png;base64,"
-# RdBu of ColorBrewer, as in all figures: red is ink lost, white is right, blue is ink added.
-SIGNED = ((103, 0, 31), (178, 24, 43), (214, 96, 77), (244, 165, 130), (253, 219, 199), (247, 247, 247),
-          (209, 229, 240), (146, 197, 222), (67, 147, 195), (33, 102, 172), (5, 48, 97))  # fmt: skip
 
 
 def grey(picture: Floats) -> Bytes:
@@ -26,10 +24,8 @@ def grey(picture: Floats) -> Bytes:
 
 def signed(errors: Floats) -> Bytes:
     """Errors from -1 to 1, [..., height, width], in colours: uint8 [..., height, width, 3]."""
-    places = np.linspace(-1, 1, len(SIGNED))
-    channels = [np.interp(errors, places, column) for column in np.array(SIGNED, float).T]
-    colours: Bytes = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
-    return colours
+    colours: Bytes = matplotlib.colormaps[SIGNED["cmap"]]((errors + 1) / 2, bytes=True)
+    return colours[..., :3]
 
 
 def png_bytes(picture: Bytes) -> bytes:
@@ -67,5 +63,5 @@ def read_drawing(uri: object) -> Float32:
                 return np.asarray(image.convert("L")).astype(np.float32) / np.float32(255)
     except StageError:
         raise
-    except (binascii.Error, Exception) as error:  # Pillow's readers raise whatever the broken bytes lead to
+    except Exception as error:  # Pillow's readers raise whatever the broken bytes lead to
         raise StageError("the drawing did not arrive as a whole picture.") from error

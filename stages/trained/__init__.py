@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from stages.analysis.evaluation import Evaluation, load_evaluation
 from stages.analysis.measures import squared_error
-from stages.analysis.pictures import Transform
-from stages.common.arrays import Bytes, Float32, Float64, Floats
+from stages.common.arrays import Bytes, Float32, Float64, Floats, Transform
 from stages.common.errors import StageError
 from stages.params import Choice
 
@@ -111,10 +110,10 @@ def uncompiled(model: Any) -> Transform:
 def reconstruct(model: TrainedModel, images: Bytes) -> Reconstructions:
     """Encode, reconstruct and measure images, uint8 [images, height, width]."""
     pixels = images.reshape(len(images), -1) / np.float32(255)
-    return compare(model, images, model.encode(pixels))
+    return decode_and_measure(model, images, model.encode(pixels))
 
 
-def compare(model: TrainedModel, images: Bytes, codes: Floats) -> Reconstructions:
+def decode_and_measure(model: TrainedModel, images: Bytes, codes: Floats) -> Reconstructions:
     """What is decoded from codes float [images, latent_dim], measured against images, uint8 [images, height, width]."""
     pixels = images.reshape(len(images), -1) / np.float32(255)
     decoded = model.decode(codes)

@@ -1,16 +1,12 @@
 """Applying a model to arrays."""
 
-from collections.abc import Callable
-
 import numpy as np
 
-from stages.common.arrays import Float32, Floats
+from stages.common.arrays import Float32, Floats, Transform
 from stages.model.backend import keras, tf
 
-Apply = Callable[[Floats], Float32]
 
-
-def compile_model(model: keras.Model, batch_size: int) -> Apply:
+def compile_model(model: keras.Model, batch_size: int) -> Transform:
     """Compile `model` as a function of arrays of any length: floats [items, inputs] -> float32 [items, outputs].
 
     Computes `batch_size` items at a time, the last ones filled up, so that XLA compiles once.

@@ -46,8 +46,9 @@ def compile_training(
             losses = loss_per_image(image, model(seen, training=True))
             mean = tf.add_n([tf.reduce_mean(losses), *penalties(model)])
             scaled_mean = optimizer.scale_loss(mean)  # the same, unless the precision is mixed_float16
+        total = total_loss(losses, model)  # before the update, as `fit` reports it
         optimizer.apply(tape.gradient(scaled_mean, variables), variables)
-        return total_loss(losses, model)
+        return total
 
     @tf.function(jit_compile=True)
     def train_block(images: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
