@@ -50,7 +50,8 @@ def check_no_other_files(params: Params) -> None:
     if others:
         command = shlex.join(["rm", "-r", *(str(path) for other in others for path in leftovers(other, kept))])
         raise StageError(
-            f"{others[0]} belongs to no model in params.yaml; delete what is left of that model: {command}"
+            f"{others[0]} belongs to no model in params.yaml; delete what is left of that model and run `dvc repro` "
+            f"again: {command}"
         )
 
 

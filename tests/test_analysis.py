@@ -755,6 +755,7 @@ def test_compare_writes_what_it_prints(
     ended = made_up.call_main(compare.main, monkeypatch, capsys)
     assert (ended.status, ended.err) == (
         1,
-        "error: data/evaluation/gone.npz belongs to no model in params.yaml; delete what is left of that model: "
+        "error: data/evaluation/gone.npz belongs to no model in params.yaml; delete what is left of that model "
+        "and run `dvc repro` again: "
         "rm -r data/evaluation/gone.npz metrics/gone.json\n",
     )

@@ -100,7 +100,12 @@ def test_the_page_has_a_place_for_every_plot_and_a_question_for_every_kind() -> 
     assert {re.sub(r"\W", "_", path) for path in plots} == set(places)
     assert [int(place) for place in places.values()] == list(range(1, len(plots) + 1))
     asked = [questions.get(plot) for plot in places]
-    assert asked[:4] == ["What do the models give back?", "Is deep really better?", "How certain is that?", "On every class?"]
+    assert asked[:4] == [
+        "What do the models give back?",
+        "Is deep really better?",
+        "How certain is that?",
+        "On every class?",
+    ]
     assert [plot for plot in places if plot not in questions] == ["plots_mse_per_class_png", "plots_losses_png"]
     order = list(places)
     for table in ("mse_per_class", "losses"):

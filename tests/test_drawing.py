@@ -418,9 +418,9 @@ def test_a_digit_is_shown_from_file_to_error() -> None:
     labels = [ax.get_xlabel() for ax in figure.axes[:4]]
     assert labels == ["dark ink", "2×2 pixels", "from 16 numbers", "squares sum to 1.23"]
     assert suptitle(figure) == "deep: all is well"
-    red, green, blue, _ = legend_of_errors(figure)["−1 ink lost"]
+    red, green, blue, _ = legend_of_errors(figure)["−1 too dark"]
     assert red > 0.3 > blue
-    red, green, blue, _ = legend_of_errors(figure)["+1 ink added"]
+    red, green, blue, _ = legend_of_errors(figure)["+1 too bright"]
     assert blue > 0.3 > red
     assert green < 0.3
 

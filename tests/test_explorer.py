@@ -387,4 +387,7 @@ def test_wrong_arguments_end_with_a_sentence(project: Path, run_template: Path) 
     status, errors = explore(run_template, "--model", "deeep")
     assert (status, "did you mean deep?" in errors) == (2, True)
     status, errors = explore(run_template, "--model", "best16")
-    assert (status, "the preset best16 is not trained" in errors) == (1, True)
+    assert (
+        status,
+        "the preset best16 is not trained and evaluated; run `python -m stages.train best16 && " in errors,
+    ) == (1, True)

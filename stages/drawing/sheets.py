@@ -80,6 +80,6 @@ def finish(figure: Figure, axes: list[Axes], title: str) -> None:
     """Add the title and the colours' legend."""
     colours = ScalarMappable(Normalize(SIGNED["vmin"], SIGNED["vmax"]), SIGNED["cmap"])
     bar = figure.colorbar(colours, ax=axes, ticks=[-1, 0, 1], shrink=0.7, aspect=14, pad=0.015)
-    bar.ax.set_yticklabels(["−1 ink lost", "0", "+1 ink added"], fontsize=7)
+    bar.ax.set_yticklabels(["−1 too dark", "0", "+1 too bright"], fontsize=7)
     bar.outline.set_visible(False)
     figure.suptitle(title, fontsize=10)

@@ -213,7 +213,8 @@ def title_of(library: Library, seen: Seen) -> str:
     """What the digit on screen is."""
     if seen.scene.image is not None:
         return "Your digit"
-    return f"Test digit {seen.scene.digit}, a {library.test.labels[seen.scene.digit]}"
+    label = library.test.labels[seen.scene.digit]
+    return f"Test digit {seen.scene.digit}, {'an' if label in (8, 11, 18) else 'a'} {label}"
 
 
 def unusual_sentence(model: TrainedModel) -> str:

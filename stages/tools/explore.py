@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.common.errors import ParamsError, StageError, run
 from stages.params import Params, choose_model, read_params
+from stages.trained import check_trained
 
 if TYPE_CHECKING:  # these load Gradio, and --help should not wait for it
     from gradio import Blocks
@@ -102,8 +103,7 @@ def serve(args: argparse.Namespace, params: Params, port: int, folder: Path, beg
 
     library = Library(params, folder, say)
     if args.model and args.model not in library.names:
-        choose_model(params, args.model)  # raises if it is not in params.yaml
-        raise StageError(f"the preset {args.model} is not trained; run `python -m stages.train {args.model}`.")
+        check_trained(choose_model(params, args.model))  # raises, since all others are in the library
     library.start_pca()
     say("loading TensorFlow")
     from stages.model.backend import use_threads

@@ -89,7 +89,7 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image file, folder of them, or array")
-    parser.add_argument("--model", required=True, metavar="NAME", help="a key of `models` in params.yaml, say deep")
+    parser.add_argument("--model", required=True, metavar="NAME", help="a model or preset in params.yaml, say deep")
     parser.add_argument(
         "--out", type=Path, default=Path("reconstructions"), metavar="DIR", help="folder to write to (%(default)s/)"
     )

@@ -59,6 +59,7 @@ def load_model(chosen: Choice) -> TrainedModel:
 
     Raises StageError if the model or its evaluation is missing, broken or of another size.
     """
+    check_trained(chosen)
     evaluation = load_evaluation(chosen.files.evaluation)
     # TensorFlow takes seconds to load, and neither --help nor a wrong argument should wait for it.
     from stages.model.backend import use_threads
@@ -67,6 +68,15 @@ def load_model(chosen: Choice) -> TrainedModel:
     from stages.trained.inference import compile_model
 
     return build(chosen, evaluation, partial(compile_model, batch_size=BATCH))
+
+
+def check_trained(chosen: Choice) -> None:
+    """Raise StageError with what to run if a preset, which `dvc repro` leaves alone, is not trained and evaluated."""
+    if chosen.key.startswith("presets.") and not (chosen.files.model.exists() and chosen.files.evaluation.exists()):
+        raise StageError(
+            f"the preset {chosen.name} is not trained and evaluated; run `python -m stages.train {chosen.name} && "
+            f"python -m stages.evaluate {chosen.name}`."
+        )
 
 
 def build(chosen: Choice, evaluation: Evaluation, apply: Callable[[Any], Transform]) -> TrainedModel:
