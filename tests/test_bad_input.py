@@ -206,8 +206,11 @@ def test_what_belongs_to_no_model(run_project: Path) -> None:
         path.mkdir() if name == "a folder" else path.write_bytes(b"")
         result = stage(run_project, "compare")
         assert result.returncode == 1
-        sentence, command = result.stderr.split("; delete what is left of that model: ")
-        assert sentence == f"error: data/evaluation/{name} belongs to no model in params.yaml"
+        sentence, command = result.stderr.split(" again: ")
+        assert sentence == (
+            f"error: data/evaluation/{name} belongs to no model in params.yaml; "
+            "delete what is left of that model and run `dvc repro`"
+        )
         assert shlex.split(command) == ["rm", "-r", f"data/evaluation/{name}"]
         succeed(run_project, *shlex.split(command))
         assert outputs(run_project) == before
