@@ -23,9 +23,21 @@ import pytest
 from PIL import Image
 
 from stages.explorer.answers import prepare_drawing
-from stages.explorer.pixels import read_drawing
+from stages.explorer.pixels import png_bytes, read_drawing
 from stages.explorer.scenes import read_link
-from tests.conftest import ROOT, call, environment, succeed, wait_until
+from stages.images.idx import read_idx
+from tests.conftest import (
+    NAMES,
+    RAW,
+    ROOT,
+    call,
+    change_params,
+    environment,
+    stages_in_turn,
+    succeed,
+    wait_until,
+    write_raw,
+)  # fmt: skip
 
 pytestmark = pytest.mark.xdist_group("browser")  # one server and one browser for all
 
@@ -246,6 +258,86 @@ def test_a_class_mean_and_a_walk(visit: Visit, deep: Any, run_template: Path, te
     np.testing.assert_allclose(visit.scene().code, (mean + goal) / 2, atol=1e-3)
 
 
+def test_towards_a_class(visit: Visit, deep: Any, run_template: Path) -> None:
+    """Its mean is marked on the sliders, and those farthest from it are named."""
+    visit.open("Code")
+    assert visit.page.get_by_role("radio", checked=True).inner_text() == "7"  # what the first test digit is
+    images, labels = (np.load(run_template / f"data/prepared/train_{kind}.npy") for kind in ("images", "labels"))
+    codes = np.asarray(deep.get_layer("encoder")(images.reshape(-1, 784) / np.float32(255)))
+    mean, spread = codes[labels == 9].mean(axis=0), np.subtract(*np.percentile(codes, (75, 25), axis=0))
+    visit.page.get_by_role("radio", name="9", exact=True).click()
+    farthest = np.argsort(-np.abs(mean - visit.page.evaluate("explorer.code")) / spread)[:3] + 1
+    said = visit.page.locator(".far").inner_text()
+    assert said.endswith(f"class 9. Farthest off: Latent {farthest[0]}, {farthest[1]} and {farthest[2]}.")
+    for number in (1, farthest[0]):
+        slider = visit.page.get_by_role("slider", name=f"Latent {number}", exact=True)
+        low, high = (float(slider.get_attribute(end) or "") for end in ("min", "max"))
+        mark = slider.locator("xpath=..").locator(".class").evaluate("mark => mark.style.left")
+        assert float(mark.removesuffix("%")) == pytest.approx(100 * (mean[number - 1] - low) / (high - low), abs=0.01)
+
+
+def test_a_moved_code_waits_while_another_model_is_looked_at(visit: Visit) -> None:
+    visit.open("Code")
+    visit.page.get_by_role("slider", name="Latent 1", exact=True).press("End")
+    visit.settle()
+    moved = visit.scene().code
+    assert "between the input and the moved code" in visit.page.locator(".verdict").inner_text()
+    assert visit.page.locator(".beside h2").inner_text() == "Side by side, of the encoded digit"
+    beside = visit.page.locator(".side")
+    beside.get_by_role("button", name="shallow").click()
+    visit.settle()
+    assert visit.scene().code is None
+    assert "What you moved in deep returns with it." in visit.page.locator(".moved").inner_text()
+    beside.get_by_role("button", name="deep").click()
+    visit.settle()
+    assert (visit.scene().code == moved).all()
+    visit.page.get_by_label("Test digit").fill("3")  # another digit, another code
+    visit.settle()
+    assert visit.scene().code is None
+
+
+def test_an_empty_pad_shows_the_test_digit_again(visit: Visit, deep: Any, test_images: np.ndarray) -> None:
+    visit.page.get_by_label("Test digit").fill("5")
+    visit.settle()
+    for button in ("Clear", "Undo"):
+        visit.page.get_by_label("Drawing pad").click()
+        visit.settle()
+        assert visit.scene().image is not None
+        visit.page.get_by_role("button", name=button).click()
+        visit.settle()
+        expect_what_keras_computes(visit, deep, test_images[5])
+        assert visit.page.get_by_text("Draw a digit here").is_visible()
+        assert visit.page.get_by_label("Test digit").input_value() == "5"
+
+
+def test_a_test_digit_that_is_none(visit: Visit, deep: Any, test_images: np.ndarray) -> None:
+    visit.page.get_by_label("Test digit").fill("99999")
+    assert visit.problem() == "There is no test digit 99999; they have the numbers 0 to 199."
+    visit.settle()
+    assert visit.page.get_by_label("Test digit").input_value() == "0"
+    expect_what_keras_computes(visit, deep, test_images[0])
+
+
+def test_the_worst_digit_of_all(visit: Visit) -> None:
+    visit.page.get_by_role("button", name="Worst").click()
+    visit.settle()
+    assert visit.page.locator(".verdict .what").inner_text() == "squared error, above 99.5 % of test digits"
+
+
+def test_a_copied_link_and_the_other_theme(visit: Visit) -> None:
+    visit.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    visit.page.get_by_role("button", name="Copy link").click()
+    visit.page.get_by_role("button", name="Link copied").wait_for()
+    assert visit.page.evaluate("navigator.clipboard.readText()") == visit.page.url
+    paper = "getComputedStyle(document.body).backgroundColor"
+    before = visit.page.evaluate(paper)
+    visit.page.get_by_role("button", name="Dark or light").click()
+    dark = visit.page.evaluate(paper)
+    assert sum(map(int, dark[4:-1].split(","))) < 100 < 600 < sum(map(int, before[4:-1].split(",")))
+    visit.page.get_by_role("button", name="Dark or light").click()
+    assert visit.page.evaluate(paper) == before
+
+
 def test_a_point_on_the_map(visit: Visit, deep: Any, test_images: np.ndarray) -> None:
     visit.open("Map")
     x, y = visit.page.evaluate("explorer.place(42)")
@@ -312,8 +404,15 @@ def test_photos_good_and_bad(visit: Visit, test_images: np.ndarray, tmp_path: Pa
     for name, reason in (("huge.png", "may be an attack"), ("note.png", "is no image")):
         chosen.set_input_files(tmp_path / name)
         visit.page.get_by_text(reason).wait_for(timeout=30_000)
-    with open(tmp_path / "heavy.png", "wb") as file:
-        file.truncate(200 * 2**20)
+    drop = visit.page.evaluate_handle(
+        "([bytes]) => { const files = new DataTransfer(); files.items.add(new File([Uint8Array.from(atob(bytes),"
+        " c => c.charCodeAt(0))], 'dropped.png')); return files; }",
+        [base64.b64encode(png_bytes(255 - test_images[3].repeat(8, 0).repeat(8, 1))).decode()],
+    )
+    visit.page.locator(".pad .frame").dispatch_event("drop", {"dataTransfer": drop})
+    visit.page.get_by_text("dark ink found and inverted").wait_for(timeout=30_000)
+    visit.settle()
+    assert np.abs(visit.picture("Input").astype(float) - test_images[3]).mean() < 12
     chosen.evaluate(  # as the input would; Playwright itself refuses so large a file
         "input => { const files = new DataTransfer(); files.items.add(new File([new Uint8Array(200 * 2 ** 20)],"
         " 'heavy.png')); input.files = files.files; input.dispatchEvent(new Event('change', { bubbles: true })); }"
@@ -409,6 +508,70 @@ def test_a_model_that_is_missing(chromium: Any, run_project: Path) -> None:
         server.process.terminate()
         assert server.process.wait(30) == 143
         assert not list(server.folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def other_kinds(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose digits are 22×20 pixels, with a convolutional and an overcomplete denoising model."""
+    folder = tmp_path_factory.mktemp("kinds")
+    succeed(folder, "git", "clone", "-q", str(template), "project")
+    project = folder / "project"
+    crop = {
+        split: (read_idx(RAW / images, 3)[:700, 3:25, 4:24], read_idx(RAW / labels, 1)[:700])
+        for split, (images, labels) in NAMES.items()
+    }
+    write_raw(project / "data/raw", crop)
+
+    def change(params: Any) -> None:
+        deep = params["models"].pop("deep")
+        del params["models"]["shallow"]
+        params["models"] |= {
+            "conv": deep | {"layers": "conv", "hidden_units": [8], "latent_dim": 8},
+            "wide": deep | {"hidden_units": [], "latent_dim": 450, "noise": 0.3},
+        }
+
+    change_params(project, change)
+    commands = [f"{stage} {name}" for stage in ("train", "evaluate") for name in ("conv", "wide")]
+    result = stages_in_turn(project, "prepare", *commands, "compare")
+    assert result.returncode == 0, result.stderr
+    return project
+
+
+def test_models_of_every_kind(chromium: Any, other_kinds: Path) -> None:
+    """Convolutional, overcomplete and of other images: the page shows what Keras computes."""
+    import keras
+
+    images = np.load(other_kinds / "data/prepared/test_images.npy")
+    with tempfile.TemporaryDirectory() as folder:
+        server = serve(other_kinds, Path(folder))
+        visit = Visit(chromium, server)
+        try:
+            for name, size in (("conv", 8), ("wide", 450)):
+                model = keras.saving.load_model(other_kinds / f"data/models/{name}.keras", compile=False)
+                visit.page.locator(".side").get_by_role("button", name=name).click()
+                visit.page.get_by_label("Test digit").fill("4")
+                visit.open("Code")
+                assert visit.page.locator(".sliders input[type=range]").count() == size
+                pixels = images[4:5].reshape((1, *model.input_shape[1:])).astype(np.float32) / 255
+                decoded = np.asarray(model(pixels)).reshape(22, 20)
+                assert (visit.picture("Input") == images[4]).all()
+                assert np.abs(visit.picture("Reconstruction") - decoded * 255).max() < 1
+                visit.page.get_by_role("slider", name=f"Latent {size}", exact=True).press("End")
+                visit.settle()
+                code = visit.scene().code
+                moved = np.asarray(model.get_layer("decoder")(code[None])).reshape(22, 20)
+                assert np.abs(visit.picture("Reconstruction") - moved * 255).max() < 1
+                visit.open("Map")
+                assert visit.page.locator(".near img").count() == 6
+                visit.open("Draw")
+            visit.page.get_by_label("Drawing pad").click()
+            visit.settle()
+            assert visit.picture("Input").shape == (22, 20)
+            assert not visit.faults
+        finally:
+            visit.context.close()
+            server.process.terminate()
+            server.process.wait(30)
 
 
 def take_picture(path: Path) -> None:

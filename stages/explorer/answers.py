@@ -282,6 +282,7 @@ def sliders(library: Library, seen: Seen) -> Answer:
             "high": atlas.ends[1].tolist(),
             "mean": atlas.mean.tolist(),
             "quartiles": atlas.quartiles.T.tolist(),
+            "means": atlas.class_means.tolist(),
         },
         "classes": atlas.classes.tolist(),
     }

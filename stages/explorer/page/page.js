@@ -14,14 +14,17 @@ window.explorer = (() => {
   link.delete("__theme");
   let tab = link.has("code") || link.has("from") ? "Code" : "Draw";
   let seen = null;             // the last answer
+  let lastDigit = 0;           // the test digit that an emptied pad goes back to
   let underway = false, wish = null, held = false;
+  const moves = {};            // where each model's code was moved to, while the digit stays
   const timings = [];
 
   const $ = (part, selector) => parts[part]?.querySelector(selector);
   const $$ = (part, selector) => [...(parts[part]?.querySelectorAll(selector) ?? [])];
   const text = (node, value) => { if (node) node.textContent = value; };
   const escape = (value) => String(value).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
-  const percent = (value) => (value >= 99.95 ? "100" : value.toFixed(1));
+  const percent = (value) => (value > 99.9 && value < 100 ? "more than 99.9" : value.toFixed(1));
+  const rank = (value) => value === 100 ? "above all test digits" : `above ${percent(value)} % of test digits`;
 
   // --- asking --------------------------------------------------------------------------
 
@@ -51,13 +54,15 @@ window.explorer = (() => {
     }
     underway = false;
     if (answer.problem) {
-      problem(answer.problem);
+      say(answer.problem);
+      if (seen && !wish) {                         // what can't be shown is no longer asked for
+        link = new URLSearchParams(seen.link);
+        hooks.sync?.();
+      }
     } else {
-      problem("");
+      say("");
       take(answer);
-      const took = performance.now() - began;
-      timings.push(took);
-      text($("measured", ".took"), `Redrawn in ${Math.round(took)} ms.`);
+      timings.push(performance.now() - began);
     }
     document.body.dataset.answers = String(Number(document.body.dataset.answers ?? 0) + 1);
     if (wish) next();
@@ -66,6 +71,7 @@ window.explorer = (() => {
   function take(answer) {
     const changed = !seen || seen.model !== answer.model || seen.digit !== answer.digit;
     seen = answer;
+    lastDigit = seen.digit ?? lastDigit;
     if (!wish) {                                   // else the user has moved on meanwhile
       link = new URLSearchParams(answer.link);
       const address = new URLSearchParams(link);
@@ -82,7 +88,7 @@ window.explorer = (() => {
     for (const name of Object.keys(parts)) paint[name]?.();
   }
 
-  function problem(message) {
+  function say(message) {
     const bar = $("head", ".problem");
     if (!bar) return;
     bar.hidden = !message;
@@ -91,11 +97,20 @@ window.explorer = (() => {
 
   // --- wishes --------------------------------------------------------------------------
 
+  const digitOf = (scene) => scene.get("image") ?? scene.get("digit");
+
+  const setAside = () => Object.keys(moves).filter((name) =>
+    name !== seen.model && moves[name].code && moves[name].digit === digitOf(link));
+
   function choose(name) {
-    if (name === (link.get("model") ?? seen?.model)) return;
+    const before = link.get("model") ?? seen?.model;
+    if (name === before) return;
+    moves[before] = { digit: digitOf(link), code: link.get("code"), from: link.get("from") };
+    const kept = moves[name]?.digit === digitOf(link) ? moves[name] : {};
     link.set("model", name);
-    link.delete("code");                           // another model's numbers mean something else
-    link.delete("from");
+    for (const key of ["code", "from"]) {          // one model's numbers mean nothing to another
+      if (kept[key]) link.set(key, kept[key]); else link.delete(key);
+    }
     ask();
   }
 
@@ -152,7 +167,8 @@ window.explorer = (() => {
       text($("eye", ".source"), seen.source + (seen.note ? `, ${seen.note}` : ""));
       text($("eye", ".from"), seen.moved ? "of the moved code" : `by ${seen.model}`);
       text($("eye", ".number"), seen.squared_error.toFixed(2));
-      text($("eye", ".rank"), `larger than that of ${percent(seen.percentile)} % of the test digits`);
+      text($("eye", ".what"), `squared error${seen.moved ? " between the input and the moved code's digit" : ""}, ${
+        rank(seen.percentile)}`);
       $("eye", ".scale i").style.left = `${seen.percentile}%`;
       const unlike = $("eye", ".unlike");
       unlike.hidden = !seen.unusual || seen.moved;
@@ -160,7 +176,9 @@ window.explorer = (() => {
     },
 
     side() {
-      if (seen?.side) $("side", ".side").innerHTML = seen.side.map(sideRow).join("");
+      if (!seen?.side) return;
+      text($("side", "h2"), seen.moved ? "Side by side, of the encoded digit" : "Side by side");
+      $("side", ".side").innerHTML = seen.side.map(sideRow).join("");
     },
 
     measured() {
@@ -187,7 +205,7 @@ window.explorer = (() => {
       <img class="digit" src="${row.picture}" alt="What ${escape(row.name)} gives back">
       <img class="digit signed" src="${row.difference}" alt="What ${escape(row.name)} lost and added">
       <div class="rating"><p><b>${row.squared_error.toFixed(2)}</b>
-        <span>above ${percent(row.percentile)} % of test digits</span></p>
+        <span>${rank(row.percentile)}</span></p>
         <div class="scale"><i style="left:${row.percentile}%"></i></div>
         ${row.unusual ? `<p class="unlike">${escape(row.unusual)}</p>` : ""}</div></li>`;
   }
@@ -208,7 +226,8 @@ window.explorer = (() => {
     for (const stroke of strokes) {
       context.beginPath();
       context.moveTo(...stroke[0]);
-      for (const point of stroke.length > 1 ? stroke.slice(1) : stroke) context.lineTo(...point);
+      context.lineTo(stroke[0][0] + 0.01, stroke[0][1]);  // a line of no length would leave no dot
+      for (const point of stroke.slice(1)) context.lineTo(...point);
       context.stroke();
     }
     $("draw", ".hint").hidden = strokes.length > 0;
@@ -222,7 +241,7 @@ window.explorer = (() => {
 
   function sendPad() {
     const canvas = $("draw", "canvas");
-    if (strokes.length) ask({ drawing: canvas.toDataURL("image/png") });
+    if (strokes.length) ask({ drawing: canvas.toDataURL("image/png") }); else setDigit(lastDigit);
   }
 
   function mountPad(element) {
@@ -249,7 +268,7 @@ window.explorer = (() => {
     const end = () => { if (drawing) { drawing = null; sendPad(); } };
     canvas.addEventListener("pointerup", end);
     canvas.addEventListener("pointercancel", end);
-    element.querySelector(".clear").addEventListener("click", clearPad);
+    element.querySelector(".clear").addEventListener("click", () => { clearPad(); sendPad(); });
     element.querySelector(".undo").addEventListener("click", () => { strokes.pop(); paintPad(); sendPad(); });
     const file = element.querySelector("input[type=file]");
     element.querySelector(".photo").addEventListener("click", () => file.click());
@@ -267,18 +286,18 @@ window.explorer = (() => {
 
   async function photo(file) {
     if (file.size > hooks.largest) {
-      problem(`${file.name} has ${Math.round(file.size / 2 ** 20)} MB, but a picture may have ${
+      say(`${file.name} has ${Math.round(file.size / 2 ** 20)} MB, but a picture may have ${
         Math.round(hooks.largest / 2 ** 20)} MB at most; make it smaller.`);
       return;
     }
-    problem("");
+    say("");
     parts.draw?.classList.add("busy");
     try {
       const { path } = await hooks.upload(file);
       clearPad();
       ask({ photo: path, name: file.name });
     } catch {
-      problem(`${file.name} could not be sent to the explorer.`);
+      say(`${file.name} could not be sent to the explorer.`);
     } finally {
       parts.draw?.classList.remove("busy");
     }
@@ -298,9 +317,13 @@ window.explorer = (() => {
       const classes = $("code", ".classes");
       classes.innerHTML = known.sliders.classes.map((label) =>
         `<button type="button" role="radio" aria-checked="false" data-label="${label}">${label}</button>`).join("");
-      chooseClass(seen.label ?? known.sliders.classes[0]);
     }
-    const count = low.length;
+    const key = `${seen.model} ${digitOf(link)}`;
+    if (list.dataset.digit !== key) {              // a new digit: begin with the class that it is or looks like
+      list.dataset.digit = key;
+      chooseClass(seen.label ?? known.sliders.classes[closest(seen.encoded)]);
+    }
+    const count = low.length, goal = goalCode();
     [...list.children].forEach((item, index) => {
       const input = item.querySelector("input"), value = seen.code[index], own = seen.encoded[index];
       const from = Math.min(low[index], value, own), to = Math.max(high[index], value, own);
@@ -310,7 +333,8 @@ window.explorer = (() => {
       input.setAttribute("aria-valuetext", Number(input.value).toFixed(2));
       const marks = quartiles[index].map((v) => `<i style="left:${at(v)}%"></i>`).join("");
       item.querySelector(".track").innerHTML = `${marks}<i class="mean" title="mean" style="left:${at(mean[index])}%"></i>
-        <i class="own" title="the encoded digit" style="left:${at(own)}%"></i>`;
+        <i class="own" title="the encoded digit" style="left:${at(own)}%"></i>
+        <i class="class" title="the mean of class ${chosenClass()}" style="left:${at(Math.min(Math.max(goal[index], from), to))}%"></i>`;
       item.querySelectorAll(".end").forEach((end, side) => {
         end.hidden = !seen.previews;
         end.style.backgroundImage = seen.previews ? `url(${seen.previews})` : "";
@@ -319,9 +343,27 @@ window.explorer = (() => {
       });
     });
     $("code", ".back").disabled = !seen.moved;
-    text($("code", ".where"), seen.moved ? `Moved ${seen.distance.toFixed(2)} away from the encoded digit.`
-      : "At the encoded digit.");
+    const aside = setAside();
+    text($("code", ".moved"), (seen.moved ? `Moved ${seen.distance.toFixed(2)} away from the encoded digit.`
+      : "At the encoded digit.") + (aside.length ? ` What you moved in ${aside.join(" and ")} returns with it.` : ""));
+    paintGoal(goal);
     paintWalk();
+  }
+
+  const goalCode = () => known.sliders.value.means[known.sliders.classes.indexOf(chosenClass())];
+
+  function closest(code) {
+    const far = known.sliders.value.means.map((mean) => mean.reduce((sum, v, i) => sum + (v - code[i]) ** 2, 0));
+    return far.indexOf(Math.min(...far));
+  }
+
+  function paintGoal(goal) {
+    const { quartiles } = known.sliders.value;
+    const far = goal.map((v, i) => [Math.abs(v - seen.code[i]) / (quartiles[i][2] - quartiles[i][0] || 1), i + 1])
+      .sort((a, b) => b[0] - a[0]).slice(0, 3).map(([, number]) => number);
+    text($("code", ".far"), seen.code.length > 3 ? `Move the sliders to the diamonds, the mean of class ${
+      chosenClass()}. Farthest off: Latent ${far.slice(0, -1).join(", ")} and ${far.at(-1)}.` : "");
+    text($("code", ".chosen"), chosenClass());
   }
 
   function chooseClass(label) {
@@ -378,7 +420,7 @@ window.explorer = (() => {
     element.querySelector(".way").addEventListener("input", (event) => stride(Number(event.target.value)));
     const classes = element.querySelector(".classes");
     classes.addEventListener("click", (event) => {
-      if (event.target.dataset.label !== undefined) chooseClass(event.target.dataset.label);
+      if (event.target.dataset.label !== undefined) { chooseClass(event.target.dataset.label); paintSliders(); }
     });
     classes.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
@@ -387,6 +429,7 @@ window.explorer = (() => {
       const all = [...classes.children], here = all.findIndex((b) => b.getAttribute("aria-checked") === "true");
       const to = all[(here + step + all.length) % all.length];
       chooseClass(to.dataset.label);
+      paintSliders();
       to.focus();
     });
   }
@@ -534,7 +577,7 @@ window.explorer = (() => {
     flash(button, "Drawing…");
     const answer = await hooks.server.sheet({ link: link.toString() })
       .catch(() => ({ problem: "The explorer does not answer. Is it still running in its terminal?" }));
-    if (answer.problem) { problem(answer.problem); return; }
+    if (answer.problem) { say(answer.problem); return; }
     Object.assign(document.createElement("a"), { href: answer.picture, download: answer.name }).click();
     flash(button, "Saved");
   }
@@ -573,5 +616,5 @@ window.explorer = (() => {
   const idle = () => !underway && !wish;
 
   return { mount, choose, setDigit, setTab, timings, place, idle,
-    get model() { return seen?.model; }, get digit() { return seen?.digit ?? null; } };
+    get model() { return seen?.model; }, get code() { return seen?.code; }, get digit() { return seen?.digit ?? null; } };
 })();
