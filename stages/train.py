@@ -34,7 +34,7 @@ from stages.training.checkpoint import (
     save,
 )
 from stages.training.images import Images, epoch_order, read_pixels
-from stages.training.optimizer import build_optimizer
+from stages.training.optimizer import averaged, build_optimizer
 from stages.training.progress import reporting
 from stages.training.replicas import ONE, Replicas, join_replicas
 
@@ -133,17 +133,20 @@ def train(
             if settings.early_stopping and epoch - 1 - best_epoch(history) >= settings.early_stopping:
                 break
             loss = train_epoch(images, epoch_order(settings.seed, epoch, len(images)))
-            val_loss = mean_loss(validation)
-            check_finite(key, settings, epoch, loss, val_loss)
-            history.append((epoch, loss, val_loss))
-            if best and best_epoch(history) == epoch:
-                assign(best, model.variables)
+            with averaged(model, optimizer, settings):
+                val_loss = mean_loss(validation)
+                check_finite(key, settings, epoch, loss, val_loss)
+                history.append((epoch, loss, val_loss))
+                if best and best_epoch(history) == epoch:
+                    assign(best, model.variables)
             if report:
                 report(epoch, loss, val_loss)
                 if time.monotonic() >= next_save:
                     next_save = save(checkpoint, state, history)
     if best:
         assign(model.variables, best)
+    elif settings.ema_momentum:
+        optimizer.finalize_variable_values(model.trainable_variables)
     if report and len(history) < settings.epochs:
         _, _, val_loss = history[best_epoch(history) - 1]
         print(

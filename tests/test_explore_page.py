@@ -310,11 +310,52 @@ def test_an_empty_pad_shows_the_test_digit_again(visit: Visit, deep: Any, test_i
         assert visit.page.get_by_label("Test digit").input_value() == "5"
 
 
+def test_the_last_stroke_counts_whatever_comes_next(visit: Visit, deep: Any) -> None:
+    """Another tab, model or a copied link before the answer is there, and back from a test digit."""
+    pad = visit.page.get_by_label("Drawing pad")
+    box = pad.bounding_box()
+    x, y, side = box["x"], box["y"], box["width"]
+    visit.page.mouse.move(x + 0.3 * side, y + 0.3 * side)
+    visit.page.mouse.down()
+    visit.page.mouse.move(x + 0.7 * side, y + 0.3 * side, steps=3)
+    visit.page.mouse.move(x + 0.4 * side, y + 0.8 * side, steps=3)
+    visit.page.mouse.up()
+    visit.page.get_by_role("tab", name="Code").click()
+    visit.page.locator(".side").get_by_role("button", name="shallow").click()
+    visit.page.locator(".side").get_by_role("button", name="deep").click()
+    visit.settle()
+    drawn = prepare_drawing(read_drawing(pad.evaluate("canvas => canvas.toDataURL('image/png')")), 28, 28)
+    expect_what_keras_computes(visit, deep, drawn)
+    visit.page.get_by_role("button", name="Worst").click()
+    visit.settle()
+    assert visit.scene().image is None
+    visit.page.get_by_role("button", name="Back to my digit").click()
+    visit.settle()
+    expect_what_keras_computes(visit, deep, drawn)
+    visit.open("Draw")
+    shown = prepare_drawing(read_drawing(pad.evaluate("canvas => canvas.toDataURL('image/png')")), 28, 28)
+    np.testing.assert_array_equal(shown, drawn)
+    assert not visit.page.get_by_role("button", name="Back to my digit").is_visible()
+
+
+def test_the_pictures_stay_in_sight(visit: Visit) -> None:
+    visit.open("Code")
+    visit.page.mouse.wheel(0, 300)
+    visit.page.wait_for_function("scrollY > 100")
+    for name in ("Input", "Reconstruction", "Error"):
+        assert visit.page.get_by_role("img", name=name, exact=True).bounding_box()["y"] >= 0
+
+
 def test_a_test_digit_that_is_none(visit: Visit, deep: Any, test_images: np.ndarray) -> None:
     visit.page.get_by_label("Test digit").fill("99999")
     assert visit.problem() == "There is no test digit 99999; they have the numbers 0 to 199."
     visit.settle()
     assert visit.page.get_by_label("Test digit").input_value() == "0"
+    visit.page.get_by_label("Test digit").press_sequentially("12")  # after the 0; no keystroke is a wish of its own
+    visit.settle()
+    assert visit.scene().digit == 12
+    visit.page.get_by_label("Test digit").fill("0")
+    visit.settle()
     expect_what_keras_computes(visit, deep, test_images[0])
 
 
@@ -326,14 +367,23 @@ def test_the_worst_digit_of_all(visit: Visit) -> None:
 
 def test_a_copied_link_and_the_other_theme(visit: Visit) -> None:
     visit.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    visit.page.get_by_role("button", name="Copy link").click()
+    visit.open("Code")
+    visit.page.get_by_role("slider", name="Latent 1", exact=True).press("End")
+    visit.page.get_by_role("button", name="Copy link").click()  # before the answer is there
     visit.page.get_by_role("button", name="Link copied").wait_for()
+    assert "code=" in visit.page.url
     assert visit.page.evaluate("navigator.clipboard.readText()") == visit.page.url
     paper = "getComputedStyle(document.body).backgroundColor"
     before = visit.page.evaluate(paper)
     visit.page.get_by_role("button", name="Dark or light").click()
     dark = visit.page.evaluate(paper)
     assert sum(map(int, dark[4:-1].split(","))) < 100 < 600 < sum(map(int, before[4:-1].split(",")))
+    visit.open("Map")
+    visit.page.reload()
+    visit.page.wait_for_selector(".triptych[data-ready]")
+    visit.settle()
+    assert visit.page.evaluate(paper) == dark
+    assert visit.page.get_by_role("tab", name="Map", selected=True).is_visible()
     visit.page.get_by_role("button", name="Dark or light").click()
     assert visit.page.evaluate(paper) == before
 

@@ -200,7 +200,7 @@ def essentials(library: Library, seen: Seen) -> Answer:
         "error": data_uri(signed(seen.decoded - seen.image / 255)),
         "squared_error": seen.squared_error,
         "percentile": seen.percentile,
-        "unusual": unusual_sentence(model) if seen.unusual else "",
+        "unusual": unusual_sentence(model, own) if seen.unusual else "",
         "code": seen.code.tolist(),
         "encoded": seen.encoded.tolist(),
         "moved": scene.code is not None,
@@ -212,16 +212,14 @@ def essentials(library: Library, seen: Seen) -> Answer:
 def title_of(library: Library, seen: Seen) -> str:
     """What the digit on screen is."""
     if seen.scene.image is not None:
-        return "Your digit"
+        return "Your digit, centred"
     label = library.test.labels[seen.scene.digit]
     return f"Test digit {seen.scene.digit}, {'an' if label in (8, 11, 18) else 'a'} {label}"
 
 
-def unusual_sentence(model: TrainedModel) -> str:
-    return (
-        f"Unlike the training data: {UNUSUAL} % of the test digits have a squared error below "
-        f"{model.unusual_error:.1f}."
-    )
+def unusual_sentence(model: TrainedModel, own: bool) -> str:
+    what = "Unlike the training data" if own else "Unusually hard"
+    return f"{what}: {UNUSUAL} % of the test digits have a squared error below {model.unusual_error:.1f}."
 
 
 def side(library: Library, seen: Seen) -> Answer:
@@ -239,7 +237,7 @@ def side(library: Library, seen: Seen) -> Answer:
                     "difference": data_uri(signed(found.images[0] - seen.image / 255)),
                     "squared_error": float(found.squared_error[0]),
                     "percentile": float(found.percentile[0]),
-                    "unusual": unusual_sentence(model) if found.unusual[0] else "",
+                    "unusual": bool(found.unusual[0]),
                 }
             )
         except StageError as error:
@@ -381,7 +379,7 @@ def restore(library: Library, query: dict[str, str], default: str) -> tuple[str,
     name = query.get("model", default)
     digit = query.get("digit", "0")
     known = digit.isdecimal() and len(digit) <= 9 and int(digit) < len(library.test.labels) and "image" not in query
-    tab = "Code" if "code" in query or "from" in query else "Draw"
+    tab = "Map" if query.get("tab") == "Map" else "Code" if "code" in query or "from" in query else "Draw"
     return name if name in library.names else default, int(digit) if known else None, tab
 
 

@@ -34,7 +34,7 @@ def read_link(link: str, height: int, width: int) -> Scene:
     values = {key: found[-1] for key, found in parse_qs(link.removeprefix("?"), max_num_fields=100).items()}
     digit = values.get("digit", "0")
     if not digit.isdecimal() or len(digit) > 9:
-        raise StageError(f"the link's digit is {digit[:20]!r}, but has to be a whole number, 0 or above.")
+        raise StageError(f"the test digit is {digit[:20]!r}, but has to be a whole number, 0 or above.")
     return Scene(
         values.get("model"),
         int(digit),

@@ -16,9 +16,10 @@ Activation = Literal[
 Loss = Literal["binary_crossentropy", "mse", "mae", "huber"]
 # Keras' usual optimizers, less Adafactor: compiled by XLA it turns pixels that are always black into NaN.
 Optimizer = Literal[
-    "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "lion", "nadam",
+    "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "lion", "muon", "nadam",
     "rmsprop", "sgd",
 ]  # fmt: skip
+BETA_2 = ("adam", "adamax", "adamw", "lion", "nadam")  # the optimizers that have it
 
 
 Units = Annotated[int, Field(ge=1, le=16384)]
@@ -75,15 +76,33 @@ class Model(Section):
     )
     loss: Loss = Field(description="what training minimises, between image and reconstruction")
     optimizer: Optimizer = Field(description="the Keras optimizer, its other settings as Keras has them")
-    learning_rate: float = Field(gt=0, le=100, description="the optimizer's step size, with cosine its largest")
-    schedule: Literal["constant", "cosine"] = Field(
-        description="the learning rate over the epochs: cosine falls to zero along half a wave"
+    beta_2: float = Field(
+        ge=0,
+        lt=1,
+        description=f"decay of the mean of squared gradients that {', '.join(BETA_2[:-1])} and {BETA_2[-1]} keep; 0 "
+        "for Keras' own value",
     )
-    warmup_epochs: int = Field(
-        ge=0, le=100_000, description="epochs in which the learning rate of a cosine schedule first rises from zero"
+    learning_rate: float = Field(
+        gt=0, le=100, description="the optimizer's step size; with a schedule that is not constant, its largest"
+    )
+    schedule: Literal["constant", "cosine", "linear"] = Field(
+        description="the learning rate over the epochs: cosine falls to zero along half a wave, linear in a straight "
+        "line"
+    )
+    warmup_epochs: float = Field(
+        ge=0,
+        le=100_000,
+        description="epochs, or a part of one, in which the learning rate of a schedule that is not constant first "
+        "rises from zero",
     )
     weight_decay: float = Field(
         ge=0, le=100, description="share of each weight, times the learning rate, taken off at every step; 0 for none"
+    )
+    ema_momentum: float = Field(
+        ge=0,
+        lt=1,
+        description="share of the old in the exponential moving average of the weights, which is validated and "
+        "becomes the model; 0 for the weights themselves",
     )
     batch_size: int = Field(ge=1, le=2**20, description="images per step of the optimizer")
     epochs: int = Field(ge=1, le=100_000, description="passes over the training images")
@@ -125,12 +144,15 @@ class Model(Section):
             problems.append(
                 f"code_l1 is {self.code_l1:g}, but latent_activation is softmax; the sum of those codes is always 1"
             )
+        if self.beta_2 > 0 and self.optimizer not in BETA_2:
+            problems.append(f"beta_2 is {self.beta_2:g}, but {self.optimizer} has no beta_2; it has to be 0")
         if self.schedule == "constant" and self.warmup_epochs > 0:
             problems.append(
-                f"warmup_epochs is {self.warmup_epochs}, but schedule is constant; it has to be 0, or schedule cosine"
+                f"warmup_epochs is {self.warmup_epochs:g}, but schedule is constant; it has to be 0, or schedule "
+                "cosine or linear"
             )
-        if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
-            problems.append(f"warmup_epochs is {self.warmup_epochs}, but has to be below epochs, {self.epochs}")
+        if self.schedule != "constant" and self.warmup_epochs >= self.epochs:
+            problems.append(f"warmup_epochs is {self.warmup_epochs:g}, but has to be below epochs, {self.epochs}")
         if self.early_stopping >= self.epochs:
             problems.append(f"early_stopping is {self.early_stopping}, but has to be below epochs, {self.epochs}")
         if problems:

@@ -59,7 +59,7 @@ def make_page(
 
         # no progress is shown: it would push the page about while someone draws
         model.input(None, model, show_progress="hidden", js="(name) => { window.explorer.choose(name); }")
-        digit.input(None, digit, show_progress="hidden", js="(number) => { window.explorer.setDigit(number); }")
+        digit.input(None, digit, show_progress="hidden", js="(number) => { window.explorer.typeDigit(number); }")
         now = "() => [window.explorer.model, window.explorer.digit]"
         head.synced(None, None, [model, digit], show_progress="hidden", js=now)
 

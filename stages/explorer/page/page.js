@@ -12,10 +12,13 @@ window.explorer = (() => {
   let link = new URLSearchParams(location.search);
   const theme = link.get("__theme");
   link.delete("__theme");
-  let tab = link.has("code") || link.has("from") ? "Code" : "Draw";
+  let tab = link.get("tab") ?? (link.has("code") || link.has("from") ? "Code" : "Draw");
+  link.delete("tab");
   let seen = null;             // the last answer
   let lastDigit = 0;           // the test digit that an emptied pad goes back to
-  let underway = false, wish = null, held = false;
+  let underway = false, wish = null, held = false, typing = null;
+  let edits = [];              // of the link, made while an answer is under way
+  let own = null;              // the visitor's digit, while a test digit is on screen
   const moves = {};            // where each model's code was moved to, while the digit stays
   const timings = [];
 
@@ -24,13 +27,25 @@ window.explorer = (() => {
   const text = (node, value) => { if (node) node.textContent = value; };
   const escape = (value) => String(value).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
   const percent = (value) => (value > 99.9 && value < 100 ? "more than 99.9" : value.toFixed(1));
-  const rank = (value) => value === 100 ? "above all test digits" : `above ${percent(value)} % of test digits`;
+  const rank = (value) => value === 0 ? "above no test digit" : value === 100 ? "above all test digits"
+    : `above ${percent(value)} % of test digits`;
 
   // --- asking --------------------------------------------------------------------------
 
+  // A digit or a button that waits to be sent is sent with what is asked for after it, unless that is another digit.
   function ask(request = {}) {
-    wish = { ...request, began: wish?.began ?? performance.now() };
+    wish = { ...wish, ...request, began: wish?.began ?? performance.now() };
     if (!underway) next();
+  }
+
+  function askAnew(request = {}) {
+    wish = null;
+    ask(request);
+  }
+
+  function edit(change) {
+    change(link);
+    if (underway) edits.push(change);              // the answer brings a link of its own
   }
 
   async function next() {
@@ -53,31 +68,33 @@ window.explorer = (() => {
       answer = { problem: "The explorer does not answer. Is it still running in its terminal?" };
     }
     underway = false;
+    const made = edits;
+    edits = [];
     if (answer.problem) {
       say(answer.problem);
-      if (seen && !wish) {                         // what can't be shown is no longer asked for
+      if (seen && !made.length) {                  // what can't be shown is no longer asked for
         link = new URLSearchParams(seen.link);
         hooks.sync?.();
       }
     } else {
       say("");
-      take(answer);
+      take(answer, made);
       timings.push(performance.now() - began);
     }
     document.body.dataset.answers = String(Number(document.body.dataset.answers ?? 0) + 1);
     if (wish) next();
   }
 
-  function take(answer) {
+  function take(answer, made) {
     const changed = !seen || seen.model !== answer.model || seen.digit !== answer.digit;
     seen = answer;
     lastDigit = seen.digit ?? lastDigit;
-    if (!wish) {                                   // else the user has moved on meanwhile
-      link = new URLSearchParams(answer.link);
-      const address = new URLSearchParams(link);
-      if (theme) address.set("__theme", theme);
-      history.replaceState(null, "", `?${address.toString().replaceAll("%2C", ",")}`);
-    }
+    link = new URLSearchParams(answer.link);
+    for (const change of made) change(link);
+    const address = new URLSearchParams(link);
+    if (tab === "Map") address.set("tab", tab);
+    if (theme) address.set("__theme", theme);
+    history.replaceState(null, "", `?${address.toString().replaceAll("%2C", ",")}`);
     for (const key of ["sliders", "map", "examples"]) {
       if (answer[key]) known[key] = { model: answer.model, value: answer[key], classes: answer.classes };
     }
@@ -107,30 +124,57 @@ window.explorer = (() => {
     if (name === before) return;
     moves[before] = { digit: digitOf(link), code: link.get("code"), from: link.get("from") };
     const kept = moves[name]?.digit === digitOf(link) ? moves[name] : {};
-    link.set("model", name);
-    for (const key of ["code", "from"]) {          // one model's numbers mean nothing to another
-      if (kept[key]) link.set(key, kept[key]); else link.delete(key);
-    }
+    edit((scene) => {
+      scene.set("model", name);
+      for (const key of ["code", "from"]) {        // one model's numbers mean nothing to another
+        if (kept[key]) scene.set(key, kept[key]); else scene.delete(key);
+      }
+    });
     ask();
   }
 
   function setDigit(number) {
     if (number === null || number === undefined || number === "" || (seen?.digit === number && !wish)) return;
-    link.set("digit", String(number));
-    link.delete("image");
-    link.delete("code");
+    setAsideOwn();
+    edit((scene) => {
+      scene.set("digit", String(number));
+      scene.delete("image");
+      scene.delete("code");
+    });
     clearPad();
-    ask();
+    askAnew();
+  }
+
+  function typeDigit(number) {                     // not every keystroke is a wish
+    clearTimeout(typing);
+    typing = setTimeout(() => { typing = null; setDigit(number); }, 300);
+  }
+
+  function setAsideOwn() {
+    if (link.has("image")) own = { image: link.get("image"), strokes, code: link.get("code") };
+  }
+
+  function backToOwn() {
+    const { image, code, strokes: lines } = own;
+    edit((scene) => {
+      scene.set("image", image);
+      scene.delete("digit");
+      if (code) scene.set("code", code); else scene.delete("code");
+    });
+    strokes = lines;
+    paintPad();
+    askAnew();
   }
 
   function setCode(code) {
-    if (code) link.set("code", code.map((v) => Math.fround(v)).join(",")); else link.delete("code");
+    const written = code?.map((v) => Math.fround(v)).join(",");
+    edit((scene) => { if (code) scene.set("code", written); else scene.delete("code"); });
     ask();
   }
 
   function act(wanted) {
-    if (!["mean", "sample"].includes(wanted.do)) clearPad();
-    ask({ act: wanted });
+    if (!["mean", "sample"].includes(wanted.do)) { setAsideOwn(); clearPad(); }
+    askAnew({ act: wanted });
   }
 
   function setTab(name) {
@@ -155,6 +199,7 @@ window.explorer = (() => {
       for (const button of list.children) {
         button.classList.toggle("on", seen.label !== null && Number(button.dataset.label) === seen.label);
       }
+      $("picks", ".own").hidden = !own || link.has("image");
     },
 
     eye() {
@@ -165,10 +210,10 @@ window.explorer = (() => {
         $("eye", `img[alt="${name}"]`).src = seen[key];
       }
       text($("eye", ".source"), seen.source + (seen.note ? `, ${seen.note}` : ""));
-      text($("eye", ".from"), seen.moved ? "of the moved code" : `by ${seen.model}`);
+      text($("eye", ".from"), `by ${seen.model}${seen.moved ? ", of the moved code" : ""}`);
       text($("eye", ".number"), seen.squared_error.toFixed(2));
-      text($("eye", ".what"), `squared error${seen.moved ? " between the input and the moved code's digit" : ""}, ${
-        rank(seen.percentile)}`);
+      text($("eye", ".what"), seen.moved ? "squared error between the input and the moved code's digit"
+        : `squared error, ${rank(seen.percentile)}`);
       $("eye", ".scale i").style.left = `${seen.percentile}%`;
       const unlike = $("eye", ".unlike");
       unlike.hidden = !seen.unusual || seen.moved;
@@ -205,9 +250,8 @@ window.explorer = (() => {
       <img class="digit" src="${row.picture}" alt="What ${escape(row.name)} gives back">
       <img class="digit signed" src="${row.difference}" alt="What ${escape(row.name)} lost and added">
       <div class="rating"><p><b>${row.squared_error.toFixed(2)}</b>
-        <span>${rank(row.percentile)}</span></p>
-        <div class="scale"><i style="left:${row.percentile}%"></i></div>
-        ${row.unusual ? `<p class="unlike">${escape(row.unusual)}</p>` : ""}</div></li>`;
+        <span${row.unusual ? ' class="unusual"' : ""}>${rank(row.percentile)}</span></p>
+        <div class="scale"><i style="left:${row.percentile}%"></i></div></div></li>`;
   }
 
   // --- the drawing pad -----------------------------------------------------------------
@@ -241,7 +285,8 @@ window.explorer = (() => {
 
   function sendPad() {
     const canvas = $("draw", "canvas");
-    if (strokes.length) ask({ drawing: canvas.toDataURL("image/png") }); else setDigit(lastDigit);
+    if (strokes.length) askAnew({ drawing: canvas.toDataURL("image/png") });
+    else { setDigit(lastDigit); own = null; }
   }
 
   function mountPad(element) {
@@ -295,7 +340,7 @@ window.explorer = (() => {
     try {
       const { path } = await hooks.upload(file);
       clearPad();
-      ask({ photo: path, name: file.name });
+      askAnew({ photo: path });
     } catch {
       say(`${file.name} could not be sent to the explorer.`);
     } finally {
@@ -318,9 +363,8 @@ window.explorer = (() => {
       classes.innerHTML = known.sliders.classes.map((label) =>
         `<button type="button" role="radio" aria-checked="false" data-label="${label}">${label}</button>`).join("");
     }
-    const key = `${seen.model} ${digitOf(link)}`;
-    if (list.dataset.digit !== key) {              // a new digit: begin with the class that it is or looks like
-      list.dataset.digit = key;
+    if (list.dataset.digit !== digitOf(link) || !$("code", '.classes [aria-checked="true"]')) {
+      list.dataset.digit = digitOf(link);          // a new digit: begin with the class that it is or looks like
       chooseClass(seen.label ?? known.sliders.classes[closest(seen.encoded)]);
     }
     const count = low.length, goal = goalCode();
@@ -361,7 +405,8 @@ window.explorer = (() => {
     const { quartiles } = known.sliders.value;
     const far = goal.map((v, i) => [Math.abs(v - seen.code[i]) / (quartiles[i][2] - quartiles[i][0] || 1), i + 1])
       .sort((a, b) => b[0] - a[0]).slice(0, 3).map(([, number]) => number);
-    text($("code", ".far"), seen.code.length > 3 ? `Move the sliders to the diamonds, the mean of class ${
+    const there = goal.every((v, i) => Math.abs(v - seen.code[i]) < 1e-4 * (1 + Math.abs(v)));
+    text($("code", ".far"), there ? `This is the mean of class ${chosenClass()}.` : seen.code.length > 3 ? `Move the sliders to the diamonds, the mean of class ${
       chosenClass()}. Farthest off: Latent ${far.slice(0, -1).join(", ")} and ${far.at(-1)}.` : "");
     text($("code", ".chosen"), chosenClass());
   }
@@ -380,7 +425,8 @@ window.explorer = (() => {
     const walk = seen.walk, box = $("code", ".walking");
     $("code", ".freeze").textContent = seen.frozen ? "Freeze this one instead" : "Freeze this digit";
     $("code", ".thaw").hidden = !seen.frozen;
-    $("code", ".walk-hint").hidden = seen.frozen;
+    text($("code", ".walk-hint"), seen.frozen ? "Now take another digit above, and click on a step of the way or slide."
+      : "Freeze this digit, take another above, and walk from one to the other.");
     box.hidden = !walk;
     if (!walk) return;
     $("code", ".strip").innerHTML = walk.pictures.map((picture, index) =>
@@ -409,10 +455,14 @@ window.explorer = (() => {
     element.querySelector(".class-mean").addEventListener("click", () => act({ do: "mean", label: chosenClass() }));
     element.querySelector(".sample").addEventListener("click", () => act({ do: "sample", label: chosenClass() }));
     element.querySelector(".freeze").addEventListener("click", () => {
-      link.set("from", seen.code.join(","));
+      const from = seen.code.join(",");
+      edit((scene) => scene.set("from", from));
       ask();
     });
-    element.querySelector(".thaw").addEventListener("click", () => { link.delete("from"); ask(); });
+    element.querySelector(".thaw").addEventListener("click", () => {
+      edit((scene) => scene.delete("from"));
+      ask();
+    });
     element.querySelector(".strip").addEventListener("click", (event) => {
       const step = event.target.closest("[data-step]")?.dataset.step;
       if (step !== undefined) { element.querySelector(".way").value = step; stride(Number(step)); }
@@ -451,7 +501,7 @@ window.explorer = (() => {
       $("map", ".legend").innerHTML = classes.map((label) =>
         `<li style="--row:${colourOf(classes, label)}">${label}</li>`).join("");
       text($("map", ".share"), `Two of ${seen.code.length} dimensions: the main components of the test codes, with ${
-        Math.round(share * 100)} % of their variance.`);
+        Math.round(share * 100)} % of their variance. Hover over a point to see its digit, click to take it.`);
     }
     const canvas = $("map", "canvas"), box = canvas.getBoundingClientRect(), scale = devicePixelRatio || 1;
     if (!box.width) return;
@@ -491,9 +541,10 @@ window.explorer = (() => {
     }
     context.closePath();
     context.lineWidth = 4;
-    context.strokeStyle = "#fff";
+    const style = getComputedStyle(document.body);
+    context.strokeStyle = style.getPropertyValue("--card");
     context.stroke();
-    context.fillStyle = "#111";
+    context.fillStyle = style.getPropertyValue("--ink");
     context.fill();
   }
 
@@ -559,7 +610,12 @@ window.explorer = (() => {
     setTimeout(() => { button.textContent = before; }, 1600);
   }
 
+  async function settled() {                       // what the visitor did last is on screen and in the link
+    while (!idle()) await new Promise((resume) => setTimeout(resume, 20));
+  }
+
   async function copyLink(button) {
+    await settled();
     const address = location.href;
     try {
       await navigator.clipboard.writeText(address);
@@ -575,6 +631,7 @@ window.explorer = (() => {
 
   async function savePicture(button) {
     flash(button, "Drawing…");
+    await settled();
     const answer = await hooks.server.sheet({ link: link.toString() })
       .catch(() => ({ problem: "The explorer does not answer. Is it still running in its terminal?" }));
     if (answer.problem) { say(answer.problem); return; }
@@ -585,13 +642,19 @@ window.explorer = (() => {
   function mountHead(element) {
     element.querySelector(".share").addEventListener("click", (event) => copyLink(event.currentTarget));
     element.querySelector(".save").addEventListener("click", (event) => savePicture(event.currentTarget));
-    element.querySelector(".theme").addEventListener("click", () => document.body.classList.toggle("dark"));
+    const remembered = localStorage.getItem("explorer-theme");
+    if (remembered && !theme) document.body.classList.toggle("dark", remembered === "dark");
+    element.querySelector(".theme").addEventListener("click", () => {
+      localStorage.setItem("explorer-theme", document.body.classList.toggle("dark") ? "dark" : "light");
+      paint.map();
+    });
   }
 
   function mountPicks(element) {
     element.addEventListener("click", (event) => {
       const button = event.target.closest("button");
-      if (button?.dataset.label !== undefined) act({ do: "class", label: Number(button.dataset.label) });
+      if (button?.classList.contains("own")) backToOwn();
+      else if (button?.dataset.label !== undefined) act({ do: "class", label: Number(button.dataset.label) });
       else if (button?.dataset.do) act({ do: button.dataset.do });
     });
   }
@@ -613,8 +676,8 @@ window.explorer = (() => {
   }
 
   const place = (index) => [places.screen[2 * index], places.screen[2 * index + 1]];
-  const idle = () => !underway && !wish;
+  const idle = () => !underway && !wish && !typing;
 
-  return { mount, choose, setDigit, setTab, timings, place, idle,
+  return { mount, choose, typeDigit, setTab, timings, place, idle,
     get model() { return seen?.model; }, get code() { return seen?.code; }, get digit() { return seen?.digit ?? null; } };
 })();
