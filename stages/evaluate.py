@@ -9,6 +9,7 @@ for compare and figures. The only stage that measures on the test images.
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -67,11 +68,11 @@ def evaluate(model: keras.Model, data: Data, history: pd.DataFrame, settings: Ev
     pca, mean_image = fit_pca(data.moments, encoder.output_shape[1]), data.moments.mean
     digits_shown = first_of_each_class(data.test.labels)
     encode, decode = (compile_model(half, settings.batch_size) for half in (encoder, decoder))
-    codecs = [
-        Codec(encode, decode, model.count_params(), encoder_kernel(encoder)),
-        Codec(pca.encode, pca.decode, pca.components.size + pca.mean.size, pca.components),
-    ]
-    of_model, of_pca = (measure(codec, data, settings) for codec in codecs)
+    with ThreadPoolExecutor(1) as beside:  # NumPy lets TensorFlow work meanwhile
+        pca_codec = Codec(pca.encode, pca.decode, pca.components.size + pca.mean.size, pca.components)
+        measuring_pca = beside.submit(measure, pca_codec, data, settings)
+        of_model = measure(Codec(encode, decode, model.count_params(), encoder_kernel(encoder)), data, settings)
+        of_pca = measuring_pca.result()
     return Evaluation(
         mse_mean_image=mean_of_batches(
             (squared_error(batch, mean_image[None]) for batch in scaled_batches(data.test.images, settings.batch_size)),

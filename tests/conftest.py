@@ -31,6 +31,17 @@ TINY = {"train": 600, "test": 200}
 STAGES = ("prepare", "train", "evaluate", "compare", "figures")
 MODELS = ("shallow", "deep")
 
+PLAIN = {
+    "hidden_activation": "relu",
+    "normalization": "none",
+    "loss": "binary_crossentropy",
+    "optimizer": "adam",
+    "learning_rate": 0.001,
+    "schedule": "constant",
+    "warmup_epochs": 0,
+    "beta_2": 0.0,
+}  # fmt: skip (what models in params.yaml are trained with changes; tests of one thing begin with nothing else)
+
 CASES: dict[str, int] = {}  # cases that each property test was tried on and passed
 
 

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import re
 import shutil
 import warnings
 from dataclasses import replace
@@ -261,6 +262,14 @@ def test_the_nearest_image_is_found_in_a_last_batch_that_is_not_whole() -> None:
         np.testing.assert_array_equal(found, np.array([4, 3, 2, 0]), strict=True)
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 9])
+def test_the_first_of_equal_candidates_is_the_nearest_whatever_the_batches(batch_size: int) -> None:
+    images = np.random.default_rng(0).random((50, 1))
+    candidates = np.repeat(np.array([[20], [120], [220]], np.uint8), 3, axis=0)
+    expected = 3 * np.abs(images - np.array([20, 120, 220]) / 255).argmin(axis=1)
+    np.testing.assert_array_equal(nearest_images(images, candidates, batch_size), expected)
+
+
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), pixels=st.integers(1, 6), batch_size=st.integers(1, 12))
 def test_no_candidate_is_nearer_than_the_nearest(data: st.DataObject, pixels: int, batch_size: int) -> None:
@@ -507,6 +516,14 @@ def test_shown_pictures_are_those_of_the_images_that_they_stand_for(measured: Re
     np.testing.assert_allclose(measured.interpolations[:, -1], decoded[shown[5:9]], atol=1e-4)
 
 
+def test_pictures_are_of_single_precision_whatever_the_decoder_gives(measured: Result, data: Data) -> None:
+    """PCA decodes to double precision, which would double the files."""
+    assert fit_pca(data.moments, LATENT).decode(np.zeros((1, LATENT))).dtype == np.float64
+    found = {name: value.dtype for name, value in vars(measured).items() if np.shape(value)[-2:] == (HEIGHT, WIDTH)}
+    kinds = ("extreme_images", "extreme_reconstructions", "interpolations", "reconstructions", "samples", "traversals")
+    assert found == dict.fromkeys([*kinds, "weights"], np.dtype(np.float32))
+
+
 def test_traversals_follow_the_training_codes(measured: Result, theirs: Any) -> None:
     """PCA's components in their order, 2.5 standard deviations to either side of the training images' mean."""
     mean = theirs.mean_.reshape(HEIGHT, WIDTH)
@@ -667,6 +684,16 @@ def tables_of(page: str) -> list[list[list[str]]]:
         if line.startswith("|") and not set(line) <= set("|:-"):
             found[-1].append([cell.strip() for cell in line.strip("|").split("|")])
     return found
+
+
+def test_text_is_to_the_left_and_numbers_are_to_the_right() -> None:
+    """As colons in the line below the header have it."""
+    for columns in (1, 2, 4):
+        lines = tables.markdown(["name", *"abc"][:columns], [["x", 1, 2.5, "3"][:columns]]).splitlines()
+        left, *others = lines[1].strip("|").split("|")
+        assert re.fullmatch(":-+", left)
+        assert len(others) == columns - 1
+        assert all(re.fullmatch("-+:", cell) for cell in others)
 
 
 def test_the_report_by_hand() -> None:

@@ -32,11 +32,21 @@ from stages.train import train
 from stages.training import checkpoint
 from stages.training.checkpoint import History, checkpoint_path, digest_run, read_checkpoint, restore, save
 from stages.training.images import resident
-from tests.conftest import ROOT, call, change_params, digests, obey_permissions, start, succeed, wait_until
+from tests.conftest import (
+    PLAIN,
+    ROOT,
+    call,
+    change_params,
+    digests,
+    obey_permissions,
+    start,
+    succeed,
+    wait_until,
+)  # fmt: skip
 
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
 SETTINGS = read_params(ROOT / "params.yaml").models["deep"].model_copy(
-    update={"hidden_units": [20], "batch_size": 64, "epochs": 6}
+    update=PLAIN | {"hidden_units": [20], "batch_size": 64, "epochs": 6}
 )  # fmt: skip
 
 
@@ -74,7 +84,15 @@ def kill_after(
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"optimizer": "sgd"}, {"precision": "mixed_float16"}, {"noise": 0.3, "dropout": 0.2, "shift": 1}],
+    [
+        {},
+        {"optimizer": "sgd"},
+        {"optimizer": "muon", "schedule": "linear", "warmup_epochs": 1.5},
+        {"beta_2": 0.9, "ema_momentum": 0.9},
+        {"precision": "mixed_float16", "ema_momentum": 0.9},
+        {"noise": 0.3, "dropout": 0.2, "shift": 1},
+        {"layers": "conv", "hidden_units": [4], "noise": 0.3, "dropout": 0.2, "shift": 1},
+    ],
     ids=str,
 )
 def test_a_killed_run_ends_in_the_same_bytes(

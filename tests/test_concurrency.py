@@ -51,7 +51,7 @@ import runpy, shutil, sys
 from pathlib import Path
 text = Path("params.yaml").read_text()
 for rate in sys.argv[1].split(","):
-    Path("params.yaml").write_text(text.replace("learning_rate: 0.001", f"learning_rate: {rate}", 1))
+    Path("params.yaml").write_text(text.replace("learning_rate: 0.05", f"learning_rate: {rate}", 1))
     for stage in ("train", "evaluate"):
         sys.argv = ["x", "shallow"]
         runpy.run_module(f"stages.{stage}", run_name="__main__")

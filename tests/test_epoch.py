@@ -17,14 +17,14 @@ from stages.training.augmentation import build_augment, build_corrupt, random_sh
 from stages.training.epoch import Compiled, compile_training
 from stages.training.images import Images, blocks, epoch_order, resident
 from stages.training.optimizer import build_optimizer
-from tests.conftest import ROOT
+from tests.conftest import PLAIN, ROOT
 
 layers = keras.layers
 COUNT, BATCH, EPOCHS = 300, 64, 2
 STEPS = 5  # of an epoch; the last batch has 44 images
 RATE = 0.003  # no optimizer's own
 SETTINGS = read_params(ROOT / "params.yaml").models["deep"].model_copy(
-    update={"hidden_units": [32], "latent_dim": 8, "learning_rate": RATE, "batch_size": BATCH, "epochs": EPOCHS}
+    update=PLAIN | {"hidden_units": [32], "latent_dim": 8, "learning_rate": RATE, "batch_size": BATCH, "epochs": EPOCHS}
 )  # fmt: skip
 OPTIMIZERS = {
     "adadelta": keras.optimizers.Adadelta,
@@ -34,6 +34,7 @@ OPTIMIZERS = {
     "adamw": keras.optimizers.AdamW,
     "ftrl": keras.optimizers.Ftrl,
     "lion": keras.optimizers.Lion,
+    "muon": keras.optimizers.Muon,
     "nadam": keras.optimizers.Nadam,
     "rmsprop": keras.optimizers.RMSprop,
     "sgd": keras.optimizers.SGD,
@@ -68,18 +69,19 @@ def train(model: keras.Model, settings: Model, images: Images, validate: bool = 
 
 
 class Schedule(keras.callbacks.Callback):  # type: ignore[misc]
-    """A warm-up of `warmup` steps in a straight line, then half a wave down to zero."""
+    """A warm-up of `warmup` steps in a straight line, then half a wave or another straight line down to zero."""
 
-    def __init__(self, warmup: int) -> None:
+    def __init__(self, warmup: int, linear: bool = False) -> None:
         super().__init__()
-        self.step, self.warmup = 0, warmup
+        self.step, self.warmup, self.linear = 0, warmup, linear
 
     def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
         if self.step < self.warmup:
-            rate = RATE * self.step / self.warmup
+            share = self.step / self.warmup
         else:
-            rate = RATE * (1 + math.cos(math.pi * (self.step - self.warmup) / (STEPS * EPOCHS - self.warmup))) / 2
-        self.model.optimizer.learning_rate = rate
+            done = (self.step - self.warmup) / (STEPS * EPOCHS - self.warmup)
+            share = 1 - done if self.linear else (1 + math.cos(math.pi * done)) / 2
+        self.model.optimizer.learning_rate = RATE * share
         self.step += 1
 
 
@@ -131,7 +133,11 @@ def agree(
 def test_every_optimizer_agrees_with_fit(images: np.ndarray, name: str) -> None:
     """Lion steps by the sign of a moving average, so rounding can flip a step where that is near 0."""
     tolerances: dict[str, Any] = {"losses_to": 1e-3, "weights_to": 0.1} if name == "lion" else {}
-    config = {"weight_decay": 0.0} if name == "adamw" else {}
+    none: dict[str, dict[str, Any]] = {
+        "adamw": {"weight_decay": 0.0},
+        "muon": {"weight_decay": None, "adam_weight_decay": None},
+    }
+    config = none.get(name, {})
     optimizer = OPTIMIZERS[name](learning_rate=RATE, **config)
     agree(images, variant(optimizer=name), dense(32, 8, 32), optimizer, validate=False, **tolerances)
 
@@ -189,6 +195,13 @@ def test_an_overcomplete_model_with_decay_and_a_schedule_agrees_with_fit(images:
     agree(images, settings, dense(800), keras.optimizers.Adam(RATE, weight_decay=0.1), Schedule(0), losses_to=2e-5)
 
 
+@pytest.mark.parametrize("warmup_epochs", [0, 0.6])
+def test_a_linear_schedule_and_beta_2_agree_with_fit(images: np.ndarray, warmup_epochs: float) -> None:
+    settings = variant(schedule="linear", warmup_epochs=warmup_epochs, beta_2=0.9)
+    callback = Schedule(round(STEPS * warmup_epochs), linear=True)
+    agree(images, settings, dense(32, 8, 32), keras.optimizers.Adam(RATE, beta_2=0.9), callback, losses_to=2e-5)
+
+
 @pytest.mark.parametrize("activation", get_args(Activation))
 def test_every_activation_trains_as_without_a_compiler(activation: str) -> None:
     """One step of plain gradient descent, its gradient computed operation by operation."""
@@ -204,6 +217,20 @@ def test_every_activation_trains_as_without_a_compiler(activation: str) -> None:
     assert compiled(model, settings).train_epoch(pixels, epoch_order(0, 0, BATCH)) == pytest.approx(float(loss))
     for a, b, step in zip(before, model.get_weights(), steps, strict=True):
         np.testing.assert_allclose(a - b, step, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.quick
+def test_a_linear_schedule_in_steps() -> None:
+    """10 epochs of 5 steps: it rises for half an epoch, which rounds to two steps, and falls for 48."""
+    settings = variant(schedule="linear", epochs=10, warmup_epochs=0.5, learning_rate=0.48)
+    optimizer = build_optimizer(settings, STEPS)
+    expected = {0: 0.0, 1: 0.24, 2: 0.48, 3: 0.47, 26: 0.24, 49: 0.01, 50: 0.0}
+    for step, rate in expected.items():
+        optimizer.iterations.assign(step)
+        assert float(optimizer.learning_rate) == pytest.approx(rate, abs=1e-7)
+    assert float(build_optimizer(variant(schedule="linear", learning_rate=0.48), STEPS).learning_rate) == pytest.approx(
+        0.48
+    )
 
 
 @pytest.mark.quick

@@ -26,10 +26,10 @@ from stages.params.schema import Activation, Model
 from stages.trained.inference import compile_model
 from stages.trained.loading import load_autoencoder
 from stages.training.optimizer import build_optimizer
-from tests.conftest import ROOT, call, start
+from tests.conftest import PLAIN, ROOT, call, start
 
-DEFAULTS = read_params(ROOT / "params.yaml").models["deep"]
-HIDDEN: dict[str, list[int]] = {"shallow": [], "deep": [500, 300, 100]}
+MODELS = read_params(ROOT / "params.yaml").models
+DEFAULTS = MODELS["deep"].model_copy(update=PLAIN)
 
 
 def build(hidden_units: list[int], **changes: Any) -> keras.Model:
@@ -37,9 +37,9 @@ def build(hidden_units: list[int], **changes: Any) -> keras.Model:
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize(("name", "parameters"), [("shallow", 25_888), ("deep", 1_149_800)])
+@pytest.mark.parametrize(("name", "parameters"), [("shallow", 25_888), ("deep", 1_153_400)])
 def test_parameter_counts_of_the_defaults(name: str, parameters: int) -> None:
-    assert build(HIDDEN[name]).count_params() == parameters
+    assert build_autoencoder(28, 28, MODELS[name]).count_params() == parameters
 
 
 @pytest.mark.quick

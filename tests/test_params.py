@@ -1,12 +1,14 @@
 """The schema of params.yaml: what it accepts, and that every refusal is a sentence per problem."""
 
 import copy
+import inspect
 import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import keras
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from stages.common.errors import ParamsError
 from stages.params import read_params
+from stages.params.schema import Optimizer
 from stages.tools.check import explain
 from tests.conftest import ROOT, call
 
@@ -48,8 +51,9 @@ def test_defaults_are_the_documented_ones(tmp_path: Path) -> None:
     params = read(tmp_path, DEFAULTS)
     shallow, deep = params.models["shallow"], params.models["deep"]
     assert (shallow.hidden_units, deep.hidden_units) == ([], [500, 300, 100])
-    assert deep.model_copy(update={"hidden_units": []}) == shallow  # depth is all that differs
-    assert (deep.latent_dim, deep.loss, deep.optimizer, deep.learning_rate) == (16, "binary_crossentropy", "adam", 1e-3)
+    of_depth = {"hidden_units": [], "normalization": "none", "learning_rate": shallow.learning_rate}
+    assert deep.model_copy(update=of_depth) == shallow  # one recipe, but for what depth needs
+    assert (deep.latent_dim, deep.loss, deep.optimizer, deep.epochs) == (16, "binary_crossentropy", "adam", 10)
 
 
 def test_every_meaningless_combination_is_a_sentence(tmp_path: Path) -> None:
@@ -58,6 +62,20 @@ def test_every_meaningless_combination_is_a_sentence(tmp_path: Path) -> None:
     lines = problem(tmp_path, params).splitlines()
     found = [re.fullmatch(r"params\.yaml: models\.shallow\.(\w+) is \S+, but .*\.", line) for line in lines]
     assert [match and match[1] for match in found] == ["layers", "dropout", "warmup_epochs", "early_stopping"]
+
+
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+def test_beta_2_is_for_optimizers_that_have_it(tmp_path: Path, optimizer: str) -> None:
+    """As Keras has it: the argument of that name."""
+    params = changed("models.deep.optimizer", optimizer)
+    params["models"]["deep"]["beta_2"] = 0.9
+    kind = keras.optimizers.get({"class_name": optimizer, "config": {}}).__class__
+    if "beta_2" in inspect.signature(kind.__init__).parameters:
+        assert read(tmp_path, params).models["deep"].beta_2 == 0.9
+    else:
+        assert problem(tmp_path, params) == (
+            f"params.yaml: models.deep.beta_2 is 0.9, but {optimizer} has no beta_2; it has to be 0."
+        )
 
 
 @pytest.mark.parametrize("key", ["warmup_epochs", "early_stopping"])
@@ -112,11 +130,13 @@ def test_a_number_in_quotes_is_a_text(tmp_path: Path, key: str, number: str) -> 
         ("models.shallow.dropout", 1, "dropout is 1, but has to be a number of at least 0 and below 1."),
         ("models.shallow.normalization", "batch", "normalization is batch, but there is no hidden layer to normalize"),
         (
-            "models.deep.warmup_epochs",
-            5,
-            "models.deep.warmup_epochs is 5, but schedule is constant; it has to be 0, or",
+            "models.deep.schedule",
+            "constant",
+            "models.deep.warmup_epochs is 0.5, but schedule is constant; it has to be 0, or schedule cosine or linear.",
         ),
-        ("models.deep.early_stopping", 50, "models.deep.early_stopping is 50, but has to be below epochs, 50."),
+        ("models.deep.beta_2", 1, "models.deep.beta_2 is 1, but has to be a number of at least 0 and below 1."),
+        ("models.deep.ema_momentum", -1, "models.deep.ema_momentum is -1, but has to be a number of at least 0 and"),
+        ("models.deep.early_stopping", 10, "models.deep.early_stopping is 10, but has to be below epochs, 10."),
         ("models.deep.noise", 10.5, "models.deep.noise is 10.5, but has to be a number from 0 to 10."),
         ("models.deep.code_l1", -1, "models.deep.code_l1 is -1, but has to be a number from 0 to 1e+06."),
         (

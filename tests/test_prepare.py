@@ -41,6 +41,7 @@ def test_validation_takes_the_same_share_of_every_class(labels: list[int], data:
         ([4, 3, 3], 4, [2, 1, 1]),  # shares 1.6, 1.2, 1.2
         ([6, 3, 1], 5, [3, 2, 0]),  # shares 3, 1.5, 0.5
         ([3] * 20, 25, [2] * 5 + [1] * 15),  # shares of 1.25
+        ([3, 2] * 20, 50, [2, 1] * 10 + [1, 1] * 10),  # shares 1.5 and 1, in turns: sorts that are not stable mix them
     ],
 )
 def test_images_left_over_go_to_the_largest_remainders_and_the_first_of_equal_ones(
@@ -112,7 +113,8 @@ def test_the_seed_of_params_yaml_decides_which_images_are_held_out(project: Path
 
 def test_no_validation_images_means_the_test_images(project: Path, prepare: Prepare, mnist: Mnist) -> None:
     change_params(project, lambda p: p["prepare"].update(validation_images=0))
-    assert "validation_images is 0, so training is monitored on the test images" in prepare().out
+    note = "note: prepare.validation_images is 0, so training is monitored on the test images"
+    assert note in prepare().out.splitlines()
     assert pairs(*prepared(project, "validation")) == pairs(*mnist["test"])
     assert pairs(*prepared(project, "train")) == pairs(*mnist["train"])
 
@@ -209,7 +211,11 @@ def test_bad_raw_data_is_one_sentence_and_leaves_nothing(
 
 
 def test_digests_that_match_are_said_to(project: Path, prepare: Prepare) -> None:
-    """In the two forms that `sha256sum` writes, in capitals, and beside a file whose name is not UTF-8."""
+    """In the two forms that `sha256sum` writes, in capitals, and beside a file whose name is not UTF-8.
+
+    Names may begin with anything.
+    """
+    (project / "data/raw" / IMAGES).rename(project / "data/raw" / f"X-{IMAGES}")
     write_sums(project / "data/raw")
     sums = project / "data/raw/SHA256SUMS"
     lines = [line.split() for line in sums.read_text().splitlines()]

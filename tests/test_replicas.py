@@ -343,7 +343,7 @@ from stages.params import read_params
 from stages.training.images import read_pixels
 from stages.training.replicas import ONE, Replicas, compile_replicated_training
 changes = {"batch_size": 49, "shift": 1, "noise": 0.2, "code_l1": 0.01, "optimizer": "adamw", "weight_decay": 0.1}
-changes |= {"schedule": "cosine", "epochs": 3, "warmup_epochs": 1, "hidden_units": [30]}
+changes |= {"schedule": "linear", "epochs": 3, "warmup_epochs": 0.5, "hidden_units": [30], "ema_momentum": 0.8}
 settings = read_params().models["deep"].model_copy(update=changes)
 two = Replicas(2, None, tf.constant, compile_replicated_training)
 histories = []

@@ -19,12 +19,12 @@ from stages.training.checkpoint import History
 from stages.training.images import epoch_order, resident
 from stages.training.optimizer import build_optimizer
 from stages.training.replicas import ONE
-from tests.conftest import ROOT
+from tests.conftest import PLAIN, ROOT
 
 PARAMS = read_params(ROOT / "params.yaml")
 HEIGHT, WIDTH = 3, 5
 SETTINGS = PARAMS.models["deep"].model_copy(
-    update={"hidden_units": [6], "latent_dim": 2, "loss": "mse", "optimizer": "sgd", "learning_rate": 0.5}
+    update=PLAIN | {"hidden_units": [6], "latent_dim": 2, "loss": "mse", "optimizer": "sgd", "learning_rate": 0.5}
     | {"batch_size": 4, "epochs": 3}
 )  # fmt: skip
 
@@ -89,6 +89,28 @@ def test_a_cosine_ends_with_the_last_step_of_training(tmp_path: Path, monkeypatc
     expected = {0: 0, 1: 0.01, 5: 0.05, 6: 0.06, 9: 0.045, 12: 0.015, 15: 0}
     assert {step: rate(step) for step in expected} == pytest.approx(expected, abs=1e-8)
     assert 0 < rate(14) == pytest.approx(0.03 * (1 - math.cos(math.pi / 9)))
+
+
+@pytest.mark.parametrize("early_stopping", [0, 2])
+def test_averaged_weights_are_those_of_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early_stopping: int
+) -> None:
+    """They are validated and become the model; training itself goes on with the others."""
+    monkeypatch.setattr("stages.train.epoch_order", lambda seed, epoch, count: np.arange(count, dtype=np.int32))
+    settings, images = variant(ema_momentum=0.6, early_stopping=early_stopping), pixels(10)
+    ours, theirs = (build_autoencoder(HEIGHT, WIDTH, settings) for _ in range(2))
+    history = run(tmp_path, settings, images, ours)
+    theirs.compile(keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.6), "mse")
+    x = images.astype(np.float32) / 255
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=False)
+    expected = theirs.fit(
+        x, x, batch_size=4, epochs=3, shuffle=False, validation_data=(x, x), callbacks=[swap], verbose=0
+    ).history
+    losses = np.transpose([expected["loss"], expected["val_loss"]])
+    np.testing.assert_allclose(np.array(history)[:, 1:], losses, rtol=1e-5)
+    assert history[-1][2] == min(val_loss for *_, val_loss in history)
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_the_order_of_images_depends_on_the_seed(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ Keras' own loop goes back to Python for every batch; on small networks that cost
 than the arithmetic. Here the images stay where the model runs, as bytes, and XLA
 compiles the loop over an epoch's batches as a whole: gather, scale, forward, backward,
 update. Data sets that are streamed from disk go through the same compiled loop, a block
-at a time; they get the same weights.
+at a time; they get the same weights. With convolutions TensorFlow runs the loop and XLA
+compiles what surrounds the model: inside of a loop, XLA's convolutions on CPUs, but for
+those of a forward pass, take six to twenty times as long.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 from stages.model.backend import keras, tf
@@ -38,10 +39,18 @@ def compile_training(
     loss_per_image = keras.losses.get(loss)
     variables = model.trainable_variables
     optimizer.build(variables)
+    compiles_loop = not convolves(model)
 
-    def train_step(images: tf.Tensor) -> tf.Tensor:
-        image = scaled(augment(images, optimizer.iterations))
-        seen = corrupt(image, optimizer.iterations)
+    @tf.function(jit_compile=True, autograph=False)
+    def train_batch(images: tf.Tensor, indices: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image = scaled(augment(tf.gather(images, indices), step))
+        return image, corrupt(image, step)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def eval_batch(images: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+        return scaled(tf.gather(images, indices))
+
+    def train_step(image: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             losses = loss_per_image(image, model(seen, training=True))
             mean = tf.add_n([tf.reduce_mean(losses), *penalties(model)])
@@ -50,30 +59,38 @@ def compile_training(
         optimizer.apply(tape.gradient(scaled_mean, variables), variables)
         return total
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=compiles_loop, autograph=False)
     def train_block(images: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
         def step(indices: tf.Tensor) -> tf.Tensor:
-            return train_step(tf.gather(images, indices))
+            return train_step(*train_batch(images, indices, tf.convert_to_tensor(optimizer.iterations)))
 
         return sum_over_batches(step, order, batch_size)
 
-    @tf.function(jit_compile=True)
-    def eval_block(images: tf.Tensor) -> tf.Tensor:
-        return sum_over_batches(partial(eval_step, model, loss_per_image), images, batch_size)
+    @tf.function(jit_compile=compiles_loop, autograph=False)
+    def eval_block(images: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
+        def step(indices: tf.Tensor) -> tf.Tensor:
+            return eval_step(model, loss_per_image, eval_batch(images, indices))
+
+        return sum_over_batches(step, order, batch_size)
 
     def train_epoch(images: Images, order: Order) -> float:
         return sum(float(train_block(*block)) for block in blocks(images, order, batch_size, resident)) / len(order)
 
     def mean_loss(images: Images) -> float:
         everything = blocks(images, file_order(images), batch_size, resident)
-        return sum(float(eval_block(block)) for block, _ in everything) / len(images)
+        return sum(float(eval_block(*block)) for block in everything) / len(images)
 
     return Compiled(train_epoch, mean_loss)
 
 
-def eval_step(model: keras.Model, loss_per_image: Callable[..., tf.Tensor], images: tf.Tensor) -> tf.Tensor:
-    """The summed loss of a batch, uint8 [images, pixels], penalties included."""
-    image = scaled(images)
+def convolves(model: keras.Model) -> bool:
+    """Whether any layer of the model is a convolution."""
+    kinds = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
+    return any(isinstance(layer, kinds) for part in model.layers for layer in getattr(part, "layers", [part]))
+
+
+def eval_step(model: keras.Model, loss_per_image: Callable[..., tf.Tensor], image: tf.Tensor) -> tf.Tensor:
+    """The summed loss of a batch, float32 [images, pixels], penalties included."""
     return total_loss(loss_per_image(image, model(image, training=False)), model)
 
 
@@ -96,8 +113,12 @@ def sum_over_batches(step: Callable[[tf.Tensor], tf.Tensor], items: tf.Tensor, b
     total = tf.zeros(())
     if whole:
         batches = tf.reshape(items[: whole * batch_size], (whole, batch_size, *items.shape[1:]))
-        for index in tf.range(whole):
-            total += step(batches[index])
+
+        def body(index: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return index + 1, total + step(batches[index])
+
+        # one after another, since each step begins with the weights of the one before
+        _, total = tf.while_loop(lambda index, _: index < whole, body, (0, total), parallel_iterations=1)
     if rest:
         total += step(items[whole * batch_size :])
     return total

@@ -4,12 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from stages.model.backend import keras, tf
 from stages.params import Model
-
-Schedule = keras.optimizers.schedules.LearningRateSchedule
 
 
 def build_optimizer(settings: Model, steps_per_epoch: int) -> keras.Optimizer:
@@ -32,7 +28,7 @@ def build_optimizer(settings: Model, steps_per_epoch: int) -> keras.Optimizer:
     return optimizer
 
 
-def learning_rate(settings: Model, steps_per_epoch: int) -> float | Schedule:
+def learning_rate(settings: Model, steps_per_epoch: int) -> "float | keras.optimizers.schedules.LearningRateSchedule":
     """The step size, or how it depends on the number of the step."""
     peak, steps = settings.learning_rate, settings.epochs * steps_per_epoch
     warmup = round(settings.warmup_epochs * steps_per_epoch)
@@ -54,7 +50,7 @@ def averaged(model: keras.Model, optimizer: keras.Optimizer, settings: Model) ->
     if not settings.ema_momentum:
         yield
         return
-    own = [np.array(variable) for variable in model.trainable_variables]
+    own = [variable.numpy() for variable in model.trainable_variables]
     optimizer.finalize_variable_values(model.trainable_variables)
     try:
         yield
@@ -63,7 +59,7 @@ def averaged(model: keras.Model, optimizer: keras.Optimizer, settings: Model) ->
             variable.assign(value)
 
 
-class Triangle(Schedule):
+class Triangle(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
     """From zero to the peak in a straight line during the warm-up, and in another one back to zero."""
 
     def __init__(self, peak: float, warmup: int, steps: int) -> None:

@@ -8,7 +8,6 @@ rounding of their sums. XLA compiles a step here, not the loop over an epoch.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from stages.model.backend import keras, tf
 from stages.training.augmentation import Change
@@ -98,7 +97,7 @@ def compile_replicated_training(
 
     @tf.function(jit_compile=True)
     def eval_share(images: tf.Tensor) -> tf.Tensor:
-        return sum_over_batches(partial(eval_step, model, loss_per_image), share(images), batch_size)
+        return sum_over_batches(lambda own: eval_step(model, loss_per_image, scaled(own)), share(images), batch_size)
 
     def eval_replica(images: tf.Tensor) -> tf.Tensor:
         return eval_share(images)  # called here, so that it runs on the replica's device
