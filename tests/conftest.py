@@ -46,8 +46,15 @@ CASES: dict[str, int] = {}  # cases that each property test was tried on and pas
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests first: those that clone the project run whole stages and wait for TensorFlow each time."""
-    items.sort(key=lambda item: "template" in getattr(item, "fixturenames", ()))
+    """Quick tests first: those that clone the project run whole stages and wait for TensorFlow each time.
+
+    The first of these are the browser's, which have to be one after another, so that others can run beside them.
+    """
+
+    def turn(item: pytest.Item) -> tuple[bool, bool]:
+        return "template" in getattr(item, "fixturenames", ()), not item.get_closest_marker("xdist_group")
+
+    items.sort(key=turn)
     for item in items:
         if handle := getattr(getattr(item, "obj", None), "hypothesis", None):
             handle.inner_test = counted(item.nodeid, handle.inner_test)

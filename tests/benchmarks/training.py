@@ -1,12 +1,14 @@
-"""Seconds per epoch of the training engine, beside the tutorial's loop, PyTorch, JAX and the bare matrix products.
+"""The training engine beside the tutorial's loop, PyTorch, JAX and the bare matrix products.
 
-    python -m tests.benchmarks.training                  # both default models, five rounds: 6 minutes on 2 cores
+    python -m tests.benchmarks.training --quality        # seconds to the tutorial's quality: 13 minutes on 2 cores
+    python -m tests.benchmarks.training                  # seconds per epoch, five rounds: 6 minutes
     python -m tests.benchmarks.training --models shallow --rounds 9
     python -m tests.benchmarks.training --memory --models shallow   # this engine alone, ever more images: 75 seconds
 
 Needs the arrays of `dvc repro prepare`. `pip install -r requirements-bench.txt` brings the
 peers; those that are missing are named and left out. Every contender trains the same
-network from the same weights with the parameters of params.yaml, on images that are
+network from the same weights with the tutorial's recipe (ReLU, no normalization, Adam at a
+constant 0.001), with --quality some also with that of params.yaml, on images that are
 resident as bytes where its library allows, adds up the training loss, and computes the
 validation loss after the epoch. Each runs in a process of its own; the processes take
 turns of at least a second, so that a machine that slows down slows all of them. First all
@@ -67,6 +69,11 @@ from stages.params import Model, read_params
 
 Contender = Callable[[Model], Iterator[float | None]]  # each step trains an epoch and yields the validation loss
 ROOT = Path(__file__).parents[2]
+TUTORIAL = {
+    "hidden_activation": "relu", "normalization": "none", "optimizer": "adam", "beta_2": 0.0, "learning_rate": 0.001,
+    "schedule": "constant", "warmup_epochs": 0.0, "epochs": 10**6,
+}  # fmt: skip
+TUTORIAL_EPOCHS = 50  # after which its validation loss is the quality that others have to reach
 SAME_LOSS = 0.02  # relative, after an epoch: rounding differs, and `fit` shuffles in an order of its own
 PAUSE = 0.5  # seconds before each turn, until the threads of the one before have stopped spinning
 TURN = 1.0  # seconds that a contender's turn takes at least, in whole epochs, as in a real run
@@ -114,7 +121,8 @@ def keras_model(settings: Model) -> Any:
     from stages.model.autoencoder import build_autoencoder
 
     model = build_autoencoder(*shape(), settings)
-    model.set_weights(initial_weights(settings))
+    if settings.normalization == "none":
+        model.set_weights(initial_weights(settings))
     return model
 
 
@@ -143,6 +151,23 @@ def tutorial(settings: Model) -> Iterator[float]:
     images, validation = pixels("train") / np.float32(255), pixels("validation") / np.float32(255)
     model = keras_model(settings)
     model.compile(build_optimizer(settings, -(-len(images) // settings.batch_size)), settings.loss)
+    while True:
+        history = model.fit(
+            images, images, batch_size=settings.batch_size, validation_data=(validation, validation), verbose=0
+        )
+        yield history.history["val_loss"][0]
+
+
+def resident_fit(settings: Model) -> Iterator[float]:
+    """The fastest `fit` we know: compiled, an epoch per call, on tensors."""
+    import tensorflow as tf
+
+    from stages.training.optimizer import build_optimizer
+
+    images, validation = (tf.constant(pixels(split) / np.float32(255)) for split in ("train", "validation"))
+    model, steps = keras_model(settings), -(-len(images) // settings.batch_size)
+    optimizer = build_optimizer(settings, steps)
+    model.compile(optimizer, settings.loss, jit_compile=True, steps_per_execution=steps)
     while True:
         history = model.fit(
             images, images, batch_size=settings.batch_size, validation_data=(validation, validation), verbose=0
@@ -256,6 +281,7 @@ def matrix_products(settings: Model) -> Iterator[None]:
 CONTENDERS: dict[str, tuple[Contender, str | None]] = {
     "this engine": (engine, None),
     "tutorial's fit": (tutorial, None),
+    "fit, resident": (resident_fit, None),
     "PyTorch eager": (pytorch, "torch"),
     "PyTorch compiled": (pytorch_compiled, "torch"),
     "JAX scan": (jax, "jax"),
@@ -263,12 +289,23 @@ CONTENDERS: dict[str, tuple[Contender, str | None]] = {
 }
 
 
-def work(contender: str, model: str) -> None:
+QUALITY = [
+    ("tutorial's fit", True),
+    ("fit, resident", True),
+    ("this engine", True),
+    ("fit, resident", False),
+    ("this engine", False),
+]  # contender, and whether it takes the tutorial's recipe or that of params.yaml
+
+
+def work(contender: str, model: str, recipe_of_params: bool) -> None:
     """A worker process: for each line of input train an epoch, answer with its seconds and validation loss."""
     if contender not in ("this engine", "matrix products"):
         os.environ.clear()
         os.environ.update(PLAIN)
-    settings = read_params().models[model].model_copy(update={"epochs": 10**6})
+    settings = read_params().models[model]
+    if not recipe_of_params:
+        settings = settings.model_copy(update=TUTORIAL)
     epochs = CONTENDERS[contender][0](settings)
     for _ in sys.stdin:
         start = time.perf_counter()
@@ -276,9 +313,9 @@ def work(contender: str, model: str) -> None:
         print(json.dumps([time.perf_counter() - start, loss]), flush=True)
 
 
-def start(contender: str, model: str, folder: Path = ROOT) -> subprocess.Popen[str]:
+def start(contender: str, model: str, folder: Path = ROOT, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.training", "--worker", contender, "--models", model],
+        [sys.executable, "-m", "tests.benchmarks.training", "--worker", contender, "--models", model, *options],
         cwd=folder,
         env=PLAIN | {"PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
@@ -333,6 +370,36 @@ def compare(model: str, rounds: int) -> None:
         )
 
 
+def reach(model: str) -> None:
+    """Print how long each contender takes, from the start of its process, to the tutorial's validation loss."""
+    print(f"\n## {model}\n")
+    print("| contender | recipe | epochs | seconds | to the first epoch's end | its val_loss | times as fast |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    goal, tutorials = -math.inf, math.nan  # the first contender runs all its epochs, and sets both
+    for name, of_tutorial in QUALITY:
+        time.sleep(PAUSE)
+        began = time.perf_counter()
+        worker = start(name, model, ROOT, *([] if of_tutorial else ["--recipe-of-params"]))
+        losses: list[float] = []
+        most = TUTORIAL_EPOCHS if goal == -math.inf else 2 * TUTORIAL_EPOCHS
+        while len(losses) < most and (not losses or losses[-1] > goal):
+            _, loss = epoch(worker)
+            assert loss is not None
+            losses.append(loss)
+            if len(losses) == 1:
+                first = time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        worker.kill()
+        if goal == -math.inf:
+            goal, tutorials = losses[-1], seconds
+        recipe = "tutorial" if of_tutorial else "params.yaml"
+        print(
+            f"| {name} | {recipe} | {len(losses)} | {seconds:.1f} | {first:.1f} | {losses[-1]:.5f} "
+            f"| {tutorials / seconds:.1f}× |",
+            flush=True,
+        )
+
+
 def peak_memory(process: subprocess.Popen[str]) -> int:
     """The largest resident memory of a running process so far in MiB, less its pages of images on disk; Linux only."""
     status = Path(f"/proc/{process.pid}/status").read_text()
@@ -376,15 +443,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Seconds per epoch of the training engine and its peers.")
     parser.add_argument("--models", nargs="+", default=list(read_params().models), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=5, help="turns per contender (default 5)")
+    parser.add_argument("--quality", action="store_true", help="seconds until as good as the tutorial's training")
+    parser.add_argument("--recipe-of-params", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--memory", action="store_true", help="peak memory and time per image with ever more images")
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        work(arguments.worker, arguments.models[0])
+        work(arguments.worker, arguments.models[0], arguments.recipe_of_params)
         return
     for model in arguments.models:
         if arguments.memory:
             grow(model)
+        elif arguments.quality:
+            reach(model)
         else:
             compare(model, arguments.rounds)
 

@@ -134,7 +134,7 @@ window.explorer = (() => {
   }
 
   function setDigit(number) {
-    if (number === null || number === undefined || number === "" || (seen?.digit === number && !wish)) return;
+    if (number === null || number === undefined || number === "" || (seen?.digit === number && !wish && !underway)) return;
     setAsideOwn();
     edit((scene) => {
       scene.set("digit", String(number));
