@@ -87,9 +87,8 @@ def kill_after(
     [
         {},
         {"optimizer": "sgd"},
-        {"optimizer": "muon", "schedule": "linear", "warmup_epochs": 1.5},
-        {"beta_2": 0.9, "ema_momentum": 0.9},
-        {"precision": "mixed_float16", "ema_momentum": 0.9},
+        {"optimizer": "muon", "schedule": "linear", "warmup_epochs": 1.5, "ema_momentum": 0.9},
+        {"precision": "mixed_float16", "beta_2": 0.9},
         {"noise": 0.3, "dropout": 0.2, "shift": 1},
         {"layers": "conv", "hidden_units": [4], "noise": 0.3, "dropout": 0.2, "shift": 1},
     ],
@@ -338,6 +337,7 @@ def mend(project: Path, output: str) -> bool:
     return True
 
 
+@pytest.mark.xdist_group("undisturbed")  # which one process makes
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups to kill")
 def test_kills_at_random_moments_lose_nothing(undisturbed: Path, tmp_path: Path) -> None:
     """The crash test: the environment's KILLS says how many kills, 3 in the suite and 50 or more by hand.
@@ -385,6 +385,7 @@ def hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.xdist_group("undisturbed")  # which one process makes
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ on Windows")
 def test_an_interrupted_or_terminated_run_continues(undisturbed: Path, tmp_path: Path) -> None:
     """Ctrl-C at a terminal and a batch system's SIGTERM reach `dvc repro` and its stage, `kill` the stage alone."""
@@ -424,6 +425,7 @@ def test_an_interrupted_or_terminated_run_continues(undisturbed: Path, tmp_path:
     assert digests(project) == expected
 
 
+@pytest.mark.xdist_group("undisturbed")  # which one process makes
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot stop a process")
 def test_two_trainings_of_one_model_share_a_checkpoint_and_end_in_the_same_bytes(
     undisturbed: Path, tmp_path: Path

@@ -27,6 +27,7 @@ from stages.explorer.pixels import png_bytes, read_drawing
 from stages.explorer.scenes import read_link
 from stages.images.idx import read_idx
 from tests.conftest import (
+    MODELS,
     NAMES,
     RAW,
     ROOT,
@@ -362,7 +363,8 @@ def test_a_test_digit_that_is_none(visit: Visit, deep: Any, test_images: np.ndar
 def test_the_worst_digit_of_all(visit: Visit) -> None:
     visit.page.get_by_role("button", name="Worst").click()
     visit.settle()
-    assert visit.page.locator(".verdict .what").inner_text() == "squared error, above 99.5 % of test digits"
+    above = ("all test digits", "99.5 % of test digits")  # its error now may round to more than that of the evaluation
+    assert visit.page.locator(".verdict .what").inner_text() in [f"squared error, above {what}" for what in above]
 
 
 def test_a_copied_link_and_the_other_theme(visit: Visit) -> None:
@@ -543,17 +545,18 @@ def test_a_phone_shows_all_without_scrolling_sideways(visit: Visit) -> None:
 
 
 def test_a_model_that_is_missing(chromium: Any, run_project: Path) -> None:
-    (run_project / "data/models/deep.keras").unlink()
+    metrics = {name: json.loads((run_project / f"metrics/{name}.json").read_text()) for name in MODELS}
+    best, other = sorted(MODELS, key=lambda name: float(metrics[name]["mse"]))
+    missing = f"data/models/{best}.keras is missing; run `dvc repro`."
+    (run_project / f"data/models/{best}.keras").unlink()
     with tempfile.TemporaryDirectory() as folder:
         server = serve(run_project, Path(folder))
-        assert "note: deep cannot be explored: data/models/deep.keras is missing; run `dvc repro`." in (
-            server.log.read_text()
-        )
+        assert f"note: {best} cannot be explored: {missing}" in server.log.read_text()
         visit = Visit(chromium, server)
-        assert visit.page.get_by_label("Model", exact=True).input_value() == "shallow"
+        assert visit.page.get_by_label("Model", exact=True).input_value() == other
         visit.page.get_by_label("Model", exact=True).click()
-        visit.page.get_by_role("option", name="deep").click()
-        assert visit.problem() == "data/models/deep.keras is missing; run `dvc repro`."
+        visit.page.get_by_role("option", name=best).click()
+        assert visit.problem() == missing
         visit.context.close()
         server.process.terminate()
         assert server.process.wait(30) == 143
@@ -577,7 +580,7 @@ def other_kinds(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         del params["models"]["shallow"]
         params["models"] |= {
             "conv": deep | {"layers": "conv", "hidden_units": [8], "latent_dim": 8},
-            "wide": deep | {"hidden_units": [], "latent_dim": 450, "noise": 0.3},
+            "wide": deep | {"hidden_units": [], "normalization": "none", "latent_dim": 450, "noise": 0.3},
         }
 
     change_params(project, change)

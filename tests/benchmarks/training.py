@@ -2,13 +2,14 @@
 
     python -m tests.benchmarks.training --quality        # seconds to the tutorial's quality: 13 minutes on 2 cores
     python -m tests.benchmarks.training                  # seconds per epoch, five rounds: 6 minutes
+    python -m tests.benchmarks.training --settings --models deep   # what settings cost: 5 minutes
     python -m tests.benchmarks.training --models shallow --rounds 9
     python -m tests.benchmarks.training --memory --models shallow   # this engine alone, ever more images: 75 seconds
 
 Needs the arrays of `dvc repro prepare`. `pip install -r requirements-bench.txt` brings the
 peers; those that are missing are named and left out. Every contender trains the same
 network from the same weights with the tutorial's recipe (ReLU, no normalization, Adam at a
-constant 0.001), with --quality some also with that of params.yaml, on images that are
+constant 0.001), with --quality also with that of params.yaml, on images that are
 resident as bytes where its library allows, adds up the training loss, and computes the
 validation loss after the epoch. Each runs in a process of its own; the processes take
 turns of at least a second, so that a machine that slows down slows all of them. First all
@@ -121,7 +122,7 @@ def keras_model(settings: Model) -> Any:
     from stages.model.autoencoder import build_autoencoder
 
     model = build_autoencoder(*shape(), settings)
-    if settings.normalization == "none":
+    if settings.layers == "dense" and settings.normalization == "none":
         model.set_weights(initial_weights(settings))
     return model
 
@@ -296,26 +297,40 @@ QUALITY = [
     ("fit, resident", False),
     ("this engine", False),
 ]  # contender, and whether it takes the tutorial's recipe or that of params.yaml
+CONV = {"layers": "conv", "hidden_units": [16, 32]}
+SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "the tutorial's recipe": ("this engine", {}),
+    "`hidden_activation: silu`": ("this engine", {"hidden_activation": "silu"}),
+    "`normalization: layer`": ("this engine", {"normalization": "layer"}),
+    "both": ("this engine", {"hidden_activation": "silu", "normalization": "layer"}),
+    "`normalization: batch`": ("this engine", {"normalization": "batch"}),
+    "`noise: 0.3`": ("this engine", {"noise": 0.3}),
+    "`dropout: 0.1`": ("this engine", {"dropout": 0.1}),
+    "`shift: 1`": ("this engine", {"shift": 1}),
+    "`ema_momentum: 0.99`": ("this engine", {"ema_momentum": 0.99}),
+    "`precision: mixed_bfloat16`": ("this engine", {"precision": "mixed_bfloat16"}),
+    "`layers: conv`, `hidden_units: [16, 32]`": ("this engine", CONV),
+    "the same by the tutorial's `fit`": ("tutorial's fit", CONV),
+    "the same by `fit`, resident": ("fit, resident", CONV),
+}  # what is trained: by which contender, and what differs from the tutorial's recipe
 
 
-def work(contender: str, model: str, recipe_of_params: bool) -> None:
+def work(contender: str, model: str, changes: dict[str, Any]) -> None:
     """A worker process: for each line of input train an epoch, answer with its seconds and validation loss."""
     if contender not in ("this engine", "matrix products"):
         os.environ.clear()
         os.environ.update(PLAIN)
-    settings = read_params().models[model]
-    if not recipe_of_params:
-        settings = settings.model_copy(update=TUTORIAL)
-    epochs = CONTENDERS[contender][0](settings)
+    epochs = CONTENDERS[contender][0](read_params().models[model].model_copy(update=changes))
     for _ in sys.stdin:
         start = time.perf_counter()
         loss = next(epochs)
         print(json.dumps([time.perf_counter() - start, loss]), flush=True)
 
 
-def start(contender: str, model: str, folder: Path = ROOT, *options: str) -> subprocess.Popen[str]:
+def start(contender: str, model: str, changes: dict[str, Any], folder: Path = ROOT) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.benchmarks.training", "--models", model]
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.training", "--worker", contender, "--models", model, *options],
+        [*command, "--worker", contender, "--changes", json.dumps(changes)],
         cwd=folder,
         env=PLAIN | {"PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
@@ -339,7 +354,7 @@ def compare(model: str, rounds: int) -> None:
     present = {n: c for n, c in CONTENDERS.items() if c[1] is None or importlib.util.find_spec(c[1])}
     missing = sorted({str(c[1]) for n, c in CONTENDERS.items() if n not in present})
     print(f"\n## {model}\n" + (f"\nnot installed: {', '.join(missing)}\n" if missing else ""))
-    workers = {name: start(name, model) for name in present}
+    workers = {name: start(name, model, TUTORIAL) for name in present}
     firsts = {name: epoch(worker) for name, worker in workers.items()}  # compile; not counted
     expected = firsts["this engine"][1]
     assert expected is not None
@@ -347,17 +362,7 @@ def compare(model: str, rounds: int) -> None:
         if loss is not None and abs(loss - expected) > SAME_LOSS * expected:
             sys.exit(f"{name} has validation loss {loss} after an epoch, this engine {expected}: not the same training")
 
-    seconds: dict[str, list[float]] = {name: [] for name in workers}
-    for _ in range(rounds):
-        for name, worker in workers.items():
-            time.sleep(PAUSE)
-            turn = [epoch(worker)[0]]
-            while sum(turn) < TURN:
-                turn.append(epoch(worker)[0])
-            seconds[name].append(sum(turn) / len(turn))
-    for worker in workers.values():
-        worker.kill()
-
+    seconds = take_turns(workers, rounds)
     print("| contender | seconds per epoch: median (min–max) | times this engine's | first epoch | its val_loss |")
     print("| --- | --- | --- | --- | --- |")
     for name, times in seconds.items():
@@ -370,6 +375,38 @@ def compare(model: str, rounds: int) -> None:
         )
 
 
+def take_turns(workers: dict[str, subprocess.Popen[str]], rounds: int) -> dict[str, list[float]]:
+    """Seconds per epoch of every worker in every round; ends the workers."""
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    for _ in range(rounds):
+        for name, worker in workers.items():
+            time.sleep(PAUSE)
+            turn = [epoch(worker)[0]]
+            while sum(turn) < TURN:
+                turn.append(epoch(worker)[0])
+            seconds[name].append(sum(turn) / len(turn))
+    for worker in workers.values():
+        worker.kill()
+    return seconds
+
+
+def cost(model: str, rounds: int) -> None:
+    """Print how long an epoch takes with one setting changed."""
+    print(f"\n## {model}\n")
+    print("| setting | seconds per epoch: median (min–max) | times the first row's | first epoch |")
+    print("| --- | --- | ---: | ---: |")
+    workers = {name: start(by, model, TUTORIAL | changes) for name, (by, changes) in SETTINGS.items()}
+    firsts = {name: epoch(worker)[0] for name, worker in workers.items()}
+    seconds = take_turns(workers, rounds)
+    base = next(iter(seconds.values()))
+    for name, times in seconds.items():
+        ratio = statistics.median(a / b for a, b in zip(times, base, strict=True))
+        print(
+            f"| {name} | {statistics.median(times):.2f} ({min(times):.2f}–{max(times):.2f}) | {ratio:.2f}× "
+            f"| {firsts[name]:.1f} s |"
+        )
+
+
 def reach(model: str) -> None:
     """Print how long each contender takes, from the start of its process, to the tutorial's validation loss."""
     print(f"\n## {model}\n")
@@ -379,7 +416,7 @@ def reach(model: str) -> None:
     for name, of_tutorial in QUALITY:
         time.sleep(PAUSE)
         began = time.perf_counter()
-        worker = start(name, model, ROOT, *([] if of_tutorial else ["--recipe-of-params"]))
+        worker = start(name, model, TUTORIAL if of_tutorial else {})
         losses: list[float] = []
         most = TUTORIAL_EPOCHS if goal == -math.inf else 2 * TUTORIAL_EPOCHS
         while len(losses) < most and (not losses or losses[-1] > goal):
@@ -431,7 +468,7 @@ def grow(model: str) -> None:
             for part in range(factor):
                 many[part * len(images) : (part + 1) * len(images)] = images
             many.flush()
-            worker = start("this engine", model, folder)
+            worker = start("this engine", model, TUTORIAL, folder)
             epoch(worker)  # compiles
             seconds = min(epoch(worker)[0] for _ in range(5 if factor < 10 else 2))
             peak, size = peak_memory(worker), many.nbytes // 2**20
@@ -444,16 +481,19 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(read_params().models), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=5, help="turns per contender (default 5)")
     parser.add_argument("--quality", action="store_true", help="seconds until as good as the tutorial's training")
-    parser.add_argument("--recipe-of-params", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--settings", action="store_true", help="seconds per epoch with one setting changed")
+    parser.add_argument("--changes", type=json.loads, default={}, help=argparse.SUPPRESS)
     parser.add_argument("--memory", action="store_true", help="peak memory and time per image with ever more images")
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        work(arguments.worker, arguments.models[0], arguments.recipe_of_params)
+        work(arguments.worker, arguments.models[0], arguments.changes)
         return
     for model in arguments.models:
         if arguments.memory:
             grow(model)
+        elif arguments.settings:
+            cost(model, arguments.rounds)
         elif arguments.quality:
             reach(model)
         else:
