@@ -79,8 +79,8 @@ class Model(Section):
     beta_2: float = Field(
         ge=0,
         lt=1,
-        description=f"decay of the mean of squared gradients that {', '.join(BETA_2[:-1])} and {BETA_2[-1]} keep; 0 "
-        "for Keras' own value",
+        description=f"the second decay rate of {', '.join(BETA_2[:-1])} and {BETA_2[-1]}, for most that of the mean "
+        "of squared gradients; 0 for Keras' own value",
     )
     learning_rate: float = Field(
         gt=0, le=100, description="the optimizer's step size; with a schedule that is not constant, its largest"

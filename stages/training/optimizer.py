@@ -17,7 +17,7 @@ def build_optimizer(settings: Model, steps_per_epoch: int) -> keras.Optimizer:
     if settings.optimizer == "adamw":
         config["weight_decay"] = settings.weight_decay  # it refuses None
     if settings.optimizer == "muon":
-        config["adam_weight_decay"] = settings.weight_decay or None  # of biases, which it leaves to Adam
+        config["adam_weight_decay"] = settings.weight_decay or None  # of what is no matrix, which it leaves to Adam
     if settings.beta_2:
         config["beta_2"] = settings.beta_2
     if settings.ema_momentum:
@@ -31,7 +31,7 @@ def build_optimizer(settings: Model, steps_per_epoch: int) -> keras.Optimizer:
 def learning_rate(settings: Model, steps_per_epoch: int) -> "float | keras.optimizers.schedules.LearningRateSchedule":
     """The step size, or how it depends on the number of the step."""
     peak, steps = settings.learning_rate, settings.epochs * steps_per_epoch
-    warmup = round(settings.warmup_epochs * steps_per_epoch)
+    warmup = min(round(settings.warmup_epochs * steps_per_epoch), steps - 1)
     if settings.schedule == "constant":
         return peak
     if settings.schedule == "linear":
@@ -67,7 +67,7 @@ class Triangle(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         done = tf.cast(step, tf.float32)
-        fall = (self.steps - done) / (self.steps - self.warmup)
+        fall = tf.maximum((self.steps - done) / (self.steps - self.warmup), 0.0)
         return self.peak * (tf.minimum(done / self.warmup, fall) if self.warmup else fall)
 
     def get_config(self) -> dict[str, Any]:

@@ -419,6 +419,8 @@ def reach(model: str) -> None:
         worker = start(name, model, TUTORIAL if of_tutorial else {})
         losses: list[float] = []
         most = TUTORIAL_EPOCHS if goal == -math.inf else 2 * TUTORIAL_EPOCHS
+        if not of_tutorial:
+            most = read_params().models[model].epochs
         while len(losses) < most and (not losses or losses[-1] > goal):
             _, loss = epoch(worker)
             assert loss is not None
@@ -429,6 +431,8 @@ def reach(model: str) -> None:
         worker.kill()
         if goal == -math.inf:
             goal, tutorials = losses[-1], seconds
+        if losses[-1] > goal:
+            sys.exit(f"{name} did not reach the validation loss {goal:.5f} in {most} epochs")
         recipe = "tutorial" if of_tutorial else "params.yaml"
         print(
             f"| {name} | {recipe} | {len(losses)} | {seconds:.1f} | {first:.1f} | {losses[-1]:.5f} "

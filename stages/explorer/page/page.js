@@ -12,13 +12,15 @@ window.explorer = (() => {
   let link = new URLSearchParams(location.search);
   const theme = link.get("__theme");
   link.delete("__theme");
-  let tab = link.get("tab") ?? (link.has("code") || link.has("from") ? "Code" : "Draw");
+  let tab = link.get("tab") === "Map" ? "Map" : link.has("code") || link.has("from") ? "Code" : "Draw";
   link.delete("tab");
   let seen = null;             // the last answer
   let lastDigit = 0;           // the test digit that an emptied pad goes back to
   let underway = false, wish = null, held = false, typing = null;
   let edits = [];              // of the link, made while an answer is under way
-  let own = null;              // the visitor's digit, while a test digit is on screen
+  let own = null;              // the visitor's last digit: its image, and the strokes if it was drawn
+  let inked = [];              // the strokes that were sent last
+  let goalClass = null;        // the class whose mean is marked on the sliders
   const moves = {};            // where each model's code was moved to, while the digit stays
   const timings = [];
 
@@ -26,7 +28,8 @@ window.explorer = (() => {
   const $$ = (part, selector) => [...(parts[part]?.querySelectorAll(selector) ?? [])];
   const text = (node, value) => { if (node) node.textContent = value; };
   const escape = (value) => String(value).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
-  const percent = (value) => (value > 99.9 && value < 100 ? "more than 99.9" : value.toFixed(1));
+  const percent = (value) => value > 99.9 && value < 100 ? "more than 99.9" : value > 0 && value < 0.1 ? "less than 0.1"
+    : value.toFixed(1);
   const rank = (value) => value === 0 ? "above no test digit" : value === 100 ? "above all test digits"
     : `above ${percent(value)} % of test digits`;
 
@@ -40,6 +43,8 @@ window.explorer = (() => {
 
   function askAnew(request = {}) {
     wish = null;
+    clearTimeout(typing);
+    typing = null;
     ask(request);
   }
 
@@ -89,6 +94,7 @@ window.explorer = (() => {
     const changed = !seen || seen.model !== answer.model || seen.digit !== answer.digit;
     seen = answer;
     lastDigit = seen.digit ?? lastDigit;
+    if (seen.digit === null) own = { image: new URLSearchParams(answer.link).get("image"), strokes: inked };
     link = new URLSearchParams(answer.link);
     for (const change of made) change(link);
     const address = new URLSearchParams(link);
@@ -123,8 +129,8 @@ window.explorer = (() => {
     const before = link.get("model") ?? seen?.model;
     if (name === before) return;
     moves[before] = { digit: digitOf(link), code: link.get("code"), from: link.get("from") };
-    const kept = moves[name]?.digit === digitOf(link) ? moves[name] : {};
     edit((scene) => {
+      const kept = moves[name]?.digit === digitOf(scene) ? moves[name] : {};
       scene.set("model", name);
       for (const key of ["code", "from"]) {        // one model's numbers mean nothing to another
         if (kept[key]) scene.set(key, kept[key]); else scene.delete(key);
@@ -135,7 +141,6 @@ window.explorer = (() => {
 
   function setDigit(number) {
     if (number === null || number === undefined || number === "" || (seen?.digit === number && !wish && !underway)) return;
-    setAsideOwn();
     edit((scene) => {
       scene.set("digit", String(number));
       scene.delete("image");
@@ -150,30 +155,34 @@ window.explorer = (() => {
     typing = setTimeout(() => { typing = null; setDigit(number); }, 300);
   }
 
-  function setAsideOwn() {
-    if (link.has("image")) own = { image: link.get("image"), strokes, code: link.get("code") };
-  }
-
   function backToOwn() {
-    const { image, code, strokes: lines } = own;
+    const { image, strokes: lines } = own;
+    strokes = lines;
+    paintPad();
+    if (strokes.length) { sendPad(); return; }
     edit((scene) => {
       scene.set("image", image);
       scene.delete("digit");
-      if (code) scene.set("code", code); else scene.delete("code");
+      scene.delete("code");
     });
-    strokes = lines;
-    paintPad();
     askAnew();
   }
 
   function setCode(code) {
-    const written = code?.map((v) => Math.fround(v)).join(",");
-    edit((scene) => { if (code) scene.set("code", written); else scene.delete("code"); });
+    const written = code?.map((v) => Math.fround(v)).join(","), digit = digitOf(link);
+    edit((scene) => {
+      if (digitOf(scene) !== digit) return;        // it was a code of another digit
+      if (code) scene.set("code", written); else scene.delete("code");
+    });
+    if (wish && MOVES.includes(wish.act?.do)) delete wish.act;
     ask();
   }
 
+  const MOVES = ["mean", "sample"];                // buttons that move the code; others take another digit
+
   function act(wanted) {
-    if (!["mean", "sample"].includes(wanted.do)) { setAsideOwn(); clearPad(); }
+    if (MOVES.includes(wanted.do)) { ask({ act: wanted }); return; }
+    clearPad();
     askAnew({ act: wanted });
   }
 
@@ -199,7 +208,7 @@ window.explorer = (() => {
       for (const button of list.children) {
         button.classList.toggle("on", seen.label !== null && Number(button.dataset.label) === seen.label);
       }
-      $("picks", ".own").hidden = !own || link.has("image");
+      $("picks", ".own").hidden = !own || seen.digit === null;
     },
 
     eye() {
@@ -285,8 +294,13 @@ window.explorer = (() => {
 
   function sendPad() {
     const canvas = $("draw", "canvas");
-    if (strokes.length) askAnew({ drawing: canvas.toDataURL("image/png") });
-    else { setDigit(lastDigit); own = null; }
+    inked = strokes;
+    askAnew({ drawing: canvas.toDataURL("image/png") });
+  }
+
+  function emptyPad() {
+    clearPad();
+    if (link.has("image") || wish?.drawing || underway) { setDigit(lastDigit); inked = []; }
   }
 
   function mountPad(element) {
@@ -313,8 +327,13 @@ window.explorer = (() => {
     const end = () => { if (drawing) { drawing = null; sendPad(); } };
     canvas.addEventListener("pointerup", end);
     canvas.addEventListener("pointercancel", end);
-    element.querySelector(".clear").addEventListener("click", () => { clearPad(); sendPad(); });
-    element.querySelector(".undo").addEventListener("click", () => { strokes.pop(); paintPad(); sendPad(); });
+    element.querySelector(".clear").addEventListener("click", emptyPad);
+    element.querySelector(".undo").addEventListener("click", () => {
+      if (!strokes.length) return;
+      strokes.pop();
+      paintPad();
+      if (strokes.length) sendPad(); else emptyPad();
+    });
     const file = element.querySelector("input[type=file]");
     element.querySelector(".photo").addEventListener("click", () => file.click());
     file.addEventListener("change", () => { if (file.files[0]) photo(file.files[0]); file.value = ""; });
@@ -340,6 +359,7 @@ window.explorer = (() => {
     try {
       const { path } = await hooks.upload(file);
       clearPad();
+      inked = [];
       askAnew({ photo: path });
     } catch {
       say(`${file.name} could not be sent to the explorer.`);
@@ -363,10 +383,12 @@ window.explorer = (() => {
       classes.innerHTML = known.sliders.classes.map((label) =>
         `<button type="button" role="radio" aria-checked="false" data-label="${label}">${label}</button>`).join("");
     }
-    if (list.dataset.digit !== digitOf(link) || !$("code", '.classes [aria-checked="true"]')) {
-      list.dataset.digit = digitOf(link);          // a new digit: begin with the class that it is or looks like
-      chooseClass(seen.label ?? known.sliders.classes[closest(seen.encoded)]);
+    const digit = digitOf(new URLSearchParams(seen.link));
+    if (list.dataset.digit !== digit || !known.sliders.classes.includes(goalClass)) {
+      list.dataset.digit = digit;                  // a new digit: begin with the class that it is or looks like
+      goalClass = seen.label ?? known.sliders.classes[closest(seen.encoded)];
     }
+    chooseClass(goalClass);
     const count = low.length, goal = goalCode();
     [...list.children].forEach((item, index) => {
       const input = item.querySelector("input"), value = seen.code[index], own = seen.encoded[index];
@@ -378,7 +400,7 @@ window.explorer = (() => {
       const marks = quartiles[index].map((v) => `<i style="left:${at(v)}%"></i>`).join("");
       item.querySelector(".track").innerHTML = `${marks}<i class="mean" title="mean" style="left:${at(mean[index])}%"></i>
         <i class="own" title="the encoded digit" style="left:${at(own)}%"></i>
-        <i class="class" title="the mean of class ${chosenClass()}" style="left:${at(Math.min(Math.max(goal[index], from), to))}%"></i>`;
+        <i class="class" title="the mean of class ${goalClass}" style="left:${at(Math.min(Math.max(goal[index], from), to))}%"></i>`;
       item.querySelectorAll(".end").forEach((end, side) => {
         end.hidden = !seen.previews;
         end.style.backgroundImage = seen.previews ? `url(${seen.previews})` : "";
@@ -394,7 +416,7 @@ window.explorer = (() => {
     paintWalk();
   }
 
-  const goalCode = () => known.sliders.value.means[known.sliders.classes.indexOf(chosenClass())];
+  const goalCode = () => known.sliders.value.means[known.sliders.classes.indexOf(goalClass)];
 
   function closest(code) {
     const far = known.sliders.value.means.map((mean) => mean.reduce((sum, v, i) => sum + (v - code[i]) ** 2, 0));
@@ -406,20 +428,19 @@ window.explorer = (() => {
     const far = goal.map((v, i) => [Math.abs(v - seen.code[i]) / (quartiles[i][2] - quartiles[i][0] || 1), i + 1])
       .sort((a, b) => b[0] - a[0]).slice(0, 3).map(([, number]) => number);
     const there = goal.every((v, i) => Math.abs(v - seen.code[i]) < 1e-4 * (1 + Math.abs(v)));
-    text($("code", ".far"), there ? `This is the mean of class ${chosenClass()}.` : seen.code.length > 3 ? `Move the sliders to the diamonds, the mean of class ${
-      chosenClass()}. Farthest off: Latent ${far.slice(0, -1).join(", ")} and ${far.at(-1)}.` : "");
-    text($("code", ".chosen"), chosenClass());
+    text($("code", ".far"), there ? `This is the mean of class ${goalClass}.` : seen.code.length > 3 ? `Move the sliders to the diamonds, the mean of class ${
+      goalClass}. Farthest off: Latent ${far.slice(0, -1).join(", ")} and ${far.at(-1)}.` : "");
+    text($("code", ".chosen"), goalClass);
   }
 
   function chooseClass(label) {
+    goalClass = Number(label);
     for (const button of $$("code", ".classes button")) {
-      const on = Number(button.dataset.label) === Number(label);
+      const on = Number(button.dataset.label) === goalClass;
       button.setAttribute("aria-checked", String(on));
       button.tabIndex = on ? 0 : -1;
     }
   }
-
-  const chosenClass = () => Number($("code", '.classes [aria-checked="true"]')?.dataset.label ?? 0);
 
   function paintWalk() {
     const walk = seen.walk, box = $("code", ".walking");
@@ -452,8 +473,8 @@ window.explorer = (() => {
       setCode(moved);
     });
     element.querySelector(".back").addEventListener("click", () => setCode(null));
-    element.querySelector(".class-mean").addEventListener("click", () => act({ do: "mean", label: chosenClass() }));
-    element.querySelector(".sample").addEventListener("click", () => act({ do: "sample", label: chosenClass() }));
+    element.querySelector(".class-mean").addEventListener("click", () => act({ do: "mean", label: goalClass }));
+    element.querySelector(".sample").addEventListener("click", () => act({ do: "sample", label: goalClass }));
     element.querySelector(".freeze").addEventListener("click", () => {
       const from = seen.code.join(",");
       edit((scene) => scene.set("from", from));
