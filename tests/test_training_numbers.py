@@ -10,6 +10,7 @@ import pytest
 from stages.common import files
 from stages.model.backend import tf
 from stages.params import Model, read_params
+from stages.params.schema import BETA_2
 from stages.training import images as training_images
 from stages.training.augmentation import build_augment, build_corrupt, random_shift, unchanged
 from stages.training.epoch import compile_training, sum_over_batches
@@ -98,6 +99,32 @@ def test_adamw_has_a_decay_of_zero_where_others_have_none(weight_decay: float) -
         assert optimizer.__class__.__name__.lower() == name
         assert optimizer.weight_decay == expected
         assert float(optimizer.learning_rate) == pytest.approx(0.03)
+
+
+def test_settings_become_the_optimizers_arguments() -> None:
+    """0 leaves each as Keras has it."""
+    for name in BETA_2:
+        for beta_2 in (0.0, 0.75):
+            optimizer = build_optimizer(variant(optimizer=name, beta_2=beta_2), 5)
+            assert optimizer.beta_2 == (beta_2 or keras.optimizers.get(name).beta_2)
+    for weight_decay in (0.0, 0.25):
+        muon = build_optimizer(variant(optimizer="muon", weight_decay=weight_decay), 5)
+        assert muon.weight_decay == muon.adam_weight_decay == (weight_decay or None)
+    for momentum in (0.0, 0.6):
+        optimizer = build_optimizer(variant(ema_momentum=momentum), 5)
+        assert optimizer.use_ema == (momentum > 0)
+        assert not momentum or optimizer.ema_momentum == momentum
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_warm_up_leaves_a_step_to_train(steps: int) -> None:
+    settings = variant(schedule="linear", epochs=1, warmup_epochs=0.9, learning_rate=0.5)
+    optimizer = build_optimizer(settings, steps)
+    optimizer.iterations.assign(steps - 1)
+    assert float(optimizer.learning_rate) == pytest.approx(0.5)
+    for after in (steps, steps + 5):
+        optimizer.iterations.assign(after)
+        assert float(optimizer.learning_rate) == 0
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
