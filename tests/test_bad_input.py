@@ -17,9 +17,9 @@ from stages.evaluate import read_history
 from stages.params import choose_model, read_params
 from tests.conftest import (
     MODELS,
-    PLAIN,
     ROOT,
     STAGES,
+    TUTORIAL,
     call,
     change_params,
     outputs,
@@ -131,7 +131,7 @@ def test_help_is_the_description() -> None:
 
 
 def test_a_loss_that_diverges(run_project: Path) -> None:
-    wild = PLAIN | {"optimizer": "sgd", "learning_rate": 100, "epochs": 20}
+    wild = TUTORIAL | {"optimizer": "sgd", "learning_rate": 100, "epochs": 20}
     change_params(run_project, lambda p: p["models"]["deep"].update(wild))
     sentence = "at learning_rate 100, so no model was written; try a smaller learning_rate."
     refuse(run_project, 1, sentence, "train", "deep")
@@ -142,7 +142,7 @@ def test_a_collapse_is_a_warning_and_a_penalty_is_none(run_project: Path) -> Non
 
     The loss of a sparse model is mostly penalty here, and its squared error is not: it tells digits apart.
     """
-    trained = PLAIN | {"learning_rate": 0.01, "epochs": 20}
+    trained = TUTORIAL | {"learning_rate": 0.01, "epochs": 20}
 
     def change(params: Any) -> None:
         models = params["models"]

@@ -33,8 +33,8 @@ from stages.training import checkpoint
 from stages.training.checkpoint import History, checkpoint_path, digest_run, read_checkpoint, restore, save
 from stages.training.images import resident
 from tests.conftest import (
-    PLAIN,
     ROOT,
+    TUTORIAL,
     call,
     change_params,
     digests,
@@ -46,7 +46,7 @@ from tests.conftest import (
 
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
 SETTINGS = read_params(ROOT / "params.yaml").models["deep"].model_copy(
-    update=PLAIN | {"hidden_units": [20], "batch_size": 64, "epochs": 6}
+    update=TUTORIAL | {"hidden_units": [20], "batch_size": 64, "epochs": 6}
 )  # fmt: skip
 
 

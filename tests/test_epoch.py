@@ -17,14 +17,15 @@ from stages.training.augmentation import build_augment, build_corrupt, random_sh
 from stages.training.epoch import Compiled, compile_training
 from stages.training.images import Images, blocks, epoch_order, resident
 from stages.training.optimizer import build_optimizer
-from tests.conftest import PLAIN, ROOT
+from tests.conftest import ROOT, TUTORIAL
 
 layers = keras.layers
 COUNT, BATCH, EPOCHS = 300, 64, 2
 STEPS = 5  # of an epoch; the last batch has 44 images
 RATE = 0.003  # no optimizer's own
 SETTINGS = read_params(ROOT / "params.yaml").models["deep"].model_copy(
-    update=PLAIN | {"hidden_units": [32], "latent_dim": 8, "learning_rate": RATE, "batch_size": BATCH, "epochs": EPOCHS}
+    update=TUTORIAL
+    | {"hidden_units": [32], "latent_dim": 8, "learning_rate": RATE, "batch_size": BATCH, "epochs": EPOCHS}
 )  # fmt: skip
 OPTIMIZERS = {
     "adadelta": keras.optimizers.Adadelta,

@@ -26,10 +26,10 @@ from stages.params.schema import Activation, Model
 from stages.trained.inference import compile_model
 from stages.trained.loading import load_autoencoder
 from stages.training.optimizer import build_optimizer
-from tests.conftest import PLAIN, ROOT, call, start
+from tests.conftest import ROOT, TUTORIAL, call, start
 
 MODELS = read_params(ROOT / "params.yaml").models
-DEFAULTS = MODELS["deep"].model_copy(update=PLAIN)
+DEFAULTS = MODELS["deep"].model_copy(update=TUTORIAL)
 
 
 def build(hidden_units: list[int], **changes: Any) -> keras.Model:

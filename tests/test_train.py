@@ -19,12 +19,12 @@ from stages.training.checkpoint import History
 from stages.training.images import epoch_order, resident
 from stages.training.optimizer import build_optimizer
 from stages.training.replicas import ONE
-from tests.conftest import PLAIN, ROOT
+from tests.conftest import ROOT, TUTORIAL
 
 PARAMS = read_params(ROOT / "params.yaml")
 HEIGHT, WIDTH = 3, 5
 SETTINGS = PARAMS.models["deep"].model_copy(
-    update=PLAIN | {"hidden_units": [6], "latent_dim": 2, "loss": "mse", "optimizer": "sgd", "learning_rate": 0.5}
+    update=TUTORIAL | {"hidden_units": [6], "latent_dim": 2, "loss": "mse", "optimizer": "sgd", "learning_rate": 0.5}
     | {"batch_size": 4, "epochs": 3}
 )  # fmt: skip
 

@@ -16,12 +16,12 @@ from stages.training.augmentation import build_augment, build_corrupt, random_sh
 from stages.training.epoch import compile_training, sum_over_batches
 from stages.training.images import epoch_order, file_order, read_pixels, resident
 from stages.training.optimizer import build_optimizer
-from tests.conftest import PLAIN, ROOT
+from tests.conftest import ROOT, TUTORIAL
 
 pytestmark = pytest.mark.quick
 
 layers = keras.layers
-SETTINGS = read_params(ROOT / "params.yaml").models["deep"].model_copy(update=PLAIN)
+SETTINGS = read_params(ROOT / "params.yaml").models["deep"].model_copy(update=TUTORIAL)
 PIXELS = np.random.default_rng(0).integers(0, 256, (10, 6), np.uint8)
 
 

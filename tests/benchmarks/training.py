@@ -67,13 +67,11 @@ import numpy as np
 
 from stages.common import files
 from stages.params import Model, read_params
+from tests.conftest import TUTORIAL
 
 Contender = Callable[[Model], Iterator[float | None]]  # each step trains an epoch and yields the validation loss
 ROOT = Path(__file__).parents[2]
-TUTORIAL = {
-    "hidden_activation": "relu", "normalization": "none", "optimizer": "adam", "beta_2": 0.0, "learning_rate": 0.001,
-    "schedule": "constant", "warmup_epochs": 0.0, "epochs": 10**6,
-}  # fmt: skip
+ENDLESS = TUTORIAL | {"epochs": 10**6}
 TUTORIAL_EPOCHS = 50  # after which its validation loss is the quality that others have to reach
 SAME_LOSS = 0.02  # relative, after an epoch: rounding differs, and `fit` shuffles in an order of its own
 PAUSE = 0.5  # seconds before each turn, until the threads of the one before have stopped spinning
@@ -354,7 +352,7 @@ def compare(model: str, rounds: int) -> None:
     present = {n: c for n, c in CONTENDERS.items() if c[1] is None or importlib.util.find_spec(c[1])}
     missing = sorted({str(c[1]) for n, c in CONTENDERS.items() if n not in present})
     print(f"\n## {model}\n" + (f"\nnot installed: {', '.join(missing)}\n" if missing else ""))
-    workers = {name: start(name, model, TUTORIAL) for name in present}
+    workers = {name: start(name, model, ENDLESS) for name in present}
     firsts = {name: epoch(worker) for name, worker in workers.items()}  # compile; not counted
     expected = firsts["this engine"][1]
     assert expected is not None
@@ -395,7 +393,7 @@ def cost(model: str, rounds: int) -> None:
     print(f"\n## {model}\n")
     print("| setting | seconds per epoch: median (min–max) | times the first row's | first epoch |")
     print("| --- | --- | ---: | ---: |")
-    workers = {name: start(by, model, TUTORIAL | changes) for name, (by, changes) in SETTINGS.items()}
+    workers = {name: start(by, model, ENDLESS | changes) for name, (by, changes) in SETTINGS.items()}
     firsts = {name: epoch(worker)[0] for name, worker in workers.items()}
     seconds = take_turns(workers, rounds)
     base = next(iter(seconds.values()))
@@ -416,7 +414,7 @@ def reach(model: str) -> None:
     for name, of_tutorial in QUALITY:
         time.sleep(PAUSE)
         began = time.perf_counter()
-        worker = start(name, model, TUTORIAL if of_tutorial else {})
+        worker = start(name, model, ENDLESS if of_tutorial else {})
         losses: list[float] = []
         most = TUTORIAL_EPOCHS if goal == -math.inf else 2 * TUTORIAL_EPOCHS
         if not of_tutorial:
@@ -472,7 +470,7 @@ def grow(model: str) -> None:
             for part in range(factor):
                 many[part * len(images) : (part + 1) * len(images)] = images
             many.flush()
-            worker = start("this engine", model, TUTORIAL, folder)
+            worker = start("this engine", model, ENDLESS, folder)
             epoch(worker)  # compiles
             seconds = min(epoch(worker)[0] for _ in range(5 if factor < 10 else 2))
             peak, size = peak_memory(worker), many.nbytes // 2**20
