@@ -12,6 +12,7 @@ epoch that it saved, and ends in the same bytes.
 import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,9 +34,10 @@ from stages.training.checkpoint import (
     restore,
     save,
 )
+from stages.training.epoch import Compiled
 from stages.training.images import Images, epoch_order, read_pixels
 from stages.training.optimizer import averaged, build_optimizer
-from stages.training.progress import reporting
+from stages.training.progress import Reporting, reporting
 from stages.training.replicas import ONE, Replicas, join_replicas
 
 
@@ -60,17 +62,17 @@ def train_and_write(chosen: Choice, shape: tuple[int, int], replicas: Replicas) 
     replicas.check_same_run(digests)
     checkpoint = checkpoint_path(digests)
     images, validation = (read_pixels(split, replicas.place) for split in ("train", "validation"))
-    model = build_autoencoder(*shape, settings)
-    print(f"{name}: {model.count_params()} parameters, {len(images)} training images", flush=True)
+    training = build_training(build_autoencoder(*shape, settings), settings, len(images), shape, replicas)
+    print(f"{name}: {training.model.count_params()} parameters, {len(images)} training images", flush=True)
     if replicas.cluster and not replicas.is_chief:
         print(f"the chief, {replicas.cluster.addresses[0]}, reports the epochs and writes the model", flush=True)
 
-    history = train(key, model, settings, images, validation, shape, checkpoint, replicas)
+    history = train(key, training, settings, images, validation, checkpoint, replicas)
     if not replicas.is_chief:
         return
     table = pd.DataFrame(history, columns=["epoch", "loss", "val_loss"])
     csv = table.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
-    files.write_all({written.model: keras_bytes(model), written.history: csv})
+    files.write_all({written.model: keras_bytes(training.model), written.history: csv})
     with suppress(OSError):  # a checkpoint that stays does no harm
         checkpoint.unlink()
 
@@ -99,32 +101,47 @@ def check_fit(key: str, settings: Model, count: int, shape: tuple[int, int], rep
         raise ParamsError("\n".join(f"params.yaml: {key}.{problem}." for problem in problems))
 
 
+class Training(NamedTuple):
+    """A model with its optimizer, and the compiled functions that update both."""
+
+    model: keras.Model
+    optimizer: keras.Optimizer
+    compiled: Compiled
+
+
+def build_training(
+    model: keras.Model, settings: Model, count: int, shape: tuple[int, int], replicas: Replicas = ONE
+) -> Training:
+    """A model and what trains it. count: the number of training images; shape: their height and width."""
+    optimizer = build_optimizer(settings, steps_per_epoch=-(-count // settings.batch_size))
+    changes = build_augment(settings, *shape), build_corrupt(settings)
+    compiled = replicas.compile_training(model, settings.loss, optimizer, settings.batch_size, *changes)
+    return Training(model, optimizer, compiled)
+
+
 def train(
     key: str,
-    model: keras.Model,
+    training: Training,
     settings: Model,
     images: Images,
     validation: Images,
-    shape: tuple[int, int],
-    checkpoint: Path,
+    checkpoint: Path | None,
     replicas: Replicas = ONE,
+    reporting: Reporting = reporting,
 ) -> History:
-    """Train `model` in place and return its history: (epoch, loss, val_loss) of every epoch.
+    """Train a model in place and return its history: (epoch, loss, val_loss) of every epoch.
 
-    images, validation: uint8 [images, pixels]; shape: their height and width.
-    Continues from the file `checkpoint` if there is one, and saves there. With early stopping
-    the model ends with the weights of its best epoch.
+    images, validation: uint8 [images, pixels].
+    Continues from the file `checkpoint` if there is one, and saves there; never without a name. With early
+    stopping the model ends with the weights of its best epoch.
     Raises StageError, naming the model by `key`, "models.deep", if a loss stops being finite.
     """
-    augment, corrupt = build_augment(settings, *shape), build_corrupt(settings)
-    optimizer = build_optimizer(settings, steps_per_epoch=-(-len(images) // settings.batch_size))
-    train_epoch, mean_loss = replicas.compile_training(
-        model, settings.loss, optimizer, settings.batch_size, augment, corrupt
-    )
+    model, optimizer, (train_epoch, mean_loss) = training
     best = [keras.Variable(v, dtype=v.dtype) for v in model.variables] if settings.early_stopping else []
     state = model.variables + optimizer.variables + best
 
-    history = restore(replicas.broadcast(read_checkpoint(checkpoint) if replicas.is_chief else b""), state)
+    saved = read_checkpoint(checkpoint) if checkpoint and replicas.is_chief else b""
+    history = restore(replicas.broadcast(saved), state)
     if 0 < len(history) < settings.epochs:
         print(f"continuing at epoch {len(history) + 1} of {settings.epochs}", flush=True)
     next_save = time.monotonic()
@@ -139,15 +156,15 @@ def train(
                 history.append((epoch, loss, val_loss))
                 if best and best_epoch(history) == epoch:
                     assign(best, model.variables)
-            if report:
-                report(epoch, loss, val_loss)
-                if time.monotonic() >= next_save:
-                    next_save = save(checkpoint, state, history)
+                if report:
+                    report(epoch, loss, val_loss)
+            if checkpoint and replicas.is_chief and time.monotonic() >= next_save:
+                next_save = save(checkpoint, state, history)
     if best:
         assign(model.variables, best)
     elif settings.ema_momentum:
         optimizer.finalize_variable_values(model.trainable_variables)
-    if report and len(history) < settings.epochs:
+    if replicas.is_chief and len(history) < settings.epochs:
         _, _, val_loss = history[best_epoch(history) - 1]
         print(
             f"stopped early after epoch {len(history)}: the best val_loss, {val_loss:.5f}, was in epoch "

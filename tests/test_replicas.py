@@ -354,7 +354,8 @@ for strategy, replicas in ((tf.distribute.get_strategy(), ONE), (mirrored, two))
         images, validation = (read_pixels(split, replicas.place) for split in ("train", "validation"))
         model = build_autoencoder(28, 28, settings)
         path = Path(f"none/{replicas.count}.npz")
-        histories.append(train.train("x", model, settings, images, validation, (28, 28), path, replicas))
+        training = train.build_training(model, settings, len(images), (28, 28), replicas)
+        histories.append(train.train("x", training, settings, images, validation, path, replicas))
 print(json.dumps(histories))
 """
 

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
+from stages.common.arrays import Float32
 from stages.model.backend import keras, tf
 from stages.params import Model
 
@@ -11,7 +14,7 @@ from stages.params import Model
 def build_optimizer(settings: Model, steps_per_epoch: int) -> keras.Optimizer:
     """The Keras optimizer, with its schedule, and with loss scaling if the precision needs that."""
     config: dict[str, Any] = {
-        "learning_rate": learning_rate(settings, steps_per_epoch),
+        "learning_rate": Rates(learning_rates(settings, steps_per_epoch)),
         "weight_decay": settings.weight_decay or None,
     }
     if settings.optimizer == "adamw":
@@ -28,20 +31,22 @@ def build_optimizer(settings: Model, steps_per_epoch: int) -> keras.Optimizer:
     return optimizer
 
 
-def learning_rate(settings: Model, steps_per_epoch: int) -> "float | keras.optimizers.schedules.LearningRateSchedule":
-    """The step size, or how it depends on the number of the step."""
-    peak, steps = settings.learning_rate, settings.epochs * steps_per_epoch
-    warmup = min(round(settings.warmup_epochs * steps_per_epoch), steps - 1)
+def learning_rates(settings: Model, steps_per_epoch: int) -> Float32:
+    """The step size at every step of the training, in order: float32 [steps].
+
+    A rise from zero in a straight line, and then a fall to zero in another one or along half a cosine
+    (I. Loshchilov, F. Hutter, "SGDR", 2017); or the same at every step.
+    """
+    count = settings.epochs * steps_per_epoch
     if settings.schedule == "constant":
-        return peak
-    if settings.schedule == "linear":
-        return Triangle(peak, warmup, steps)
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else peak,
-        decay_steps=steps - warmup,
-        warmup_target=peak if warmup else None,
-        warmup_steps=warmup,
-    )
+        return np.full(count, settings.learning_rate, np.float32)
+    warmup = min(round(settings.warmup_epochs * steps_per_epoch), count - 1)
+    step = np.arange(count, dtype=np.float32)
+    left = (count - step) * np.float32(1 / (count - warmup))
+    fall = left if settings.schedule == "linear" else (1 - np.cos(np.pi * left, dtype=np.float32)) / 2
+    rise = step * np.float32(1 / max(warmup, 1))
+    rates: Float32 = np.float32(settings.learning_rate) * np.where(step < warmup, rise, fall)
+    return rates
 
 
 @contextmanager
@@ -59,16 +64,14 @@ def averaged(model: keras.Model, optimizer: keras.Optimizer, settings: Model) ->
             variable.assign(value)
 
 
-class Triangle(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """From zero to the peak in a straight line during the warm-up, and in another one back to zero."""
+class Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """A schedule that is a table. Another one of the same length may be assigned to it after compilation."""
 
-    def __init__(self, peak: float, warmup: int, steps: int) -> None:
-        self.peak, self.warmup, self.steps = peak, warmup, steps
+    def __init__(self, rates: Float32) -> None:
+        self.rates = keras.Variable(rates, trainable=False, name="rates")
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        done = tf.cast(step, tf.float32)
-        fall = tf.maximum((self.steps - done) / (self.steps - self.warmup), 0.0)
-        return self.peak * (tf.minimum(done / self.warmup, fall) if self.warmup else fall)
+        return tf.gather(self.rates.value, step)
 
     def get_config(self) -> dict[str, Any]:
-        return {"peak": self.peak, "warmup": self.warmup, "steps": self.steps}
+        return {"rates": self.rates.numpy()}

@@ -3,13 +3,14 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 10
 
 Report = Callable[[int, float, float], None]  # epoch, loss, val_loss
+Reporting = Callable[[int, int], AbstractContextManager[Report]]  # epochs, those trained before
 
 
 @contextmanager
