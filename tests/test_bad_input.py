@@ -48,7 +48,7 @@ def test_every_stage_refuses_a_typo_and_a_hostile_model_name_anywhere(
     change_params(run_project, change)
     error = refuse(run_project, 2, "models.shallow.epoch is not a known key (did you mean epochs?)", *arguments)
     for name in HOSTILE:
-        assert f"models.{name} is not a possible model name; a name starts with a lower-case letter" in error
+        assert f"models.{name} is not a possible name; a name starts with a lower-case letter" in error
 
 
 def test_the_check_refuses_names_that_a_shell_or_a_path_would_read_otherwise(run_project: Path) -> None:
@@ -56,7 +56,7 @@ def test_the_check_refuses_names_that_a_shell_or_a_path_would_read_otherwise(run
     change_params(run_project, lambda p: p["models"].update(dict.fromkeys(HOSTILE, p["models"]["deep"])))
     result = call(run_project, sys.executable, "-m", "stages", "check")
     assert (result.returncode, result.stdout) == (2, "")
-    told = re.findall(r"models\.(.*) is not a possible model name", result.stderr)
+    told = re.findall(r"models\.(.*) is not a possible name", result.stderr)
     assert tuple(told) == HOSTILE
     assert not list(run_project.rglob("pwned*"))
     assert not list(run_project.parent.rglob("escaped*"))

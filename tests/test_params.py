@@ -120,7 +120,7 @@ def test_a_number_in_quotes_is_a_text(tmp_path: Path, key: str, number: str) -> 
         ("models.deep.optimizer", "adm", "(did you mean adam?)"),
         ("models.deep.hidden_activation", "Relu", "(did you mean relu?)"),
         ("models.deep.latent_dmi", 3, "models.deep.latent_dmi is not a known key (did you mean latent_dim?)"),
-        ("models.pca", DEFAULTS["models"]["deep"], "models.pca is not a possible model name"),
+        ("models.pca", DEFAULTS["models"]["deep"], "models.pca is not a possible name"),
         (
             "models.shallow.layers",
             "conv",
@@ -145,13 +145,13 @@ def test_a_number_in_quotes_is_a_text(tmp_path: Path, key: str, number: str) -> 
             "params.yaml: presets.deep has the name of a model; it needs another.",
         ),
         ("presets.best16.epochs", 0, "presets.best16.epochs is 0, but has to be a whole number from 1 to 100000."),
-        ("models.Deep", DEFAULTS["models"]["deep"], "models.Deep is not a possible model name"),
-        ("presets.pca", DEFAULTS["models"]["deep"], "presets.pca is not a possible model name"),
+        ("models.Deep", DEFAULTS["models"]["deep"], "models.Deep is not a possible name"),
+        ("presets.pca", DEFAULTS["models"]["deep"], "presets.pca is not a possible name"),
         ("evaluate.ridge", 0, "evaluate.ridge is 0, but has to be a number above 0 and at most 1e+12."),
         ("compare.resamples", 1, "compare.resamples is 1, but has to be a whole number from 100 to 100000."),
         ("models.../x", DEFAULTS["models"]["deep"], None),
         ("modles", {}, "modles is not a known key (did you mean models?); known here: prepare, models,"),
-        ("models", {}, "models is {}, but has to be a mapping from model names to settings."),
+        ("models", {}, "models is {}, but has to be a mapping from names to settings."),
         ("prepare", {}, "prepare.raw is missing; it has to be a text that is not empty."),
         ("prepare.validation_images", -1, "is -1, but has to be a whole number of at least 0."),
         ("figures.dpi", 10**6, "figures.dpi is 1000000, but has to be a whole number from 50 to 600."),
@@ -163,7 +163,7 @@ def test_a_mistake_is_told_with_key_value_and_what_is_allowed(
     if sentence is None:  # a hostile name, with dots of its own
         params = copy.deepcopy(DEFAULTS)
         params["models"]["../x"] = value
-        assert "models.../x is not a possible model name" in problem(tmp_path, params)
+        assert "models.../x is not a possible name" in problem(tmp_path, params)
     else:
         assert sentence in problem(tmp_path, changed(path, value))
 

@@ -1,7 +1,7 @@
 """params.yaml: every hyperparameter, checked as a whole before any stage does anything."""
 
 from stages.params.reading import Choice, choose_model, read_params
-from stages.params.schema import Compare, Evaluate, Figures, Model, Params, Prepare
+from stages.params.schema import Compare, Evaluate, Figures, Model, Params, Prepare, Tune
 from stages.params.sentences import nearest
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Model",
     "Params",
     "Prepare",
+    "Tune",
     "choose_model",
     "nearest",
     "read_params",

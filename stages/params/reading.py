@@ -12,6 +12,7 @@ from stages.common.errors import ParamsError
 from stages.common.files import ModelFiles, model_files
 from stages.params.schema import Model, Params
 from stages.params.sentences import nearest, sentences, shown
+from stages.params.space import tune_problems
 
 
 class Choice(NamedTuple):
@@ -30,19 +31,29 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
     found, what is allowed, and the nearest known name where one is near.
     """
     try:
-        return Params.model_validate(_read_yaml(path))
-    except ValidationError as error:
-        raise ParamsError("\n".join(f"{path}: {line}" for line in sentences(error))) from None
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        # YAML 1.2, as DVC reads and writes it: 1e-05 is a number, and a duplicate key an error
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ParamsError(f"{path} is missing; run this in the folder that holds it.") from None
     except UnicodeDecodeError as error:
         raise ParamsError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
+    return parse_params(text, path)
+
+
+def parse_params(text: str, path: Path) -> Params:
+    """The parameters in the text of the file `path`. Raises ParamsError as read_params does."""
+    try:
+        params = Params.model_validate(_parse_yaml(text, path))
+    except ValidationError as error:
+        raise ParamsError("\n".join(f"{path}: {line}" for line in sentences(error))) from None
+    if problems := list(tune_problems(params)):
+        raise ParamsError("\n".join(f"{path}: {line}" for line in problems))
+    return params
+
+
+def _parse_yaml(text: str, path: Path) -> Any:
+    try:
+        # YAML 1.2, as DVC reads and writes it: 1e-05 is a number, and a duplicate key an error
+        return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         problem, mark = " ".join(str(error.problem or error).split()), error.problem_mark
         if isinstance(error, DuplicateKeyError):

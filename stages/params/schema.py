@@ -5,7 +5,7 @@ are no defaults. Validation never changes a value, so no stage depends on these 
 dvc.yaml: what counts are the values, which DVC tracks as params.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -19,6 +19,7 @@ Optimizer = Literal[
     "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "lion", "muon", "nadam",
     "rmsprop", "sgd",
 ]  # fmt: skip
+Objective = Literal["mse", "bce", "ssim", "probe", "parameters", "latent_dim"]
 BETA_2 = ("adam", "adamax", "adamw", "lion", "nadam")  # the optimizers that have it
 
 
@@ -160,6 +161,35 @@ class Model(Section):
         return self
 
 
+class Tune(Section):
+    model: ModelName = Field(description="the block of models or presets whose settings the space replaces")
+    space: dict[str, Any] = Field(
+        min_length=1,
+        description="the settings that vary, each a list of choices or a range with low and high, and log: true or a "
+        "step; hidden_units may also be ranges or choices of layers, of units (the first layer's) and of ratio (of "
+        "each further layer's width to the one before)",
+    )
+    objectives: list[Objective] = Field(
+        min_length=1,
+        max_length=2,
+        description="what to improve, measured on validation images; two give a Pareto front",
+    )
+    trials: int = Field(ge=1, le=100_000, description="trainings of the whole study, those cut short included")
+    epochs: int = Field(ge=1, le=100_000, description="epochs of a trial; the most, if the space varies epochs")
+    seconds: float = Field(
+        ge=0, le=1e9, description="training time of the whole study, added up over processes; 0 for no limit"
+    )
+    sampler: Literal["tpe", "random", "grid", "nsga2"] = Field(
+        description="how settings are proposed: by a tree-structured Parzen estimator, at random, from the grid of "
+        "all choices and steps in random order, or by a genetic algorithm"
+    )
+    pruner: Literal["none", "median", "hyperband"] = Field(
+        description="which trials are cut short, by the objective after each epoch: none, those worse than the median "
+        "of others at that epoch, or those that Hyperband gives no more epochs"
+    )
+    seed: int = Field(ge=0, lt=2**32, description="seed of the sampler")
+
+
 class Evaluate(Section):
     batch_size: int = Field(ge=1, le=2**20, description="images reconstructed at a time")
     active_variance: float = Field(
@@ -188,6 +218,7 @@ class Params(Section):
     prepare: Prepare
     models: dict[ModelName, Model] = Field(min_length=1)
     presets: dict[ModelName, Model]
+    tune: dict[ModelName, Tune]
     evaluate: Evaluate
     compare: Compare
     figures: Figures

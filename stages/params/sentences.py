@@ -7,6 +7,11 @@ from pydantic import ValidationError
 
 from stages.params.schema import Params
 
+POSSIBLE_NAME = (
+    "a name starts with a lower-case letter, has at most 40 of a-z, 0-9, _ and -, and is not 'pca', which names the "
+    "baseline"
+)
+
 
 def sentences(error: ValidationError) -> list[str]:
     """A sentence for each problem that validation found."""
@@ -23,10 +28,7 @@ def sentence(error: Any) -> str:
         known = list(schema_at(location[:-1])["properties"])
         return f"{key} is not a known key{nearest(str(location[-1]), known)}; known here: {', '.join(known)}."
     if error["loc"][-1:] == ("[key]",):
-        return (
-            f"{key} is not a possible model name; a name starts with a lower-case letter, has at most "
-            "40 of a-z, 0-9, _ and -, and is not 'pca', which names the baseline."
-        )
+        return f"{key} is not a possible name; {POSSIBLE_NAME}."
     if error["type"] == "value_error":  # settings that are possible, but not together
         prefix = f"{key}." if location else ""
         return "\n".join(f"{prefix}{problem}." for problem in str(error["ctx"]["error"]).splitlines())
@@ -67,7 +69,7 @@ def allowed(schema: dict[str, Any]) -> str:
             return f"a list{most}, each {allowed(schema['items'])}"
         case "object":
             keys = schema.get("properties")
-            return f"a mapping with the keys {', '.join(keys)}" if keys else "a mapping from model names to settings"
+            return f"a mapping with the keys {', '.join(keys)}" if keys else "a mapping from names to settings"
         case "boolean":
             return "true or false"
         case kind:

@@ -24,7 +24,7 @@ def explain() -> str:
     for name in Params.model_fields:
         if name == "presets":
             continue
-        path = [name, "<name>"] if name == "models" else [name]
+        path = [name, "<name>"] if name in ("models", "tune") else [name]
         for key, schema in schema_at(path)["properties"].items():
             rows.append(f"| `{'.'.join(path)}.{key}` | {allowed(schema)} | {schema['description']} |")
     return "\n".join(rows)

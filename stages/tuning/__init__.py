@@ -1,0 +1,1 @@
+"""Tuning: many trainings that look for good settings, judged on validation images."""

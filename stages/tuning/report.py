@@ -1,0 +1,40 @@
+"""The files that tell what a study found."""
+
+import matplotlib.pyplot as plt
+import optuna
+
+from stages.analysis.tables import csv
+from stages.common import files
+from stages.drawing import tuning as drawing
+from stages.drawing.style import STYLE, png
+from stages.params import Tune
+from stages.params.space import Range, read_space
+from stages.tools.study import FOLDER
+from stages.tuning.results import best_trials, importances, minimises, trial_table
+
+DPI = 150
+
+
+def write_report(study: optuna.Study, tune: Tune) -> list[str]:
+    """Write a study's table and pictures to plots/studies, and return their paths.
+
+    Raises StageError if no trial is complete.
+    """
+    best, table, space = best_trials(study), trial_table(study, tune), read_space(tune)
+    objective, minimise = tune.objectives[0], minimises(study)
+    settings = [name for name in space if name in table]
+    log = [name for name, part in space.items() if isinstance(part, Range) and part.log]
+    with plt.rc_context(STYLE):
+        if len(tune.objectives) == 1:
+            pictures = {
+                "history": drawing.draw_history(table, objective, minimise[0]),
+                "importances": drawing.draw_importances(importances(study), objective),
+            }
+        else:
+            front = [trial.number for trial in best]
+            pictures = {"front": drawing.draw_front(table, tune.objectives, front, minimise)}
+        pictures["slices"] = drawing.draw_slices(table, settings, log, objective, minimise[0])
+        contents = {FOLDER / f"{study.study_name}-{kind}.png": png(figure, DPI) for kind, figure in pictures.items()}
+    contents[FOLDER / f"{study.study_name}-trials.csv"] = csv(table)
+    files.write_all(contents)
+    return sorted(map(str, contents))
