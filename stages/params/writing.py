@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
 from stages.common.errors import ParamsError
@@ -18,7 +18,7 @@ def check_new_name(params: Params, name: str) -> None:
     if name in params.models | params.presets:
         raise ParamsError(f"params.yaml has a model called {name} already; --apply needs another name.")
     try:
-        TypeAdapter(ModelName).validate_python(name)
+        TypeAdapter(ModelName, config=ConfigDict(regex_engine="python-re")).validate_python(name)
     except ValidationError:
         raise ParamsError(f"--apply is {shown(name)}, but {POSSIBLE_NAME}.") from None
 

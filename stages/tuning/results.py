@@ -43,7 +43,7 @@ def trial_table(study: optuna.Study, tune: Tune) -> pd.DataFrame:
         rows.append(
             {"trial": trial.number, "state": trial.state.name.lower()}
             | dict(zip(tune.objectives, [*values, *[np.nan] * len(tune.objectives)], strict=False))
-            | {"epochs": trial.user_attrs["epochs"], "seconds": round(trial.user_attrs["seconds"], 1)}
+            | {"epochs_run": trial.user_attrs["epochs_run"], "seconds": round(trial.user_attrs["seconds"], 1)}
             | trial.params
             | {"reason": trial.user_attrs["reason"]}
         )
@@ -94,12 +94,14 @@ def progress(study: optuna.Study, tune: Tune, number: int, already: int, seconds
     """
     trials = ended(study)
     trial = next(trial for trial in trials if trial.number == number)
-    epochs = trial.user_attrs["epochs"]
+    epochs = trial.user_attrs["epochs_run"]
     if trial.state == TrialState.COMPLETE:
         told = ", ".join(f"{name} {value:.4g}" for name, value in zip(tune.objectives, trial.values, strict=True))
+    elif trial.user_attrs["reason"]:
+        told = f"pruned, since {trial.user_attrs['reason'].rstrip('.')}"
     else:
-        told = f"pruned after {epochs} epoch{'s' * (epochs != 1)}"
-        told = f"pruned: {trial.user_attrs['reason']}" if trial.user_attrs["reason"] else told
+        last = trial.intermediate_values[epochs]
+        told = f"pruned at {tune.objectives[0]} {last:.4g} after {epochs} epoch{'s' * (epochs != 1)}"
     line = f"trial {number}: {told}; {len(trials)} of {tune.trials} done"
     if len(study.directions) == 1 and any(t.state == TrialState.COMPLETE for t in trials):
         line += f"; best {study.best_value:.4g}, trial {study.best_trial.number}"

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from stages.common import files
 from stages.common.errors import ParamsError, StageError
 from stages.model.autoencoder import build_autoencoder
-from stages.model.backend import use_threads
+from stages.model.backend import tf, use_threads
 from stages.params import Model, Params, Tune
 from stages.params.sentences import sentences
 from stages.params.space import Space, base_of, read_space, settings_of
@@ -54,6 +54,7 @@ def work(params: Params, name: str, url: str, restart: bool) -> None:
     tune = params.tune[name]
     base = base_of(params, tune)
     use_threads(base.threads)
+    tf.get_logger().setLevel("ERROR")  # it warns of new traces, which new models need
     digests = digest_study(tune, base)
     data = read_data(params)
     with reaching(url):
@@ -156,7 +157,7 @@ def run_trial(
     values, reason = None, ""
     try:
         settings = settings_of(base, tune.epochs, suggest(trial, space))
-        check_fit(f"tune.{study.study_name}", settings, len(data.train), data.measured.shape, 1)
+        check_fit("trial", settings, len(data.train), data.measured.shape, replicas=1)
         training = training_of(settings, data, compiled)
         train(f"trial {trial.number}", training, settings, data.train, data.validation, None, reporting=reporting)
         values = measure(training.model, tune.objectives, data.measured)
@@ -165,10 +166,10 @@ def run_trial(
     except ValidationError as error:
         reason = " ".join(sentences(error))
     except ParamsError as error:
-        reason = str(error)
+        reason = str(error).replace("params.yaml: trial.", "")
     except StageError as error:
         reason = str(error).partition(", so no model")[0]
-    for key, value in (("epochs", epochs), ("seconds", time.monotonic() - start), ("reason", reason)):
+    for key, value in (("epochs_run", epochs), ("seconds", time.monotonic() - start), ("reason", reason)):
         trial.set_user_attr(key, value)
     with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it was taken for dead, and ran elsewhere, too
         study.tell(trial, values, TrialState.PRUNED if values is None else TrialState.COMPLETE)
