@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -135,6 +136,11 @@ def start(project: Path, *command: str, **options: Any) -> subprocess.Popen[str]
     )
 
 
+def hear_ctrl_c() -> None:
+    """A preexec_fn: what a shell starts in the background ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -228,6 +234,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, mnist: dict[str, tuple[np
         params["prepare"]["validation_images"] = 100
         for model in params["models"].values():
             model.update(epochs=2, batch_size=64)
+        params["tune"] = {}
 
     change_params(project, small)
     succeed(project, "git", "init", "-q")

@@ -38,6 +38,7 @@ from tests.conftest import (
     call,
     change_params,
     digests,
+    hear_ctrl_c,
     obey_permissions,
     start,
     succeed,
@@ -379,11 +380,6 @@ def test_kills_at_random_moments_lose_nothing(undisturbed: Path, tmp_path: Path)
         f"\n{kills} kills in {rounds} runs, {continued} trainings continued, every output the same; "
         f"DVC's own files were torn {torn} times and mended"
     )
-
-
-def hear_ctrl_c() -> None:
-    """A preexec_fn: what a shell starts in the background ignores SIGINT, and so do its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.xdist_group("undisturbed")  # which one process makes

@@ -74,8 +74,9 @@ def _read_dimension(name: str, given: Any) -> Choices | Range:
         for value in given:
             _check_value(value, adapter)
         return Choices(given)
-    if not isinstance(given, dict) or schema.get("type") not in ("integer", "number"):
-        wanted = "a list of choices" + (" or a range with low and high" if "minimum" in str(schema) else "")
+    numeric = schema.get("type") in ("integer", "number")
+    if not isinstance(given, dict) or not numeric:
+        wanted = "a list of choices" + (" or a range with low and high" if numeric else "")
         raise ValueError(f" is {shown(given)}, but has to be {wanted}")
     if unknown := [key for key in given if key not in ("low", "high", "log", "step")]:
         raise ValueError(f".{unknown[0]} is not a known key; a range has low, high and maybe log or step")
@@ -168,9 +169,7 @@ def check_study(base: Model, tune: Tune) -> None:
     if len(set(tune.objectives)) < len(tune.objectives):
         raise ValueError(f"objectives has {tune.objectives[0]} twice")
     if len(tune.objectives) > 1 and tune.pruner != "none":
-        raise ValueError(
-            f"pruner is {tune.pruner}, but with two objectives no trial can be cut short; it has to be none"
-        )
+        raise ValueError(f"pruner is {tune.pruner}, but has to be none: two objectives cut no trial short")
     if tune.sampler == "grid":
         combinations = math.prod(map(len, grid_of(space).values()))
         if combinations < tune.trials:

@@ -55,7 +55,10 @@ def main() -> None:
     else:
         from stages.tuning.worker import work  # loads TensorFlow
 
-        work(params, name, url, options.restart)
+        if not work(params, name, url, options.restart):
+            sys.stdout.flush()
+            again = [argument for argument in sys.argv[1:] if argument != "--restart"]
+            os.execv(sys.executable, [sys.executable, "-m", "stages", "tune", *again])  # noqa: S606 (no shell)
     if not options.worker:
         with reaching(url):
             study = find_study(open_storage(url), url, name)
@@ -67,7 +70,10 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     """The options. Ends the process with status 2 if the arguments make no sense."""
     parser = argparse.ArgumentParser(
-        prog="python -m stages tune", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m stages tune",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("study", help="a key of `tune` in params.yaml")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="processes on this machine, which share its cores")

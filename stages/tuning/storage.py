@@ -78,13 +78,13 @@ def open_storage(url: str) -> BaseStorage:
 
 def _open_database(url: str, options: dict[str, Any]) -> RDBStorage:
     for attempt in range(3):
-        with reaching(url):
-            try:
-                return RDBStorage(url, engine_kwargs=options)
-            except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.OperationalError, sqlalchemy.exc.ProgrammingError):
-                if attempt == 2:
+        try:
+            return RDBStorage(url, engine_kwargs=options)
+        except sqlalchemy.exc.DBAPIError:
+            if attempt == 2:
+                with reaching(url):
                     raise
-                time.sleep(1)  # another process makes the same tables
+            time.sleep(1)  # another process may make the same tables
     raise AssertionError
 
 
@@ -148,7 +148,8 @@ class Liveness:
         host, process, began = trial.user_attrs.get("worker", (None, 0, 0.0))
         if host == socket.gethostname():
             try:
-                return bool(abs(psutil.Process(process).create_time() - began) > 1)
+                found = psutil.Process(process)
+                return found.status() == psutil.STATUS_ZOMBIE or abs(found.create_time() - began) > 1
             except psutil.NoSuchProcess:
                 return True
         sign, now = trial.user_attrs.get("beat"), time.monotonic()

@@ -32,6 +32,8 @@ LOOKS = Path("stages/drawing"), Path("stages/tools")  # code that changes no tri
 UNSHAPED = {"learning_rate", "schedule", "warmup_epochs", "early_stopping"}  # settings that no compiled epoch holds
 CHANCES = ("noise", "shift", "dropout")  # settings that put the seed into the compiled epoch
 KEPT = 4  # compiled epochs
+MOST = 25  # trials of a process, since XLA keeps all that it has compiled in memory
+MOST = 16  # compiled epochs of a process, since XLA keeps what it has compiled in memory
 
 
 class Data(NamedTuple):
@@ -49,24 +51,28 @@ class Compiled(NamedTuple):
     optimizer_variables: list[Any]
 
 
-def work(params: Params, name: str, url: str, restart: bool) -> None:
-    """Run trials of the study `name` until it has as many as it wants, and put back the one at hand if interrupted."""
+def work(params: Params, name: str, url: str, restart: bool) -> bool:
+    """Run trials of the study `name`, and put back the one at hand if interrupted.
+
+    Returns whether the study is complete; if not, it is time for a fresh process.
+    """
     tune = params.tune[name]
     base = base_of(params, tune)
     use_threads(base.threads)
     tf.get_logger().setLevel("ERROR")  # it warns of new traces, which new models need
-    digests = digest_study(tune, base)
+    digests = digest_study(params, tune, base)
     data = read_data(params)
     with reaching(url):
         storage = open_storage(url)
         study = open_study(storage, url, name, tune, digests, restart)
-        run_trials(study, storage, tune, base, data)
+        return run_trials(study, storage, tune, base, data)
 
 
-def digest_study(tune: Tune, base: Model) -> dict[str, str]:
+def digest_study(params: Params, tune: Tune, base: Model) -> dict[str, str]:
     """A digest of each thing that decides a trial, by its name in words; the budget decides none."""
+    settings = {"base": base.model_dump(), "evaluate": params.evaluate.model_dump(), "optuna": optuna.__version__}
     return digest_run(
-        tune.model_dump(exclude={"trials", "seconds"}) | {"base": base.model_dump(), "optuna": optuna.__version__},
+        settings | tune.model_dump(exclude={"trials", "seconds"}),
         data=[of(split) for of in (files.images_path, files.labels_path) for split in ("train", "validation")],
         code=[p for p in loaded_code(__file__) if not any(p.is_relative_to(folder.absolute()) for folder in LOOKS)],
     )
@@ -80,14 +86,17 @@ def read_data(params: Params) -> Data:
     return Data(read_pixels("train", resident), read_pixels("validation", resident), measured)
 
 
-def run_trials(study: optuna.Study, storage: BaseStorage, tune: Tune, base: Model, data: Data) -> None:
-    """Take trials and run them until the study is complete."""
+def run_trials(study: optuna.Study, storage: BaseStorage, tune: Tune, base: Model, data: Data) -> bool:
+    """Take trials and run them until the study is complete, or this process has run its share: then False."""
     space, compiled, began = read_space(tune), dict[str, Compiled](), time.monotonic()
     already = len(ended(study))
-    for trial in trials_to_run(study, storage, tune):
+    for count, trial in enumerate(trials_to_run(study, storage, tune), 1):
         with putting_back(storage, trial), beating(storage, trial):
             run_trial(trial, study, tune, base, space, data, compiled)
         print(progress(study, tune, trial.number, already, time.monotonic() - began), flush=True)
+        if count == MOST:
+            return False
+    return True
 
 
 def trials_to_run(study: optuna.Study, storage: BaseStorage, tune: Tune) -> Iterator[optuna.Trial]:
