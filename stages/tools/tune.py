@@ -46,9 +46,7 @@ def main() -> None:
         settings = settings_of(base_of(params, tune), tune.epochs, values_of(chosen, tune))
         comment = f"trial {chosen.number} of the study {name}: {achieved(chosen, tune)} on validation images"
         add_model(options.apply, settings, comment)
-        print(
-            f"params.yaml has the model {options.apply} now; `dvc repro` trains it and measures it on the test images"
-        )
+        print(f"params.yaml has the model {options.apply}; `dvc repro` trains it and measures it on the test images")
         return
     if options.jobs > 1:
         run_workers(options)
@@ -84,7 +82,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--trial", type=int, help="the trial that --apply takes instead of the best one")
     options = parser.parse_args()
     options.storage = options.storage or default_storage(options.study)
-    if not 1 <= options.jobs <= (cores := len(available_cores())):
+    cores = len(available_cores())
+    if not 1 <= options.jobs <= cores:
         parser.error(f"--jobs is {options.jobs}, but has to be from 1 to {cores}, the number of cores here")
     if options.trial is not None and not options.apply:
         parser.error("--trial is for --apply")
