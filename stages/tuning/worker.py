@@ -33,7 +33,6 @@ UNSHAPED = {"learning_rate", "schedule", "warmup_epochs", "early_stopping"}  # s
 CHANCES = ("noise", "shift", "dropout")  # settings that put the seed into the compiled epoch
 KEPT = 4  # compiled epochs
 MOST = 25  # trials of a process, since XLA keeps all that it has compiled in memory
-MOST = 16  # compiled epochs of a process, since XLA keeps what it has compiled in memory
 
 
 class Data(NamedTuple):
