@@ -73,7 +73,8 @@ def compile_training(
     def train_block(images: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
         def batch(indices: tf.Tensor) -> tf.Tensor:
             step = tf.convert_to_tensor(optimizer.iterations)
-            return train_step(*train_batch(images, indices, step), step)
+            image, seen, drawn = train_batch(images, indices, step)
+            return train_step(image, seen, drawn, step)
 
         return sum_over_batches(batch, order, batch_size)
 
@@ -137,7 +138,7 @@ def total_parts(parts: Parts, model: keras.Model) -> tf.Tensor:
 
 def mean_losses(sums: Iterable[tf.Tensor], images: int, objective: Objective) -> Losses:
     """The mean losses of so many images, from the sums of `total_parts` over parts of them."""
-    reconstruction, kl = (float(total) / images for total in sum(np.asarray(part, np.float64) for part in sums))
+    reconstruction, kl = (np.sum([np.asarray(part, np.float64) for part in sums], axis=0) / images).tolist()
     return Losses(reconstruction + objective.weight * kl, kl)
 
 

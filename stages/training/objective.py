@@ -9,7 +9,7 @@ variational Bayes", 2014; I. Higgins et al., "beta-VAE", 2017).
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stages.model.autoencoder import build_posterior, is_variational
+from stages.model.autoencoder import build_posterior
 from stages.model.backend import keras, tf
 from stages.params import Model
 
@@ -38,14 +38,14 @@ class Objective(NamedTuple):
 
 
 def build_objective(model: keras.Model, settings: Model, steps_per_epoch: int) -> Objective:
-    """What the settings say; variational if the model is."""
-    if not is_variational(model):
-        return plain(model, settings.loss)
+    """What the settings of the model say."""
+    if not settings.kl_weight:
+        return plain_objective(model, settings.loss)
     warmup_steps = round(settings.kl_warmup_epochs * steps_per_epoch)
-    return variational(model, settings.loss, settings.kl_weight, warmup_steps, settings.seed)
+    return variational_objective(model, settings.loss, settings.kl_weight, warmup_steps, settings.seed)
 
 
-def plain(model: keras.Model, loss: str) -> Objective:
+def plain_objective(model: keras.Model, loss: str) -> Objective:
     """The Keras loss called `loss` of any model from images to images."""
     loss_per_image = keras.losses.get(loss)
 
@@ -59,7 +59,7 @@ def plain(model: keras.Model, loss: str) -> Objective:
     return Objective(nothing, parts, 0.0, lambda step: tf.ones(()))
 
 
-def variational(model: keras.Model, loss: str, kl_weight: float, warmup_steps: int, seed: int) -> Objective:
+def variational_objective(model: keras.Model, loss: str, kl_weight: float, warmup_steps: int, seed: int) -> Objective:
     """The same of what a draw from the posterior is decoded to, and the divergence, whose weight rises from zero.
 
     With a loss of binary_crossentropy and a weight of 1 this is the negative evidence lower
