@@ -77,7 +77,7 @@ def is_variational(model: keras.Model) -> bool:
 def build_posterior(model: keras.Model) -> keras.Model:
     """The same layers, from images float [images, pixels] to [images, 2, latent_dim]: means and log-variances."""
     encoder = model.get_layer("encoder")
-    return keras.Model(encoder.inputs, encoder.get_layer("posterior").output, name="posterior")
+    return keras.Model(encoder.input, encoder.get_layer("posterior").output, name="posterior")
 
 
 def build_decoder(height: int, width: int, settings: Model) -> keras.Model:
