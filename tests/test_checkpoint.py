@@ -91,6 +91,8 @@ def kill_after(
         {"precision": "mixed_float16", "beta_2": 0.9},
         {"noise": 0.3, "dropout": 0.2, "shift": 1},
         {"layers": "conv", "hidden_units": [4], "noise": 0.3, "dropout": 0.2, "shift": 1},
+        {"kl_weight": 2.0, "kl_warmup_epochs": 4.5, "noise": 0.3, "shift": 1},
+        {"kl_weight": 2.0, "kl_warmup_epochs": 4.5, "layers": "conv", "hidden_units": [4]},
     ],
     ids=str,
 )
