@@ -95,14 +95,14 @@ def evaluate(model: keras.Model, data: Data, history: pd.DataFrame, settings: Ev
 def collapse(evaluation: Evaluation) -> str | None:
     """What shows that all images come out much the same, and what to try; None if they do not.
 
-    A divergence near 0 is no sign of its own, since it is at least half the variance of the means.
+    A divergence near 0 needs no test of its own: half the summed variance of the means is at most as large.
     """
     result, mse_mean_image = evaluation.model, evaluation.mse_mean_image
     if result.variational and not result.active_dimensions:
         return (
-            f"its posterior is the prior for every image: of {result.latent_dim} latent dimensions none is active, and "
-            f"the divergence is {result.kl.mean():.2g} nats, so codes tell nothing of the digits. Try a smaller "
-            "kl_weight or learning_rate, or kl_warmup_epochs."
+            f"its posterior is much the same for every image: of {result.latent_dim} latent dimensions none is active, "
+            f"and the divergence from the prior is {result.kl.mean():.2g} nats. Try a smaller kl_weight or "
+            "learning_rate, or kl_warmup_epochs."
         )
     if result.mse >= COLLAPSED * mse_mean_image:
         return (

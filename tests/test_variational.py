@@ -13,14 +13,16 @@ import pytest
 import scipy.integrate
 import scipy.stats
 
-from stages.analysis import measures
+from stages.analysis import measures, tables
 from stages.analysis.codec import Data
 from stages.analysis.evaluation import Evaluation, load_evaluation
 from stages.analysis.linear import image_moments
 from stages.common.files import Split
+from stages.drawing import charts
 from stages.evaluate import collapse, encoder_kernel, evaluate
 from stages.explorer import answers
 from stages.explorer.library import Library
+from stages.figures import loss_name
 from stages.model.archive import keras_bytes
 from stages.model.autoencoder import build_autoencoder, build_posterior, is_variational
 from stages.model.backend import tf
@@ -371,8 +373,13 @@ def test_the_weights_of_a_shallow_encoder_are_those_of_the_mean() -> None:
 def test_a_posterior_without_an_active_unit_is_told() -> None:
     """Even if the reconstruction is better than the mean image, as it can be by chance on few images."""
     for kl, active, mse, expected in (
-        ([1e-5, 3e-5], 0, 0.01, "its posterior is the prior for every image: of 2 latent dimensions none is active"),
-        ([1e-5, 3e-5], 0, 0.0678, "and the divergence is 2e-05 nats, so codes tell nothing"),
+        (
+            [1e-5, 3e-5],
+            0,
+            0.01,
+            "its posterior is much the same for every image: of 2 latent dimensions none is active",
+        ),
+        ([1e-5, 3e-5], 0, 0.0678, "and the divergence from the prior is 2e-05 nats."),
         ([5.0, 6.0], 1, 0.0678, "its test mse per pixel, 0.0678, is no better than that of the mean image"),
         ([5.0, 6.0], 1, 0.01, None),
         ([], 0, 0.01, None),  # not variational
@@ -381,6 +388,24 @@ def test_a_posterior_without_an_active_unit_is_told() -> None:
         found = collapse(made_up.evaluation(model, made_up.result([1, 1]), [0, 1]))
         assert (found is None) == (expected is None)
         assert expected is None or expected in str(found)
+
+
+@quick
+def test_the_parts_of_a_loss_are_thin_lines_of_the_models_colour() -> None:
+    model = made_up.evaluation(made_up.result([1]), made_up.result([1]), [0], kl=np.array([9, 3.0]), val_kl=np.ones(2))
+    table = tables.loss_table({"vae": model}, {"vae": 0.5})
+    assert table["loss"].tolist() == pytest.approx(
+        [0.5, 0.4, 0.5 - 9 / 12, 0.4 - 3 / 12, 9 / 12, 3 / 12, 0.6, 0.3, 0.6 - 1 / 12, 0.3 - 1 / 12, 1 / 12, 1 / 12]
+    )  # of six pixels
+    name = loss_name(variant(kl_weight=0.5, loss="mse"))
+    (ax,) = charts.draw_losses(table, {"vae": name}).axes
+    assert ax.get_ylabel() == "mse + 0.5 KL"
+    lines: dict[Any, Any] = {line.get_label(): line for line in ax.get_lines()}
+    series = [f"{split}{part}" for split in ("train", "validation") for part in ("", ", reconstruction", ", KL")]
+    assert list(lines) == [f"vae, {one}" for one in series]
+    widths = [line.get_linewidth() for line in lines.values()]
+    assert widths[0] == widths[3] > max(widths[1], widths[2], widths[4], widths[5])
+    assert len({line.get_color() for line in lines.values()}) == 1
 
 
 # --- the pipeline ------------------------------------------------------------------------------
@@ -437,5 +462,7 @@ def test_a_weight_too_large_ends_in_a_warning(run_project: Path) -> None:
     result = stages_in_turn(run_project, "train drowned", "evaluate drowned", "train sound", "evaluate sound")
     assert result.returncode == 0, result.stderr
     (warning,) = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
-    assert warning.startswith("warning: models.drowned collapsed: its posterior is the prior for every image: of 16 ")
+    assert warning.startswith(
+        "warning: models.drowned collapsed: its posterior is much the same for every image: of 16 "
+    )
     assert warning.endswith("Try a smaller kl_weight or learning_rate, or kl_warmup_epochs.")
