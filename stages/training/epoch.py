@@ -41,9 +41,13 @@ class Compiled(NamedTuple):
 
 
 def compile_training(
-    model: keras.Model, objective: Objective, optimizer: keras.Optimizer, batch_size: int, augment: Change,
+    model: keras.Model,
+    objective: Objective,
+    optimizer: keras.Optimizer,
+    batch_size: int,
+    augment: Change,
     corrupt: Change,
-) -> Compiled:  # fmt: skip
+) -> Compiled:
     """Compile the training of `model` by `optimizer`, which minimises the objective.
 
     augment: changes input and target, `corrupt` the input alone; see the module augmentation.
@@ -64,7 +68,8 @@ def compile_training(
     def train_step(image: tf.Tensor, seen: tf.Tensor, drawn: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             parts = objective.parts(image, seen, drawn, True)
-            scaled_mean = optimizer.scale_loss(minimised(parts, objective, step, model))  # for mixed_float16
+            mean = minimised(parts, objective, step, model)
+            scaled_mean = optimizer.scale_loss(mean)  # the same, unless the precision is mixed_float16
         sums = total_parts(parts, model)  # before the update, as `fit` reports them
         optimizer.apply(tape.gradient(scaled_mean, variables), variables)
         return sums
@@ -111,10 +116,10 @@ def validation_key(indices: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
     return -1 - first - tf.cast(indices[0], tf.int64)
 
 
-def numbered(parts: Iterable[tuple[tf.Tensor, Order]]) -> Iterator[tuple[tf.Tensor, Order, tf.Tensor]]:
+def numbered(cut: Iterable[tuple[tf.Tensor, Order]]) -> Iterator[tuple[tf.Tensor, Order, tf.Tensor]]:
     """Each block with the number of images before it."""
     first = 0
-    for images, order in parts:
+    for images, order in cut:
         yield images, order, tf.constant(first, tf.int64)
         first += len(order)
 

@@ -25,7 +25,7 @@ class Objective(NamedTuple):
     """The loss of an image is its reconstruction plus `weight` times its kl."""
 
     draw: Callable[[int, tf.Tensor], tf.Tensor]
-    """The chances of a batch, float32 [images, any], from the number of its images and a key, a whole number."""
+    """Random numbers for a batch, float32 [images, any], from the number of its images and a key, a whole number."""
 
     parts: Callable[[tf.Tensor, tf.Tensor, tf.Tensor, bool], Parts]
     """From targets and inputs, float32 [images, pixels] each, what was drawn, and whether this is training."""
@@ -38,7 +38,7 @@ class Objective(NamedTuple):
 
 
 def build_objective(model: keras.Model, settings: Model, steps_per_epoch: int) -> Objective:
-    """What the settings of the model say."""
+    """The objective that the settings of the model ask for."""
     if not settings.kl_weight:
         return plain_objective(model, settings.loss)
     warmup_steps = round(settings.kl_warmup_epochs * steps_per_epoch)

@@ -72,9 +72,13 @@ def join_replicas() -> Iterator[Replicas]:
 
 
 def compile_replicated_training(
-    model: keras.Model, objective: Objective, optimizer: keras.Optimizer, batch_size: int, augment: Change,
+    model: keras.Model,
+    objective: Objective,
+    optimizer: keras.Optimizer,
+    batch_size: int,
+    augment: Change,
     corrupt: Change,
-) -> Compiled:  # fmt: skip
+) -> Compiled:
     """As `epoch.compile_training`, for the replicas of the present distribution strategy."""
     variables = model.trainable_variables
     optimizer.build(variables)
