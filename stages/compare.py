@@ -27,12 +27,13 @@ def main() -> None:
     evaluations = load_evaluations(list(params.models))
     comparisons = compare_all(evaluations, params.compare.resamples, params.compare.seed)
     per_class = tables.mse_per_class_table(evaluations)
+    losses = tables.loss_table(evaluations, {name: settings.kl_weight for name, settings in params.models.items()})
     files.write_all(
         {
             tables.REPORT: tables.report(evaluations, comparisons, per_class).encode(),
             tables.COMPARISON: tables.csv(tables.comparison_table(comparisons)),
             tables.MSE_PER_CLASS: tables.csv(per_class),
-            tables.LOSSES: tables.csv(tables.loss_table(evaluations), digits=9),
+            tables.LOSSES: tables.csv(losses, digits=9),
         }
     )
     for pair, row in comparisons.items():

@@ -23,6 +23,7 @@ from stages.analysis.pictures import first_of_each_class
 from stages.common import files
 from stages.common.arrays import Float32
 from stages.common.errors import StageError, run
+from stages.model.autoencoder import LOG_VARIANCE, build_posterior, is_variational
 from stages.model.backend import keras, use_threads
 from stages.params import Evaluate, choose_model, read_params
 from stages.params.command import parse_model
@@ -51,19 +52,15 @@ def main() -> None:
     with files.replacing_all([written.metrics, written.evaluation]) as (metrics, file):
         metrics.write(metrics_json(evaluation))
         save_evaluation(file, evaluation)
-    mse, mse_mean_image = evaluation.model.mse, evaluation.mse_mean_image
-    if mse >= COLLAPSED * mse_mean_image:
-        print(
-            f"warning: {key} collapsed: its test mse per pixel, {mse:.4f}, is no better than that of the mean image, "
-            f"{mse_mean_image:.4f}, so every output looks much the same. Try latent_activation linear, another "
-            "hidden_activation, a smaller learning_rate or code_l1, or more epochs.",
-            file=sys.stderr,
-        )
-    print(f"{name}: test mse {mse:.4g} per pixel, pca {evaluation.pca.mse:.4g}")
+    if warning := collapse(evaluation):
+        print(f"warning: {key} collapsed: {warning}", file=sys.stderr)
+    result, pca = evaluation.model, evaluation.pca
+    kl = f", kl {result.kl.mean():.4g} nats" if result.variational else ""
+    print(f"{name}: test mse {result.mse:.4g} per pixel, pca {pca.mse:.4g}{kl}")
 
 
 def evaluate(model: keras.Model, data: Data, history: pd.DataFrame, settings: Evaluate) -> Evaluation:
-    """Measure a model and its baselines. history: the columns loss and val_loss, a row per epoch."""
+    """Measure a model and its baselines. history: as `read_history` gives it."""
     encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
     pca, mean_image = fit_pca(data.moments, encoder.output_shape[1]), data.moments.mean
     digits_shown = first_of_each_class(data.test.labels)
@@ -71,7 +68,9 @@ def evaluate(model: keras.Model, data: Data, history: pd.DataFrame, settings: Ev
     with ThreadPoolExecutor(1) as beside:  # NumPy lets TensorFlow work meanwhile
         pca_codec = Codec(pca.encode, pca.decode, pca.components.size + pca.mean.size, pca.components)
         measuring_pca = beside.submit(measure, pca_codec, data, settings)
-        of_model = measure(Codec(encode, decode, model.count_params(), encoder_kernel(encoder)), data, settings)
+        posterior = compile_model(build_posterior(model), settings.batch_size) if is_variational(model) else None
+        codec = Codec(encode, decode, model.count_params(), encoder_kernel(encoder), posterior)
+        of_model = measure(codec, data, settings)
         of_pca = measuring_pca.result()
     return Evaluation(
         mse_mean_image=mean_of_batches(
@@ -81,6 +80,8 @@ def evaluate(model: keras.Model, data: Data, history: pd.DataFrame, settings: Ev
         probe_pixels=probe_pixels(data, settings),
         loss=history["loss"].to_numpy(),
         val_loss=history["val_loss"].to_numpy(),
+        kl=history["kl"].to_numpy(),
+        val_kl=history["val_kl"].to_numpy(),
         digits=Digits(
             labels=data.test.labels,
             shown=digits_shown,
@@ -91,12 +92,33 @@ def evaluate(model: keras.Model, data: Data, history: pd.DataFrame, settings: Ev
     )
 
 
+def collapse(evaluation: Evaluation) -> str | None:
+    """What shows that all images come out much the same, and what to try; None if they do not.
+
+    A divergence near 0 needs no test of its own: half the summed variance of the means is at most as large.
+    """
+    result, mse_mean_image = evaluation.model, evaluation.mse_mean_image
+    if result.variational and not result.active_dimensions:
+        return (
+            f"its posterior is much the same for every image: of {result.latent_dim} latent dimensions none is active, "
+            f"and the divergence from the prior is {result.kl.mean():.2g} nats. Try a smaller kl_weight or "
+            "learning_rate, or kl_warmup_epochs."
+        )
+    if result.mse >= COLLAPSED * mse_mean_image:
+        return (
+            f"its test mse per pixel, {result.mse:.4f}, is no better than that of the mean image, "
+            f"{mse_mean_image:.4f}, so every output looks much the same. Try latent_activation linear, another "
+            "hidden_activation, a smaller learning_rate or code_l1, or more epochs."
+        )
+    return None
+
+
 def encoder_kernel(encoder: keras.Model) -> Float32:
     """The weights of a shallow encoder: float32 [latent_dim, pixels].
 
     Empty for an encoder with hidden layers, whose latent units look at no pixels.
     """
-    layers = [layer for layer in encoder.layers if layer.weights]
+    layers = [layer for layer in encoder.layers if layer.weights and layer.name != LOG_VARIANCE]
     if len(layers) > 1:
         return np.zeros((0, encoder.input_shape[1]), np.float32)
     kernel: Float32 = layers[0].kernel.numpy().T
@@ -122,12 +144,12 @@ def metrics_json(evaluation: Evaluation) -> bytes:
 
 
 def read_history(path: Path) -> pd.DataFrame:
-    """A model's losses: epoch, loss, val_loss, a row per epoch.
+    """A model's losses: epoch, loss, val_loss, kl, val_kl, a row per epoch.
 
     Raises StageError if the file is missing or not such a table.
     """
     try:
-        return pd.read_csv(path)[["epoch", "loss", "val_loss"]].astype(float)
+        return pd.read_csv(path)[["epoch", "loss", "val_loss", "kl", "val_kl"]].astype(float)
     except FileNotFoundError:
         raise StageError(f"{path} is missing; run `dvc repro`.") from None
     except (KeyError, ValueError) as error:  # pandas' own errors are kinds of ValueError

@@ -17,7 +17,7 @@ from stages.common import files
 from stages.common.errors import run
 from stages.drawing import charts, pictures
 from stages.drawing.style import STYLE, png
-from stages.params import read_params
+from stages.params import Model, read_params
 from stages.params.command import parse_no_arguments
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     results = results_by_name(evaluations)
     digits = next(iter(evaluations.values())).digits
     overall = {name: result.mse for name, result in results.items()}
-    loss_names = {name: s.loss + (" + code_l1" if s.code_l1 else "") for name, s in params.models.items()}
+    loss_names = {name: loss_name(settings) for name, settings in params.models.items()}
     with plt.rc_context(STYLE):
         figures = {
             "reconstructions": pictures.draw_reconstructions(results, digits, classes),
@@ -45,6 +45,16 @@ def main() -> None:
         }
         files.write_all({Path(f"plots/{name}.png"): png(figure, dpi) for name, figure in figures.items()})
     print(f"drew plots/: {', '.join(figures)}")
+
+
+def loss_name(settings: Model) -> str:
+    """What a model minimises, in the words of its settings."""
+    name: str = settings.loss
+    if settings.code_l1:
+        name += " + code_l1"
+    if settings.kl_weight:
+        name += f" + {settings.kl_weight:g} KL"
+    return name
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@
 
 Reads the images in data/prepared. Writes data/models/<name>.keras, a plain functional model that
 `keras.saving.load_model` opens, and data/history/<name>.csv with the epoch's number
-(from 1), its training loss and the validation loss after it. Labels are never read: the
-image is its own target. A run that was killed continues at the next start, at the last
+(from 1), its training loss and the validation loss after it, and the parts of both that
+are a variational model's divergence, in nats. Labels are never read: the image is its own
+target. A run that was killed continues at the next start, at the last
 epoch that it saved, and ends in the same bytes.
 """
 
@@ -26,6 +27,7 @@ from stages.params import Choice, Model, choose_model, read_params
 from stages.params.command import parse_model
 from stages.training.augmentation import build_augment, build_corrupt
 from stages.training.checkpoint import (
+    Epoch,
     History,
     checkpoint_path,
     digest_run,
@@ -36,6 +38,7 @@ from stages.training.checkpoint import (
 )
 from stages.training.epoch import Compiled
 from stages.training.images import Images, epoch_order, read_pixels
+from stages.training.objective import build_objective
 from stages.training.optimizer import averaged, build_optimizer
 from stages.training.progress import Reporting, reporting
 from stages.training.replicas import ONE, Replicas, join_replicas
@@ -70,7 +73,7 @@ def train_and_write(chosen: Choice, shape: tuple[int, int], replicas: Replicas) 
     history = train(key, training, settings, images, validation, checkpoint, replicas)
     if not replicas.is_chief:
         return
-    table = pd.DataFrame(history, columns=["epoch", "loss", "val_loss"])
+    table = pd.DataFrame(history, columns=list(Epoch._fields))
     csv = table.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
     files.write_all({written.model: keras_bytes(training.model), written.history: csv})
     with suppress(OSError):  # a checkpoint that stays does no harm
@@ -113,9 +116,10 @@ def build_training(
     model: keras.Model, settings: Model, count: int, shape: tuple[int, int], replicas: Replicas = ONE
 ) -> Training:
     """A model and what trains it. count: the number of training images; shape: their height and width."""
-    optimizer = build_optimizer(settings, steps_per_epoch=-(-count // settings.batch_size))
+    steps_per_epoch = -(-count // settings.batch_size)
+    objective, optimizer = build_objective(model, settings, steps_per_epoch), build_optimizer(settings, steps_per_epoch)
     changes = build_augment(settings, *shape), build_corrupt(settings)
-    compiled = replicas.compile_training(model, settings.loss, optimizer, settings.batch_size, *changes)
+    compiled = replicas.compile_training(model, objective, optimizer, settings.batch_size, *changes)
     return Training(model, optimizer, compiled)
 
 
@@ -129,7 +133,7 @@ def train(
     replicas: Replicas = ONE,
     reporting: Reporting = reporting,
 ) -> History:
-    """Train a model in place and return its history: (epoch, loss, val_loss) of every epoch.
+    """Train a model in place and return its history, a row for every epoch.
 
     images, validation: uint8 [images, pixels].
     Continues from the file `checkpoint` if there is one, and saves there; never without a name. With early
@@ -149,15 +153,15 @@ def train(
         for epoch in range(len(history) + 1, settings.epochs + 1):
             if settings.early_stopping and epoch - 1 - best_epoch(history) >= settings.early_stopping:
                 break
-            loss = train_epoch(images, epoch_order(settings.seed, epoch, len(images)))
+            loss, kl = train_epoch(images, epoch_order(settings.seed, epoch, len(images)))
             with averaged(model, optimizer, settings):
-                val_loss = mean_loss(validation)
+                val_loss, val_kl = mean_loss(validation)
                 check_finite(key, settings, epoch, loss, val_loss)
-                history.append((epoch, loss, val_loss))
+                history.append(Epoch(epoch, loss, val_loss, kl, val_kl))
                 if best and best_epoch(history) == epoch:
                     assign(best, model.variables)
                 if report:
-                    report(epoch, loss, val_loss)
+                    report(history[-1])
             if checkpoint and replicas.is_chief and time.monotonic() >= next_save:
                 next_save = save(checkpoint, state, history)
     if best:
@@ -165,17 +169,17 @@ def train(
     elif settings.ema_momentum:
         optimizer.finalize_variable_values(model.trainable_variables)
     if replicas.is_chief and len(history) < settings.epochs:
-        _, _, val_loss = history[best_epoch(history) - 1]
+        best_row = history[best_epoch(history) - 1]
         print(
-            f"stopped early after epoch {len(history)}: the best val_loss, {val_loss:.5f}, was in epoch "
-            f"{best_epoch(history)}"
+            f"stopped early after epoch {len(history)}: the best val_loss, {best_row.val_loss:.5f}, was in epoch "
+            f"{best_row.epoch}"
         )
     return history
 
 
 def best_epoch(history: History) -> int:
     """The epoch with the smallest validation loss, the first one of several; 0 if there is none yet."""
-    return min(history, key=lambda row: row[2])[0] if history else 0
+    return min(history, key=lambda row: row.val_loss).epoch if history else 0
 
 
 def assign(variables: list[keras.Variable], values: list[keras.Variable]) -> None:

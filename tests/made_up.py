@@ -54,6 +54,7 @@ def result(errors: list[float], latent_dim: int = 2, seed: int = 0, classes: int
         "probe": 0.555 + seed,
         "generation": 0.666 + seed,
         "active_dimensions": 7 + seed,
+        "kl": np.zeros(0),
         "squared_error": squared,
         "codes": random.normal(size=(len(errors), latent_dim)).astype(np.float32),
         "reconstructions": pictures(classes),
@@ -81,5 +82,7 @@ def evaluation(model: Result, pca: Result, labels: list[int], **values: Any) -> 
         "probe_pixels": 0.8765,
         "loss": np.array([0.5, 0.4]),
         "val_loss": np.array([0.6, 0.3]),
+        "kl": np.zeros(2),
+        "val_kl": np.zeros(2),
     }
     return Evaluation(digits=digits(labels), model=model, pca=pca, **defaults | values)

@@ -658,7 +658,7 @@ def test_errors_per_class_are_per_pixel() -> None:
 def test_losses_are_one_long_table() -> None:
     some = evaluations()
     del some["huge"]
-    assert tables.csv(tables.loss_table(some), digits=9).decode().splitlines() == [
+    assert tables.csv(tables.loss_table(some, dict.fromkeys(some, 0.0)), digits=9).decode().splitlines() == [
         "epoch,model,series,loss",
         "1,shallow,train,0.5",
         "2,shallow,train,0.4",
@@ -775,7 +775,9 @@ def test_compare_writes_what_it_prints(
     assert Path("metrics/README.md").read_text() == tables.report(some, rows, per_class)
     assert Path("plots/comparison.csv").read_bytes() == tables.csv(tables.comparison_table(rows))
     assert Path("plots/mse_per_class.csv").read_bytes() == tables.csv(per_class)
-    assert Path("plots/losses.csv").read_bytes() == tables.csv(tables.loss_table(some), digits=9)
+    assert Path("plots/losses.csv").read_bytes() == tables.csv(
+        tables.loss_table(some, dict.fromkeys(some, 0.0)), digits=9
+    )
 
     for left in ("data/evaluation/gone.npz", "metrics/gone.json"):
         Path(left).write_text("x")

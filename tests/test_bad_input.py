@@ -191,7 +191,10 @@ def test_broken_intermediate_files(run_project: Path) -> None:
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("text", ["", "epoch,loss\n1,0.5\n", "epoch,loss,val_loss\n1,0.5,x\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "epoch,loss\n1,0.5\n", "epoch,loss,val_loss\n1,0.5,1\n", "epoch,loss,val_loss,kl,val_kl\n1,0.5,x,0,0\n"],
+)
 def test_a_history_that_is_no_table_of_losses(tmp_path: Path, text: str) -> None:
     path = tmp_path / "shallow.csv"
     path.write_text(text)

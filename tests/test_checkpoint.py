@@ -30,7 +30,7 @@ from stages.model.autoencoder import build_autoencoder
 from stages.params import Model, read_params
 from stages.train import build_training, train
 from stages.training import checkpoint
-from stages.training.checkpoint import History, checkpoint_path, digest_run, read_checkpoint, restore, save
+from stages.training.checkpoint import Epoch, History, checkpoint_path, digest_run, read_checkpoint, restore, save
 from stages.training.images import resident
 from tests.conftest import (
     ROOT,
@@ -93,6 +93,8 @@ def kill_after(
         {"precision": "mixed_float16", "beta_2": 0.9},
         {"noise": 0.3, "dropout": 0.2, "shift": 1},
         {"layers": "conv", "hidden_units": [4], "noise": 0.3, "dropout": 0.2, "shift": 1},
+        {"kl_weight": 2.0, "kl_warmup_epochs": 4.5, "noise": 0.3, "shift": 1},
+        {"kl_weight": 2.0, "kl_warmup_epochs": 4.5, "layers": "conv", "hidden_units": [4]},
     ],
     ids=str,
 )
@@ -130,7 +132,7 @@ def test_early_stopping_keeps_the_best_weights_of_a_killed_run_too(
     kill_after(2, monkeypatch, mnist, tmp_path / "checkpoint.npz", stopping)
     model, history = run(mnist, tmp_path / "checkpoint.npz", stopping)
     assert (model, history) == run(mnist, tmp_path / "none.npz", stopping)
-    losses = [val_loss for *_, val_loss in history]
+    losses = [row.val_loss for row in history]
     best = losses.index(min(losses)) + 1
     assert len(losses) == best + 2 < 40
     assert f"stopped early after epoch {best + 2}: the best val_loss, {min(losses):.5f}, was in epoch {best}" in (
@@ -147,7 +149,7 @@ def test_a_damaged_checkpoint_is_ignored_and_changes_nothing(tmp_path: Path, dat
     path = tmp_path / "checkpoint.npz"
     path.unlink(missing_ok=True)
     variables = [keras.Variable(np.ones((3, 4), np.float32)), keras.Variable(7)]
-    history = [(1, 0.5, 0.25), (2, 0.125, 1 / 3)]
+    history = [Epoch(1, 0.5, 0.25, 7.5, 1 / 7), Epoch(2, 0.125, 1 / 3, 0.0, 1e9)]
     save(path, variables, history)
     content = bytearray(path.read_bytes())
     if data.draw(st.booleans()):
@@ -167,7 +169,7 @@ def test_a_damaged_checkpoint_is_ignored_and_changes_nothing(tmp_path: Path, dat
 @pytest.mark.quick
 def test_a_checkpoint_of_another_shape_is_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "checkpoint.npz"
-    save(path, [keras.Variable(np.ones(3))], [(1, 0.5, 0.5)])
+    save(path, [keras.Variable(np.ones(3))], [Epoch(1, 0.5, 0.5, 0.0, 0.0)])
     assert restore(read_checkpoint(path), [keras.Variable(np.ones(4))]) == []
     assert "is broken and ignored (it holds variables of other shapes)" in capsys.readouterr().err
     assert restore(read_checkpoint(tmp_path / "none.npz"), []) == []
@@ -178,7 +180,7 @@ def test_a_checkpoint_of_another_shape_is_ignored(tmp_path: Path, capsys: pytest
 def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "folder").write_text("a file where the folder should be")
     path = tmp_path / "folder/checkpoint.npz"
-    save(path, [keras.Variable(np.ones(3))], [(1, 0.5, 0.5)])
+    save(path, [keras.Variable(np.ones(3))], [Epoch(1, 0.5, 0.5, 0.0, 0.0)])
     assert capsys.readouterr().err == f"note: no checkpoint: {path} cannot be written: Not a directory\n"
 
 
@@ -201,7 +203,7 @@ def test_saving_takes_its_share_of_time_and_no_more(
     while now[0] < 100 + 3000 * max(seconds, 0.2):
         now[0] += 0.2
         if now[0] >= next_save:
-            next_save = save(tmp_path / "x.npz", [], [(1, 0.0, 0.0)])
+            next_save = save(tmp_path / "x.npz", [], [Epoch(1, 0.0, 0.0, 0.0, 0.0)])
             saves += 1
     share = saves * seconds / (now[0] - 100)
     assert share <= checkpoint.LARGEST_SHARE * 1.01

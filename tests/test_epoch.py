@@ -16,6 +16,7 @@ from stages.training import images as training_images
 from stages.training.augmentation import build_augment, build_corrupt, random_shift, unchanged
 from stages.training.epoch import Compiled, compile_training
 from stages.training.images import Images, blocks, epoch_order, resident
+from stages.training.objective import build_objective, plain_objective
 from stages.training.optimizer import build_optimizer
 from tests.conftest import ROOT, TUTORIAL
 
@@ -59,14 +60,14 @@ def variant(**changes: Any) -> Model:
 
 def compiled(model: keras.Model, settings: Model) -> Compiled:
     optimizer, changes = build_optimizer(settings, STEPS), (build_augment(settings, 28, 28), build_corrupt(settings))
-    return compile_training(model, settings.loss, optimizer, settings.batch_size, *changes)
+    return compile_training(model, build_objective(model, settings, STEPS), optimizer, settings.batch_size, *changes)
 
 
 def train(model: keras.Model, settings: Model, images: Images, validate: bool = False) -> list[float]:
     """The losses of the epochs; with `validate` then the mean loss, without chances or updates."""
     train_epoch, mean_loss = compiled(model, settings)
-    losses = [train_epoch(images, epoch_order(0, epoch, COUNT)) for epoch in range(settings.epochs)]
-    return [*losses, mean_loss(images)] if validate else losses
+    losses = [train_epoch(images, epoch_order(0, epoch, COUNT)).loss for epoch in range(settings.epochs)]
+    return [*losses, mean_loss(images).loss] if validate else losses
 
 
 class Schedule(keras.callbacks.Callback):  # type: ignore[misc]
@@ -215,7 +216,7 @@ def test_every_activation_trains_as_without_a_compiler(activation: str) -> None:
         loss = tf.reduce_mean((model(x) - x) ** 2)
     steps = [RATE * gradient for gradient in tape.gradient(loss, model.trainable_variables)]
     before = model.get_weights()
-    assert compiled(model, settings).train_epoch(pixels, epoch_order(0, 0, BATCH)) == pytest.approx(float(loss))
+    assert compiled(model, settings).train_epoch(pixels, epoch_order(0, 0, BATCH)) == pytest.approx((float(loss), 0))
     for a, b, step in zip(before, model.get_weights(), steps, strict=True):
         np.testing.assert_allclose(a - b, step, rtol=1e-3, atol=1e-7)
 
@@ -303,8 +304,8 @@ def test_noise_is_added_to_the_input_alone() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH, 12), np.uint8)
     train_epoch, mean_loss = compiled(model, settings)
     expected = ((pixels / 255 - 0.5) ** 2).mean()
-    assert train_epoch(pixels, epoch_order(0, 0, BATCH)) == pytest.approx(expected, rel=1e-5)
-    assert mean_loss(pixels) == pytest.approx(expected, rel=1e-5)
+    assert train_epoch(pixels, epoch_order(0, 0, BATCH)).loss == pytest.approx(expected, rel=1e-5)
+    assert mean_loss(pixels).loss == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.quick
@@ -316,13 +317,15 @@ def test_augmentation_is_told_every_step_of_the_training() -> None:
     def betray(images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         return tf.ones_like(images) * tf.cast(step, tf.uint8)
 
-    train_epoch, mean_loss = compile_training(black, "mse", keras.optimizers.SGD(0.0), 4, betray, unchanged)
+    train_epoch, mean_loss = compile_training(
+        black, plain_objective(black, "mse"), keras.optimizers.SGD(0.0), 4, betray, unchanged
+    )
     pixels = np.full((10, 6), 51, np.uint8)
     for steps in ((0, 1, 2), (3, 4, 5)):
         squares = [(step / 255) ** 2 for step in steps]
         expected = (4 * squares[0] + 4 * squares[1] + 2 * squares[2]) / 10  # the last batch has two images
-        assert train_epoch(resident(pixels), epoch_order(0, 1, 10)) == pytest.approx(expected, rel=1e-5)
-    assert mean_loss(resident(pixels)) == pytest.approx(0.2**2, rel=1e-5)  # as they are
+        assert train_epoch(resident(pixels), epoch_order(0, 1, 10)).loss == pytest.approx(expected, rel=1e-5)
+    assert mean_loss(resident(pixels)).loss == pytest.approx(0.2**2, rel=1e-5)  # as they are
 
 
 @pytest.mark.quick
@@ -335,10 +338,11 @@ def test_corruption_is_told_every_step_and_reaches_the_input_alone() -> None:
         return images + tf.cast(step, tf.float32)
 
     black = resident(np.zeros((10, 6), np.uint8))
-    train_epoch, mean_loss = compile_training(through, "mse", keras.optimizers.SGD(0.0), 4, unchanged, betray)
-    assert train_epoch(black, epoch_order(0, 1, 10)) == pytest.approx((4 * 0 + 4 * 1 + 2 * 4) / 10)
-    assert train_epoch(black, epoch_order(0, 2, 10)) == pytest.approx((4 * 9 + 4 * 16 + 2 * 25) / 10)
-    assert mean_loss(black) == 0
+    objective = plain_objective(through, "mse")
+    train_epoch, mean_loss = compile_training(through, objective, keras.optimizers.SGD(0.0), 4, unchanged, betray)
+    assert train_epoch(black, epoch_order(0, 1, 10)).loss == pytest.approx((4 * 0 + 4 * 1 + 2 * 4) / 10)
+    assert train_epoch(black, epoch_order(0, 2, 10)).loss == pytest.approx((4 * 9 + 4 * 16 + 2 * 25) / 10)
+    assert mean_loss(black) == (0, 0)
 
 
 @pytest.mark.quick
@@ -406,7 +410,7 @@ def test_mean_loss_agrees_with_evaluate_whatever_the_batches(images: np.ndarray)
     expected = model.evaluate(scaled, scaled, batch_size=BATCH, verbose=0)
     for batch_size in (1, BATCH, COUNT, 10 * COUNT):
         mean_loss = compiled(model, variant(batch_size=batch_size)).mean_loss
-        assert mean_loss(resident(images)) == pytest.approx(expected, rel=1e-5)
+        assert mean_loss(resident(images)).loss == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.quick

@@ -30,7 +30,9 @@ from tests import made_up
 from tests.conftest import ROOT
 
 PARAMS = read_params(ROOT / "params.yaml")
-HISTORY = pd.DataFrame({"epoch": [1.0, 2.0], "loss": [0.5, 0.4], "val_loss": [0.6, 0.3]})
+HISTORY = pd.DataFrame(
+    {"epoch": [1.0, 2.0], "loss": [0.5, 0.4], "val_loss": [0.6, 0.3], "kl": [9.0, 8.0], "val_kl": [7.0, 6.0]}
+)
 
 
 def autoencoder(height: int, width: int, **values: Any) -> keras.Model:
@@ -73,6 +75,7 @@ def test_model_and_baselines_each_get_their_own_numbers() -> None:
     expected = np.square(data.test.images / 255 - (data.train.images / 255).mean(axis=0)).mean()
     assert found.mse_mean_image == pytest.approx(expected, rel=1e-5)
     assert (found.loss.tolist(), found.val_loss.tolist()) == ([0.5, 0.4], [0.6, 0.3])
+    assert (found.kl.tolist(), found.val_kl.tolist()) == ([9, 8], [7, 6])
     assert found.digits.labels is data.test.labels
     assert found.digits.shown.tolist() == [0, 1, 2]
     np.testing.assert_allclose(found.digits.images.reshape(3, 20), data.test.images[:3] / 255, atol=1e-6)
@@ -124,7 +127,7 @@ def drawings(some: dict[str, Evaluation], comparisons: pd.DataFrame) -> dict[str
         "traversals": pictures.draw_traversals(results),
         "samples": pictures.draw_samples(results, 10),
         "weights": pictures.draw_weights(results),
-        "losses": charts.draw_losses(tables.loss_table(some), {"deep": "mse"}),
+        "losses": charts.draw_losses(tables.loss_table(some, {"deep": 0.0}), {"deep": "mse"}),
     }
 
 

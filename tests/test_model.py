@@ -203,8 +203,9 @@ def edges() -> list[tuple[str, Any]]:
 @pytest.mark.quick
 def test_every_number_that_is_accepted_makes_a_model_and_its_optimizer() -> None:
     """Keras has limits of its own, which it would tell in a traceback."""
-    cosine = {"schedule": "cosine", "epochs": 100_000}
-    companions = {"warmup_epochs": cosine, "early_stopping": cosine}
+    cosine: dict[str, Any] = {"schedule": "cosine", "epochs": 100_000}
+    variational: dict[str, Any] = {"kl_weight": 1.0, "epochs": 100_000}
+    companions = {"warmup_epochs": cosine, "early_stopping": cosine, "kl_warmup_epochs": variational}
     refused = []
     for key, value in edges():
         changes = {"hidden_units": [5], "latent_dim": 4} | companions.get(key, {}) | {key: value}

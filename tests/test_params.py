@@ -139,6 +139,12 @@ def test_a_number_in_quotes_is_a_text(tmp_path: Path, key: str, number: str) -> 
         ("models.deep.early_stopping", 10, "models.deep.early_stopping is 10, but has to be below epochs, 10."),
         ("models.deep.noise", 10.5, "models.deep.noise is 10.5, but has to be a number from 0 to 10."),
         ("models.deep.code_l1", -1, "models.deep.code_l1 is -1, but has to be a number from 0 to 1e+06."),
+        ("models.deep.kl_weight", -1, "models.deep.kl_weight is -1, but has to be a number from 0 to 1e+06."),
+        (
+            "models.deep.kl_warmup_epochs",
+            0.5,
+            "models.deep.kl_warmup_epochs is 0.5, but kl_weight is 0; it has to be 0.",
+        ),
         (
             "presets.deep",
             DEFAULTS["models"]["deep"],
@@ -179,6 +185,27 @@ def test_softmax_codes_that_tell_nothing_are_refused(tmp_path: Path, changes: di
     params = changed("models.deep.latent_activation", "softmax")
     params["models"]["deep"].update(changes)
     assert sentence in problem(tmp_path, params)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"latent_activation": "relu"}, "latent_activation is relu, but with a kl_weight the code is the mean of a"),
+        (
+            {"code_l1": 0.1},
+            "code_l1 is 0.1, but kl_weight is 0.5 and already draws codes to zero; one of them has to be",
+        ),
+        ({"kl_warmup_epochs": 10}, "kl_warmup_epochs is 10, but has to be below epochs, 10."),
+    ],
+)
+def test_what_a_variational_model_cannot_have_is_refused(
+    tmp_path: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    params = changed("models.deep.kl_weight", 0.5)
+    params["models"]["deep"]["kl_warmup_epochs"] = 9.5
+    assert read(tmp_path, params).models["deep"].kl_weight == 0.5
+    params["models"]["deep"].update(changes)
+    assert problem(tmp_path, params).startswith(f"params.yaml: models.deep.{sentence}")
 
 
 def test_every_problem_is_told(tmp_path: Path) -> None:

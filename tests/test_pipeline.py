@@ -249,7 +249,8 @@ def test_histories_and_their_table(run_template: Path) -> None:
     assert set(losses["model"]) == set(MODELS)
     for name in MODELS:
         history = pd.read_csv(run_template / f"data/history/{name}.csv")
-        assert list(history.columns) == ["epoch", "loss", "val_loss"]
+        assert list(history.columns) == ["epoch", "loss", "val_loss", "kl", "val_kl"]
+        assert not history[["kl", "val_kl"]].any(axis=None)
         assert history["epoch"].tolist() == [1, 2]
         for series, column in (("train", "loss"), ("validation", "val_loss")):
             curve = losses[(losses["model"] == name) & (losses["series"] == series)]

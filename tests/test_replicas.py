@@ -331,7 +331,7 @@ def test_the_example_in_the_sentence_is_a_cluster(monkeypatch: pytest.MonkeyPatc
 
 
 TWO_DEVICES = """
-import json
+import json, sys
 from pathlib import Path
 import stages
 from stages.model.backend import tf
@@ -342,7 +342,8 @@ from stages.model.autoencoder import build_autoencoder
 from stages.params import read_params
 from stages.training.images import read_pixels
 from stages.training.replicas import ONE, Replicas, compile_replicated_training
-changes = {"batch_size": 49, "shift": 1, "noise": 0.2, "code_l1": 0.01, "optimizer": "adamw", "weight_decay": 0.1}
+changes = {"batch_size": 33, "shift": 1, "noise": 0.2, "optimizer": "adamw", "weight_decay": 0.1}
+changes |= json.loads(sys.argv[1])
 changes |= {"schedule": "linear", "epochs": 3, "warmup_epochs": 0.5, "hidden_units": [30], "ema_momentum": 0.8}
 settings = read_params().models["deep"].model_copy(update=changes)
 two = Replicas(2, None, tf.constant, compile_replicated_training)
@@ -360,11 +361,19 @@ print(json.dumps(histories))
 """
 
 
-def test_several_devices_of_one_machine_train_what_one_trains(run_template: Path, tmp_path: Path) -> None:
-    """Two logical CPUs stand for two GPUs; the batches are odd, and the last one, of 500 % 49, has 10 images."""
+@pytest.mark.parametrize("changes", [{"code_l1": 0.01}, {"kl_weight": 1.0, "kl_warmup_epochs": 1.5}], ids=str)
+def test_several_devices_of_one_machine_train_what_one_trains(
+    run_template: Path, tmp_path: Path, changes: dict[str, float]
+) -> None:
+    """Two logical CPUs stand for two GPUs; the batches are odd, and the last one, of 500 % 33, has five images.
+
+    Of validation, the last batch has one, so that a device has none.
+    """
     (tmp_path / "data").symlink_to(run_template / "data")
     (tmp_path / "params.yaml").symlink_to(run_template / "params.yaml")
-    output = succeed(tmp_path, "env", f"PYTHONPATH={run_template}", sys.executable, "-c", TWO_DEVICES)
+    output = succeed(
+        tmp_path, "env", f"PYTHONPATH={run_template}", sys.executable, "-c", TWO_DEVICES, json.dumps(changes)
+    )
     one, two = json.loads(output.splitlines()[-1])
     assert [epoch for epoch, *_ in two] == [1, 2, 3]
     assert two != one  # sums in another order

@@ -108,8 +108,8 @@ def test_averaged_weights_are_those_of_fit(
         x, x, batch_size=4, epochs=3, shuffle=False, validation_data=(x, x), callbacks=[swap], verbose=0
     ).history
     losses = np.transpose([expected["loss"], expected["val_loss"]])
-    np.testing.assert_allclose(np.array(history)[:, 1:], losses, rtol=1e-5)
-    assert history[-1][2] == min(val_loss for *_, val_loss in history)
+    np.testing.assert_allclose(np.array(history)[:, 1:3], losses, rtol=1e-5)
+    assert history[-1].val_loss == min(row.val_loss for row in history)
     for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
@@ -134,8 +134,8 @@ def test_shifts_know_height_from_width_and_differ_from_step_to_step(tmp_path: Pa
         black = keras.Model(image, keras.layers.Dense(HEIGHT * WIDTH, kernel_initializer="zeros")(image))
         settings = variant(shift=1, optimizer="sgd", learning_rate=1e-30, batch_size=1, epochs=30, seed=seed)
         history = run(tmp_path / str(seed), settings, white.reshape(1, -1), black)
-        counts.append([loss * HEIGHT * WIDTH for _, loss, _ in history])
-        assert all(val_loss * HEIGHT * WIDTH == pytest.approx(WIDTH) for *_, val_loss in history)  # unmoved
+        counts.append([row.loss * HEIGHT * WIDTH for row in history])
+        assert all(row.val_loss * HEIGHT * WIDTH == pytest.approx(WIDTH) for row in history)  # unmoved
     # the row as it is, a pixel of it moved out, or all of it
     assert {round(count, 3) for count in counts[0]} == {5, 4, 0}
     assert counts[0] != counts[1]
@@ -164,9 +164,9 @@ def test_a_log_has_a_line_at_once_and_one_at_the_end(
     out, err = capsys.readouterr()
     left = {1: "", 11: ", 14 s left", 21: ", 4 s left", 25: ", 0 s left"}
     assert out.splitlines() == [
-        f"epoch {epoch} of 25: loss {loss:.5f}, val_loss {val_loss:.5f}{left[epoch]}"
-        for epoch, loss, val_loss in history
-        if epoch in left
+        f"epoch {row.epoch} of 25: loss {row.loss:.5f}, val_loss {row.val_loss:.5f}{left[row.epoch]}"
+        for row in history
+        if row.epoch in left
     ]
     assert err == ""
 

@@ -15,6 +15,7 @@ from stages.training import images as training_images
 from stages.training.augmentation import build_augment, build_corrupt, random_shift, unchanged
 from stages.training.epoch import compile_training, sum_over_batches
 from stages.training.images import epoch_order, file_order, read_pixels, resident
+from stages.training.objective import plain_objective
 from stages.training.optimizer import build_optimizer, learning_rates
 from tests.conftest import ROOT, TUTORIAL
 
@@ -47,16 +48,18 @@ def model() -> keras.Model:
 def test_an_epoch_is_keras_own_without_a_compiler() -> None:
     """Batches of 4, 4 and 2 images."""
     ours, theirs = model(), model()
-    train_epoch, mean_loss = compile_training(ours, "mae", keras.optimizers.Adam(0.01), 4, unchanged, unchanged)
+    train_epoch, mean_loss = compile_training(
+        ours, plain_objective(ours, "mae"), keras.optimizers.Adam(0.01), 4, unchanged, unchanged
+    )
     theirs.compile(keras.optimizers.Adam(0.01), keras.losses.MeanAbsoluteError(), run_eagerly=True)
     scaled = PIXELS.astype(np.float32) / 255
     for epoch in (1, 2):
         order = epoch_order(0, epoch, 10)
         history = theirs.fit(scaled[order], scaled[order], batch_size=4, shuffle=False, verbose=0).history
-        assert train_epoch(resident(PIXELS), order) == pytest.approx(history["loss"][0], rel=1e-5)
+        assert train_epoch(resident(PIXELS), order) == pytest.approx((history["loss"][0], 0), rel=1e-5)
         expected = theirs.evaluate(scaled, scaled, batch_size=4, verbose=0)
-        assert mean_loss(resident(PIXELS)) == pytest.approx(expected, rel=1e-5)
-        assert mean_loss(PIXELS) == pytest.approx(expected, rel=1e-5)
+        assert mean_loss(resident(PIXELS)) == pytest.approx((expected, 0), rel=1e-5)
+        assert mean_loss(PIXELS) == pytest.approx((expected, 0), rel=1e-5)
     for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
@@ -66,8 +69,8 @@ def test_a_loss_that_is_scaled_for_half_precision_gives_the_same_update() -> Non
     for scale in (1.0, 1024.0):
         trained = model()
         optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=scale)
-        train_epoch, _ = compile_training(trained, "mse", optimizer, 5, unchanged, unchanged)
-        losses.append(train_epoch(PIXELS, epoch_order(0, 1, 10)))
+        train_epoch, _ = compile_training(trained, plain_objective(trained, "mse"), optimizer, 5, unchanged, unchanged)
+        losses.append(train_epoch(PIXELS, epoch_order(0, 1, 10)).loss)
         weights.append(np.concatenate([array.ravel() for array in trained.get_weights()]))
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
     np.testing.assert_allclose(weights[1], weights[0], atol=1e-6)
@@ -75,15 +78,15 @@ def test_a_loss_that_is_scaled_for_half_precision_gives_the_same_update() -> Non
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 9])
 def test_every_item_is_in_one_batch(batch_size: int) -> None:
-    """Whole batches in their order, then what is left."""
+    """Whole batches in their order, then what is left; what a step gives are two numbers."""
     items = np.arange(10.0, dtype=np.float32).reshape(5, 2)
     seen = []
 
     def step(batch: tf.Tensor) -> tf.Tensor:
         seen.append(np.asarray(batch).tolist())
-        return tf.reduce_sum(batch)
+        return tf.stack([tf.reduce_sum(batch), float(len(batch))])
 
-    assert float(sum_over_batches(step, tf.constant(items), batch_size)) == 45
+    assert sum_over_batches(step, tf.constant(items), batch_size).numpy().tolist() == [45, 5]
     assert seen == [items[start : start + batch_size].tolist() for start in range(0, 5, batch_size)]
 
 

@@ -43,6 +43,7 @@ from tests.conftest import ROOT, call, change_params, environment, start, succee
 quick = pytest.mark.quick
 PARAMS = read_params(ROOT / "params.yaml")
 DEEP = PARAMS.models["deep"]
+MODELS = ", ".join(PARAMS.models | PARAMS.presets)
 STUDY: dict[str, Any] = {
     "model": "deep", "space": {"learning_rate": {"low": 0.001, "high": 0.1, "log": True}}, "objectives": ["mse"],
     "trials": 4, "epochs": 2, "seconds": 0, "sampler": "random", "pruner": "none", "seed": 0,
@@ -114,8 +115,7 @@ WIDTHS = {"layers": {"low": 0, "high": 3}, "units": {"low": 8, "high": 64, "step
          "space.warmup_epochs can be 2.0, which never makes sense here: warmup_epochs is 2, but has to be below "
          "epochs, 2."),
         ({"space": {"epochs": {"low": 1, "high": 3}}}, "epochs is 2, but the largest in the space is 3."),
-        ({"model": "deeep"}, "model is 'deeep', but has to be one of shallow, deep, hinton2006, best16 "
-         "(did you mean deep?)."),
+        ({"model": "deeep"}, f"model is 'deeep', but has to be one of {MODELS} (did you mean deep?)."),
         ({"objectives": ["mse", "mse"]}, "objectives has mse twice."),
         ({"objectives": ["mse", "parameters"], "pruner": "median"},
          "pruner is median, but has to be none: two objectives cut no trial short."),
@@ -216,7 +216,9 @@ def test_objectives_are_those_of_the_validation_images(mnist: dict[str, tuple[np
 
 
 @quick
-@pytest.mark.parametrize("changes", [{}, {"dropout": 0.3, "noise": 0.1, "optimizer": "nadam", "schedule": "cosine"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"dropout": 0.3, "noise": 0.1, "optimizer": "nadam", "schedule": "cosine"}, {"kl_weight": 0.5}]
+)
 def test_a_shared_epoch_trains_what_a_new_one_trains(
     mnist: dict[str, tuple[np.ndarray, np.ndarray]], changes: dict[str, Any]
 ) -> None:

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.analysis import pictures
-from stages.analysis.codes import active_dimensions, nearest_images, sample_codes
+from stages.analysis.codes import active_dimensions, nearest_images, sample_codes, sample_prior
 from stages.analysis.evaluation import Result
 from stages.analysis.linear import Moments, class_means, code_moments, fit_probe
-from stages.analysis.measures import bce, psnr, scaled_batches, squared_error, ssim
+from stages.analysis.measures import bce, divergence, psnr, scaled_batches, squared_error, ssim
 from stages.common.arrays import Bytes, Float32, Float64, Floats, Transform
 from stages.common.files import Split
 from stages.params import Evaluate
@@ -22,6 +22,7 @@ class Codec(NamedTuple):
     decode: Transform  # codes float [images, latent_dim] -> images
     parameters: int  # numbers that both are made of
     kernel: Floats  # [latent_dim, pixels], of a linear encoder; empty for any other
+    posterior: Transform | None = None  # images -> means and log-variances [images, 2, latent_dim], if variational
 
 
 class Data(NamedTuple):
@@ -36,7 +37,7 @@ class Data(NamedTuple):
 
 def measure(codec: Codec, data: Data, settings: Evaluate) -> Result:
     """Everything that is measured of a model and of PCA alike."""
-    encode, decode, parameters, kernel = codec
+    encode, decode, parameters, kernel, posterior = codec
     train_codes, validation_codes, codes = (
         np.concatenate([encode(batch) for batch in scaled_batches(split.images, settings.batch_size)])
         for split in (data.train, data.validation, data.test)
@@ -44,6 +45,9 @@ def measure(codec: Codec, data: Data, settings: Evaluate) -> Result:
     errors, cross_entropies, similarities = measure_images(decode, codes, data.test.images, data.shape, settings)
     mse = errors.mean() / data.test.images.shape[1]
     generated, generation = generate(decode, train_codes, data.train, settings)
+    samples = generated[:, : pictures.SAMPLES]
+    if posterior:
+        samples = decode(sample_prior(samples[..., 0].size, codes.shape[1], settings.seed)).reshape(samples.shape)
     shown, chosen = pictures.first_of_each_class(data.test.labels), pictures.extremes(errors, pictures.EXTREMES)
     deviation = np.sqrt(np.diag(data.moments.covariance).clip(0))  # pixels that never vary can have any weight
     return Result(
@@ -58,6 +62,7 @@ def measure(codec: Codec, data: Data, settings: Evaluate) -> Result:
         probe=probe_codes(train_codes, codes, data, settings),
         generation=generation,
         active_dimensions=active_dimensions(train_codes, settings.active_variance),
+        kl=divergences(posterior, data.test.images, settings.batch_size),
         squared_error=errors,
         codes=codes.astype(np.float32),
         reconstructions=as_pictures(decode(codes[shown]), data.shape),
@@ -66,7 +71,7 @@ def measure(codec: Codec, data: Data, settings: Evaluate) -> Result:
         extreme_reconstructions=as_pictures(decode(codes[chosen.ravel()]).reshape(*chosen.shape, -1), data.shape),
         interpolations=as_pictures(pictures.interpolate(decode, codes[shown]), data.shape),
         traversals=as_pictures(pictures.traverse(decode, train_codes), data.shape),
-        samples=as_pictures(generated[:, : pictures.SAMPLES], data.shape),
+        samples=as_pictures(samples, data.shape),
         weights=as_pictures(kernel[: pictures.DIMENSIONS] * deviation, data.shape),
     )
 
@@ -82,6 +87,16 @@ def measure_images(
         rows.append((squared_error(batch, decoded), bce(batch, decoded), similarity))
     errors, cross_entropies, similarities = (np.concatenate(column) for column in zip(*rows, strict=True))
     return errors, cross_entropies, similarities
+
+
+def divergences(posterior: Transform | None, images: Bytes, batch_size: int) -> Float64:
+    """Each image's posterior from the prior, in nats: float64 [images], empty without a posterior.
+
+    images: uint8 [images, pixels].
+    """
+    if posterior is None:
+        return np.zeros(0)
+    return np.concatenate([divergence(posterior(batch)) for batch in scaled_batches(images, batch_size)])
 
 
 def mean_squared_error(decode: Transform, codes: Floats, images: Bytes, batch_size: int) -> float:

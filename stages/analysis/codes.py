@@ -1,4 +1,4 @@
-"""What codes hold: dimensions in use, and the digits that a Gaussian per class generates."""
+"""What codes hold: dimensions in use, and codes drawn from a Gaussian per class or from the prior."""
 
 import numpy as np
 
@@ -28,6 +28,11 @@ def sample_codes(codes: Floats, labels: Bytes, samples: int, seed: int) -> Float
         mean, covariance = code_moments(codes[labels == label])
         drawn.append(random.multivariate_normal(mean, covariance, samples, check_valid="ignore", method="eigh"))
     return np.stack(drawn)
+
+
+def sample_prior(samples: int, latent_dim: int, seed: int) -> Float64:
+    """Draw codes from the standard normal, a variational model's prior: float64 [samples, latent_dim]."""
+    return np.random.default_rng(seed).standard_normal((samples, latent_dim))
 
 
 def nearest_images(images: Floats, candidates: Bytes, batch_size: int) -> Int64:

@@ -43,6 +43,7 @@ class Result:
     generation: float  # share of the generated digits whose nearest training image is of their class
     active_dimensions: int  # latent dimensions that vary over the training images
 
+    kl: Float64  # [test images], divergence of the posterior from the prior in nats; empty if not variational
     squared_error: Float64  # [test images]
     codes: Float32  # [test images, latent_dim]
     reconstructions: Float32  # [classes, height, width], of Digits.images
@@ -51,8 +52,13 @@ class Result:
     extreme_reconstructions: Float32  # [3, EXTREMES, height, width]
     interpolations: Float32  # [pairs, STEPS, height, width], from one shown digit to another
     traversals: Float32  # [dimensions, STEPS, height, width], the most varied dimension first
-    samples: Float32  # [classes, SAMPLES, height, width], generated digits
+    samples: Float32  # [classes, SAMPLES, height, width], generated digits; if variational, of no class
     weights: Float32  # [dimensions, height, width], of a linear encoder; empty for one with hidden layers
+
+    @property
+    def variational(self) -> bool:
+        """Whether codes are the means of posteriors."""
+        return self.kl.size > 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +69,8 @@ class Evaluation:
     probe_pixels: float  # as Result.probe, of a probe that sees every pixel
     loss: Float64  # [epochs], on the training images
     val_loss: Float64  # [epochs], on the validation images
+    kl: Float64  # [epochs], mean divergence in nats on the training images; 0 if not variational
+    val_kl: Float64  # [epochs]
     digits: Digits
     model: Result
     pca: Result

@@ -36,6 +36,17 @@ def bce(images: Floats, reconstructions: Floats) -> Float64:
     return entropies
 
 
+def divergence(posteriors: Floats) -> Float64:
+    """Kullback-Leibler divergence of each posterior from the standard normal, in nats: float64 [images], at least 0.
+
+    posteriors: float [images, 2, latent_dim], means and log-variances of diagonal Gaussians.
+    D. Kingma, M. Welling, "Auto-encoding variational Bayes" (2014), appendix B.
+    """
+    mean, log_variance = np.moveaxis(posteriors.astype(np.float64), 1, 0)
+    nats: Float64 = (np.square(mean) + np.expm1(log_variance) - log_variance).sum(axis=1) / 2
+    return nats
+
+
 def psnr(mse: float) -> float:
     """Peak signal-to-noise ratio in decibels of a mean squared error per pixel above 0, peak value 1."""
     return float(-10 * np.log10(mse))

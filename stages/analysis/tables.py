@@ -16,8 +16,8 @@ COMPARISON = Path("plots/comparison.csv")
 MSE_PER_CLASS = Path("plots/mse_per_class.csv")
 LOSSES = Path("plots/losses.csv")
 
-# The rows of the report; what they mean is in docs/metrics.md.
-MEASURES: dict[str, Callable[[Result], float]] = {
+# The rows of the report; what they mean is in docs/metrics.md. None where there is no such number.
+MEASURES: dict[str, Callable[[Result], float | None]] = {
     "mse": lambda result: result.mse,
     "mse_train": lambda result: result.mse_train,
     "mse_validation": lambda result: result.mse_validation,
@@ -27,6 +27,7 @@ MEASURES: dict[str, Callable[[Result], float]] = {
     "bce": lambda result: result.bce,
     "probe": lambda result: result.probe,
     "generation": lambda result: result.generation,
+    "kl": lambda result: float(result.kl.mean()) if result.variational else None,
     "active_dimensions": lambda result: result.active_dimensions,
     "latent_dim": lambda result: result.latent_dim,
     "parameters": lambda result: result.parameters,
@@ -49,13 +50,23 @@ def mse_per_class_table(evaluations: dict[str, Evaluation]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def loss_table(evaluations: dict[str, Evaluation]) -> pd.DataFrame:
-    """All losses as one long table: epoch, model, series ("train" or "validation"), loss."""
+def loss_table(evaluations: dict[str, Evaluation], kl_weights: dict[str, float]) -> pd.DataFrame:
+    """All losses as one long table: epoch, model, series ("train" or "validation"), loss.
+
+    A variational model has two more series for each, whose sum it is: "train, reconstruction"
+    and "train, KL". kl_weights: by model, 0 of those that are not variational.
+    """
     tables = []
     for name, e in evaluations.items():
-        for series, losses in (("train", e.loss), ("validation", e.val_loss)):
+        for series, losses, kl in (("train", e.loss, e.kl), ("validation", e.val_loss, e.val_kl)):
+            curves, weighted = {series: losses}, kl_weights[name] / e.pixels * kl
+            if kl_weights[name]:
+                curves |= {f"{series}, reconstruction": losses - weighted, f"{series}, KL": weighted}
             epochs = np.arange(1, len(losses) + 1)
-            tables.append(pd.DataFrame({"epoch": epochs, "model": name, "series": series, "loss": losses}))
+            tables += [
+                pd.DataFrame({"epoch": epochs, "model": name, "series": curve, "loss": values})
+                for curve, values in curves.items()
+            ]
     return pd.concat(tables)
 
 
@@ -63,7 +74,12 @@ def report(evaluations: dict[str, Evaluation], comparisons: dict[str, Comparison
     """Everything that was measured, in Markdown. per_class: as `mse_per_class_table` has it."""
     results = results_by_name(evaluations)
     first = next(iter(evaluations.values()))
-    measures = [[f"`{name}`", *(number(of(result)) for result in results.values())] for name, of in MEASURES.items()]
+    values = {name: [of(result) for result in results.values()] for name, of in MEASURES.items()}
+    measures = [
+        [f"`{name}`", *("–" if value is None else number(value) for value in row)]
+        for name, row in values.items()
+        if any(value is not None for value in row)
+    ]
     pairs = [
         [
             pair,

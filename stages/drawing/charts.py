@@ -1,5 +1,7 @@
 """Charts: errors, losses and latent spaces."""
 
+from typing import Any
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -82,20 +84,30 @@ def draw_errors(results: dict[str, Result], comparisons: pd.DataFrame) -> Figure
 
 
 def draw_losses(histories: pd.DataFrame, loss_names: dict[str, str]) -> Figure:
-    """Loss against epoch: colour by model, training solid, validation dashed.
+    """Loss against epoch: colour by model, training solid, validation dashed, parts of a loss thin.
 
-    histories: the columns epoch, model, series ("train" or "validation"), loss.
+    histories: as tables.loss_table has it.
     loss_names: the loss that each model minimises; curves of different losses don't compare.
     """
     figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
     names = list(loss_names)
     same = len(set(loss_names.values())) == 1
     for name, colour in colours(names).items():
-        for series, dashes in (("train", "-"), ("validation", (0, (4, 2)))):
-            curve = histories[(histories["model"] == name) & (histories["series"] == series)]
+        of_model = histories[histories["model"] == name]
+        for series, curve in of_model.groupby("series", sort=False):
+            dashes: Any = "-" if str(series).startswith("train") else (0, (4, 2))
+            width = 0.7 if "," in str(series) else None
             label = f"{name}, {series}" if same else f"{name}, {series} ({loss_names[name]})"
             marker = "o" if len(curve) == 1 else None  # a line needs two points
-            ax.plot(curve["epoch"], curve["loss"], color=colour, linestyle=dashes, marker=marker, label=label)
+            ax.plot(
+                curve["epoch"],
+                curve["loss"],
+                color=colour,
+                linestyle=dashes,
+                linewidth=width,
+                marker=marker,
+                label=label,
+            )
     ax.set_xlabel("epoch")
     ax.set_ylabel(loss_names[names[0]].replace("_", " ") if same else "loss")
     ax.set_title("Loss per epoch", fontsize=10, loc="left")

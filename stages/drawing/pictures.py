@@ -90,12 +90,17 @@ def draw_traversals(results: dict[str, Result]) -> Figure:
 
 
 def draw_samples(results: dict[str, Result], classes: int) -> Figure:
-    """Digits that no one wrote, a row per class: decoded from a Gaussian fitted to the codes of the class."""
+    """Digits that no one wrote, a row per class: decoded from a Gaussian fitted to the codes of the class.
+
+    Those of variational models are decoded from the prior and have no class.
+    """
     size = (2.6 * len(results), 3.2)
     figure, axes = plt.subplots(1, len(results), figsize=size, squeeze=False, layout="constrained")
     for ax, (name, result) in zip(axes[0], results.items(), strict=True):
         show(ax, mosaic(result.samples[:classes]), **GREY)
-        ax.set_title(f"{name}: {result.generation:.1%} of the class")
+        ax.set_title(
+            f"{name}: from the prior" if result.variational else f"{name}: {result.generation:.1%} of the class"
+        )
     figure.suptitle("Generated digits, a row per class, and how often their nearest training digit is of that class")
     return figure
 

@@ -13,13 +13,16 @@ from stages.params import Model
 layers = keras.layers
 Tensor: TypeAlias = keras.KerasTensor
 
+LOG_VARIANCE = "latent_log_variance"  # the layer that only variational models have
+
 
 def build_autoencoder(height: int, width: int, settings: Model) -> keras.Model:
     """A functional model made of two named sub-models, "encoder" and "decoder".
 
     Input and output: float32 [images, height * width] in [0, 1]; the code between them
     [images, latent_dim], float32 or, in mixed precision, the 16-bit type of `precision`.
-    Weights are float32, drawn from the seed (Glorot uniform, biases zero).
+    Weights are float32, drawn from the seed (Glorot uniform, biases zero). With a `kl_weight`
+    the code is the mean of a Gaussian; `build_posterior` gives its log-variance, too.
     """
     keras.utils.set_random_seed(settings.seed)
     encoder, decoder = build_encoder(height, width, settings), build_decoder(height, width, settings)
@@ -48,7 +51,33 @@ def build_encoder(height: int, width: int, settings: Model) -> keras.Model:
         dtype=dtype,
         name="latent",
     )
-    return keras.Model(image, latent(x), name="encoder")
+    code = beside_log_variance(latent(x), x, settings) if settings.kl_weight else latent(x)
+    return keras.Model(image, code, name="encoder")
+
+
+def beside_log_variance(mean: Tensor, features: Tensor, settings: Model) -> Tensor:
+    """The mean as it is, from a graph that makes the log-variance out of the same features.
+
+    A .keras file holds what lies between input and output, so the two are joined, and the
+    mean is cut out again. Only layers do that under names of their own, the same in every file.
+    """
+    dtype, size = settings.precision, settings.latent_dim
+    log_variance = layers.Dense(size, dtype=dtype, name=LOG_VARIANCE)(features)
+    x = layers.Concatenate(dtype=dtype, name="latent_both")([mean, log_variance])
+    x = layers.Reshape((2, size), dtype=dtype, name="posterior")(x)
+    x = layers.Cropping1D((0, 1), dtype=dtype, name="latent_mean")(x)
+    return layers.Flatten(dtype=dtype, name="code")(x)
+
+
+def is_variational(model: keras.Model) -> bool:
+    """Whether an autoencoder's codes are means of Gaussians."""
+    return any(layer.name == LOG_VARIANCE for layer in model.get_layer("encoder").layers)
+
+
+def build_posterior(model: keras.Model) -> keras.Model:
+    """The same layers, from images float [images, pixels] to [images, 2, latent_dim]: means and log-variances."""
+    encoder = model.get_layer("encoder")
+    return keras.Model(encoder.input, encoder.get_layer("posterior").output, name="posterior")
 
 
 def build_decoder(height: int, width: int, settings: Model) -> keras.Model:

@@ -75,6 +75,16 @@ class Model(Section):
     code_l1: float = Field(
         ge=0, le=1e6, description="weight of the codes' absolute values in the loss (a sparse autoencoder); 0 for none"
     )
+    kl_weight: float = Field(
+        ge=0,
+        le=1e6,
+        description="weight of the codes' Kullback-Leibler divergence from a standard normal, beside the loss summed "
+        "over pixels (a variational autoencoder, whose encoder gives the mean of a Gaussian); with binary_crossentropy "
+        "1 is the evidence lower bound, more a beta-VAE; 0 for none",
+    )
+    kl_warmup_epochs: float = Field(
+        ge=0, le=100_000, description="epochs, or a part of one, in which kl_weight first rises from zero"
+    )
     loss: Loss = Field(description="what training minimises, between image and reconstruction")
     optimizer: Optimizer = Field(description="the Keras optimizer, its other settings as Keras has them")
     beta_2: float = Field(
@@ -145,6 +155,20 @@ class Model(Section):
             problems.append(
                 f"code_l1 is {self.code_l1:g}, but latent_activation is softmax; the sum of those codes is always 1"
             )
+        if self.kl_weight > 0 and self.latent_activation != "linear":
+            problems.append(
+                f"latent_activation is {self.latent_activation}, but with a kl_weight the code is the mean of a "
+                "Gaussian, which can be any number; it has to be linear"
+            )
+        if self.kl_weight > 0 and self.code_l1 > 0:
+            problems.append(
+                f"code_l1 is {self.code_l1:g}, but kl_weight is {self.kl_weight:g} and already draws codes to zero; "
+                "one of them has to be 0"
+            )
+        if self.kl_weight == 0 and self.kl_warmup_epochs > 0:
+            problems.append(f"kl_warmup_epochs is {self.kl_warmup_epochs:g}, but kl_weight is 0; it has to be 0")
+        if self.kl_weight > 0 and self.kl_warmup_epochs >= self.epochs:
+            problems.append(f"kl_warmup_epochs is {self.kl_warmup_epochs:g}, but has to be below epochs, {self.epochs}")
         if self.beta_2 > 0 and self.optimizer not in BETA_2:
             problems.append(f"beta_2 is {self.beta_2:g}, but {self.optimizer} has no beta_2; it has to be 0")
         if self.schedule == "constant" and self.warmup_epochs > 0:

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,18 @@ FOLDER = Path(".dvc/tmp/checkpoints")
 LARGEST_SHARE = 0.02  # of the time that may go into saving checkpoints
 LIBRARIES = ("keras", "numpy", "tensorflow")
 
-History = list[tuple[int, float, float]]  # epoch, loss, val_loss
+
+class Epoch(NamedTuple):
+    """What an epoch gave, on the training and on the validation images; see `epoch.Losses`."""
+
+    epoch: int  # from 1
+    loss: float
+    val_loss: float
+    kl: float
+    val_kl: float
+
+
+History = list[Epoch]
 
 
 def digest_run(settings: dict[str, Any], data: Iterable[Path], code: Iterable[Path]) -> dict[str, str]:
@@ -79,7 +90,7 @@ def restore(content: bytes, variables: list[keras.Variable]) -> History:
         return []
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            history = [(int(e), float(loss), float(val_loss)) for e, loss, val_loss in archive["history"]]
+            history = [Epoch(int(number), *map(float, losses)) for number, *losses in archive["history"]]
             values = [archive[f"variable_{index}"] for index in range(len(variables))]
         if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
             raise ValueError("it holds variables of other shapes")

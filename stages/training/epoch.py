@@ -9,76 +9,95 @@ compiles what surrounds the model: inside of a loop, XLA's convolutions on CPUs,
 those of a forward pass, take six to twenty times as long.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
+
+import numpy as np
 
 from stages.model.backend import keras, tf
 from stages.training.augmentation import Change
 from stages.training.images import Images, Order, blocks, file_order, resident, scaled
+from stages.training.objective import Objective, Parts
+
+
+class Losses(NamedTuple):
+    """Means over images."""
+
+    loss: float  # with all of the divergence's weight, during its warm-up too, so that epochs compare
+    kl: float  # the divergence, unweighted, in nats; 0 of a model that is not variational
 
 
 class Compiled(NamedTuple):
     """A model's training and validation, as functions of images uint8 [images, pixels]."""
 
-    train_epoch: Callable[[Images, Order], float]
+    train_epoch: Callable[[Images, Order], Losses]
     """One pass over the images in this order, the last, partial batch included. It updates the
-    model and gives the epoch's loss: the mean over its images, each seen by the weights of its
-    step, plus the model's penalties, as `keras.Model.fit` reports it."""
+    model and gives the epoch's losses: means over its images, each seen by the weights of its
+    step, plus the model's penalties, as `keras.Model.fit` reports them."""
 
-    mean_loss: Callable[[Images], float]
-    """The mean loss over the images, penalties included, as `keras.Model.evaluate` reports it."""
+    mean_loss: Callable[[Images], Losses]
+    """The mean losses over the images, penalties included, as `keras.Model.evaluate` reports them.
+    A variational model gets the same draws at every call."""
 
 
 def compile_training(
-    model: keras.Model, loss: str, optimizer: keras.Optimizer, batch_size: int, augment: Change, corrupt: Change
+    model: keras.Model,
+    objective: Objective,
+    optimizer: keras.Optimizer,
+    batch_size: int,
+    augment: Change,
+    corrupt: Change,
 ) -> Compiled:
-    """Compile the training of `model` by `optimizer`, which minimises the Keras loss called `loss`.
+    """Compile the training of `model` by `optimizer`, which minimises the objective.
 
     augment: changes input and target, `corrupt` the input alone; see the module augmentation.
     """
-    loss_per_image = keras.losses.get(loss)
     variables = model.trainable_variables
     optimizer.build(variables)
     compiles_loop = not convolves(model)
 
     @tf.function(jit_compile=True, autograph=False)
-    def train_batch(images: tf.Tensor, indices: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def train_batch(images: tf.Tensor, indices: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         image = scaled(augment(tf.gather(images, indices), step))
-        return image, corrupt(image, step)
+        return image, corrupt(image, step), objective.draw(indices.shape[0], step)
 
     @tf.function(jit_compile=True, autograph=False)
-    def eval_batch(images: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-        return scaled(tf.gather(images, indices))
+    def eval_batch(images: tf.Tensor, indices: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return scaled(tf.gather(images, indices)), objective.draw(indices.shape[0], validation_key(indices, first))
 
-    def train_step(image: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
+    def train_step(image: tf.Tensor, seen: tf.Tensor, drawn: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            losses = loss_per_image(image, model(seen, training=True))
-            mean = tf.add_n([tf.reduce_mean(losses), *penalties(model)])
+            parts = objective.parts(image, seen, drawn, True)
+            mean = minimised(parts, objective, step, model)
             scaled_mean = optimizer.scale_loss(mean)  # the same, unless the precision is mixed_float16
-        total = total_loss(losses, model)  # before the update, as `fit` reports it
+        sums = total_parts(parts, model)  # before the update, as `fit` reports them
         optimizer.apply(tape.gradient(scaled_mean, variables), variables)
-        return total
+        return sums
 
     @tf.function(jit_compile=compiles_loop, autograph=False)
     def train_block(images: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
-        def step(indices: tf.Tensor) -> tf.Tensor:
-            return train_step(*train_batch(images, indices, tf.convert_to_tensor(optimizer.iterations)))
+        def batch(indices: tf.Tensor) -> tf.Tensor:
+            step = tf.convert_to_tensor(optimizer.iterations)
+            image, seen, drawn = train_batch(images, indices, step)
+            return train_step(image, seen, drawn, step)
 
-        return sum_over_batches(step, order, batch_size)
+        return sum_over_batches(batch, order, batch_size)
 
     @tf.function(jit_compile=compiles_loop, autograph=False)
-    def eval_block(images: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
-        def step(indices: tf.Tensor) -> tf.Tensor:
-            return eval_step(model, loss_per_image, eval_batch(images, indices))
+    def eval_block(images: tf.Tensor, order: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+        def batch(indices: tf.Tensor) -> tf.Tensor:
+            image, drawn = eval_batch(images, indices, first)
+            return total_parts(objective.parts(image, image, drawn, False), model)
 
-        return sum_over_batches(step, order, batch_size)
+        return sum_over_batches(batch, order, batch_size)
 
-    def train_epoch(images: Images, order: Order) -> float:
-        return sum(float(train_block(*block)) for block in blocks(images, order, batch_size, resident)) / len(order)
+    def train_epoch(images: Images, order: Order) -> Losses:
+        sums = (train_block(*block) for block in blocks(images, order, batch_size, resident))
+        return mean_losses(sums, len(order), objective)
 
-    def mean_loss(images: Images) -> float:
-        everything = blocks(images, file_order(images), batch_size, resident)
-        return sum(float(eval_block(*block)) for block in everything) / len(images)
+    def mean_loss(images: Images) -> Losses:
+        sums = (eval_block(*block) for block in numbered(blocks(images, file_order(images), batch_size, resident)))
+        return mean_losses(sums, len(images), objective)
 
     return Compiled(train_epoch, mean_loss)
 
@@ -89,9 +108,26 @@ def convolves(model: keras.Model) -> bool:
     return any(isinstance(layer, kinds) for part in model.layers for layer in getattr(part, "layers", [part]))
 
 
-def eval_step(model: keras.Model, loss_per_image: Callable[..., tf.Tensor], image: tf.Tensor) -> tf.Tensor:
-    """The summed loss of a batch, float32 [images, pixels], penalties included."""
-    return total_loss(loss_per_image(image, model(image, training=False)), model)
+def validation_key(indices: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    """What a batch of validation draws with: its position in the file, below 0, where training has no steps.
+
+    indices: int32 [images], its positions in a block that begins at `first`, int64.
+    """
+    return -1 - first - tf.cast(indices[0], tf.int64)
+
+
+def numbered(cut: Iterable[tuple[tf.Tensor, Order]]) -> Iterator[tuple[tf.Tensor, Order, tf.Tensor]]:
+    """Each block with the number of images before it."""
+    first = 0
+    for images, order in cut:
+        yield images, order, tf.constant(first, tf.int64)
+        first += len(order)
+
+
+def minimised(parts: Parts, objective: Objective, step: tf.Tensor, model: keras.Model) -> tf.Tensor:
+    """What a training step minimises, a scalar: the mean loss of its batch, and the model's penalties."""
+    divergence = objective.weight * objective.warm_up(step) * tf.reduce_mean(parts.kl)
+    return tf.add_n([tf.reduce_mean(parts.reconstruction), *penalties(model)]) + divergence
 
 
 def penalties(model: keras.Model) -> list[tf.Tensor]:
@@ -99,18 +135,25 @@ def penalties(model: keras.Model) -> list[tf.Tensor]:
     return [tf.cast(penalty, tf.float32) for penalty in model.losses]
 
 
-def total_loss(losses: tf.Tensor, model: keras.Model) -> tf.Tensor:
-    """The sum over the images of a batch of their losses [images] and the penalties, which are means."""
-    return tf.add_n([tf.reduce_sum(losses), *(p * losses.shape[0] for p in penalties(model))])
+def total_parts(parts: Parts, model: keras.Model) -> tf.Tensor:
+    """Sums over the images of a batch: float32 [2], the reconstruction with the penalties, which are means, and kl."""
+    losses = tf.add_n([tf.reduce_sum(parts.reconstruction), *(p * parts.kl.shape[0] for p in penalties(model))])
+    return tf.stack([losses, tf.reduce_sum(parts.kl)])
+
+
+def mean_losses(sums: Iterable[tf.Tensor], images: int, objective: Objective) -> Losses:
+    """The mean losses of so many images, from the sums of `total_parts` over parts of them."""
+    reconstruction, kl = (np.sum([np.asarray(part, np.float64) for part in sums], axis=0) / images).tolist()
+    return Losses(reconstruction + objective.weight * kl, kl)
 
 
 def sum_over_batches(step: Callable[[tf.Tensor], tf.Tensor], items: tf.Tensor, batch_size: int) -> tf.Tensor:
-    """The sum of what `step` gives for consecutive batches of `items`, the last one maybe partial.
+    """The sum of what `step` gives, float32 [2], for consecutive batches of `items`, the last one maybe partial.
 
     Inside a tf.function the loop becomes part of the compiled program.
     """
     whole, rest = divmod(items.shape[0], batch_size)
-    total = tf.zeros(())
+    total = tf.zeros(2)
     if whole:
         batches = tf.reshape(items[: whole * batch_size], (whole, batch_size, *items.shape[1:]))
 

@@ -7,9 +7,11 @@ from contextlib import AbstractContextManager, contextmanager
 
 from tqdm import tqdm
 
+from stages.training.checkpoint import Epoch
+
 SECONDS_BETWEEN_LINES = 10
 
-Report = Callable[[int, float, float], None]  # epoch, loss, val_loss
+Report = Callable[[Epoch], None]
 Reporting = Callable[[int, int], AbstractContextManager[Report]]  # epochs, those trained before
 
 
@@ -22,8 +24,8 @@ def reporting(epochs: int, done: int) -> Iterator[Report]:
     if sys.stdout.isatty():
         with tqdm(total=epochs, initial=done, unit="epoch", file=sys.stdout) as bar:
 
-            def move_bar(epoch: int, loss: float, val_loss: float) -> None:
-                bar.set_postfix(loss=f"{loss:.5f}", val_loss=f"{val_loss:.5f}", refresh=False)
+            def move_bar(row: Epoch) -> None:
+                bar.set_postfix(shown(row), refresh=False)
                 bar.update()
 
             yield move_bar
@@ -32,16 +34,23 @@ def reporting(epochs: int, done: int) -> Iterator[Report]:
     next_line = 0.0
     compiled: float | None = None
 
-    def print_line(epoch: int, loss: float, val_loss: float) -> None:
+    def print_line(row: Epoch) -> None:
         nonlocal next_line, compiled
         now = time.monotonic()
         left = ""
         if compiled is None:  # the first epoch compiles, so it says nothing of the others' duration
             compiled = now
         else:
-            left = f", {(now - compiled) / (epoch - done - 1) * (epochs - epoch):.0f} s left"
-        if now >= next_line or epoch == epochs:
-            print(f"epoch {epoch} of {epochs}: loss {loss:.5f}, val_loss {val_loss:.5f}{left}", flush=True)
+            left = f", {(now - compiled) / (row.epoch - done - 1) * (epochs - row.epoch):.0f} s left"
+        if now >= next_line or row.epoch == epochs:
+            losses = ", ".join(f"{name} {value}" for name, value in shown(row).items())
+            print(f"epoch {row.epoch} of {epochs}: {losses}{left}", flush=True)
             next_line = now + SECONDS_BETWEEN_LINES
 
     yield print_line
+
+
+def shown(row: Epoch) -> dict[str, str]:
+    """The losses of an epoch to print, with the divergence where there is one."""
+    losses = {"loss": f"{row.loss:.5f}", "val_loss": f"{row.val_loss:.5f}"}
+    return losses | {"kl": f"{row.kl:.3f}", "val_kl": f"{row.val_kl:.3f}"} if row.kl else losses

@@ -12,8 +12,19 @@ from dataclasses import dataclass
 from stages.model.backend import keras, tf
 from stages.training.augmentation import Change
 from stages.training.cluster import Cluster, broadcast, check_same_run, join, raise_if_worker_lost, read_cluster
-from stages.training.epoch import Compiled, compile_training, eval_step, penalties, sum_over_batches, total_loss
+from stages.training.epoch import (
+    Compiled,
+    Losses,
+    compile_training,
+    mean_losses,
+    minimised,
+    numbered,
+    sum_over_batches,
+    total_parts,
+    validation_key,
+)
 from stages.training.images import Images, Order, Place, blocks, file_order, resident, scaled
+from stages.training.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -23,7 +34,7 @@ class Replicas:
     count: int
     cluster: Cluster | None  # None if this process is alone
     place: Place
-    compile_training: Callable[[keras.Model, str, keras.Optimizer, int, Change, Change], Compiled]
+    compile_training: Callable[[keras.Model, Objective, keras.Optimizer, int, Change, Change], Compiled]
 
     @property
     def is_chief(self) -> bool:
@@ -61,10 +72,14 @@ def join_replicas() -> Iterator[Replicas]:
 
 
 def compile_replicated_training(
-    model: keras.Model, loss: str, optimizer: keras.Optimizer, batch_size: int, augment: Change, corrupt: Change
+    model: keras.Model,
+    objective: Objective,
+    optimizer: keras.Optimizer,
+    batch_size: int,
+    augment: Change,
+    corrupt: Change,
 ) -> Compiled:
     """As `epoch.compile_training`, for the replicas of the present distribution strategy."""
-    loss_per_image = keras.losses.get(loss)
     variables = model.trainable_variables
     optimizer.build(variables)
     strategy = tf.distribute.get_strategy()
@@ -73,16 +88,17 @@ def compile_replicated_training(
     def gradients(images: tf.Tensor, step: tf.Tensor, weight: float) -> tuple[list[tf.Tensor], tf.Tensor]:
         whole = scaled(images)
         image, seen = share(whole), share(corrupt(whole, step))  # the draws of one process
+        drawn = share(objective.draw(images.shape[0], step))  # likewise
         with tf.GradientTape() as tape:
-            losses = loss_per_image(image, model(seen, training=True))
-            mean = tf.add_n([tf.reduce_mean(losses), *penalties(model)]) * weight
-        return tape.gradient(mean, variables), total_loss(losses, model)
+            parts = objective.parts(image, seen, drawn, True)
+            mean = minimised(parts, objective, step, model) * weight
+        return tape.gradient(mean, variables), total_parts(parts, model)
 
     def train_step(images: tf.Tensor) -> tf.Tensor:
         own = len(share(images))
         if not own:  # fewer images than replicas
             optimizer.apply([tf.zeros(v.shape) for v in variables], variables)
-            return tf.zeros(())
+            return tf.zeros(2)
         gradient, total = gradients(images, tf.convert_to_tensor(optimizer.iterations), own / len(images))
         optimizer.apply(gradient, variables)  # adds up the replicas' gradients
         return total
@@ -96,22 +112,29 @@ def compile_replicated_training(
         return sum_over_batches(step, order, batch_size)
 
     @tf.function(jit_compile=True)
-    def eval_share(images: tf.Tensor) -> tf.Tensor:
-        return sum_over_batches(lambda own: eval_step(model, loss_per_image, scaled(own)), share(images), batch_size)
+    def eval_share(images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+        image = share(scaled(images))
+        return total_parts(objective.parts(image, image, share(objective.draw(images.shape[0], key)), False), model)
 
-    def eval_replica(images: tf.Tensor) -> tf.Tensor:
-        return eval_share(images)  # called here, so that it runs on the replica's device
+    def eval_step(images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+        # called here, so that it runs on the replica's device
+        return eval_share(images, key) if len(share(images)) else tf.zeros(2)
 
     @tf.function
-    def eval_block(images: tf.Tensor) -> tf.Tensor:
-        return strategy.reduce("SUM", strategy.run(eval_replica, args=(images,)), axis=None)
+    def eval_block(images: tf.Tensor, order: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+        def step(indices: tf.Tensor) -> tf.Tensor:
+            batch = tf.gather(images, indices), validation_key(indices, first)
+            return strategy.reduce("SUM", strategy.run(eval_step, args=batch), axis=None)
 
-    def train_epoch(images: Images, order: Order) -> float:
-        return sum(float(train_block(*block)) for block in blocks(images, order, batch_size, tf.constant)) / len(order)
+        return sum_over_batches(step, order, batch_size)
 
-    def mean_loss(images: Images) -> float:
-        everything = blocks(images, file_order(images), batch_size, tf.constant)
-        return sum(float(eval_block(block)) for block, _ in everything) / len(images)
+    def train_epoch(images: Images, order: Order) -> Losses:
+        sums = (train_block(*block) for block in blocks(images, order, batch_size, tf.constant))
+        return mean_losses(sums, len(order), objective)
+
+    def mean_loss(images: Images) -> Losses:
+        sums = (eval_block(*block) for block in numbered(blocks(images, file_order(images), batch_size, tf.constant)))
+        return mean_losses(sums, len(images), objective)
 
     return Compiled(train_epoch, mean_loss)
 

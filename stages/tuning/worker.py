@@ -19,7 +19,7 @@ from stages.params import Model, Params, Tune
 from stages.params.sentences import sentences
 from stages.params.space import Space, base_of, read_space, settings_of
 from stages.train import Training, assign, build_training, check_fit, train
-from stages.training.checkpoint import digest_run, loaded_code
+from stages.training.checkpoint import Epoch, digest_run, loaded_code
 from stages.training.images import Images, read_pixels, resident
 from stages.training.optimizer import learning_rates, set_learning_rates
 from stages.training.progress import Report
@@ -30,7 +30,7 @@ from stages.tuning.storage import Liveness, beating, open_storage, open_study, p
 
 LOOKS = Path("stages/drawing"), Path("stages/tools")  # code that changes no trial
 UNSHAPED = {"learning_rate", "schedule", "warmup_epochs", "early_stopping"}  # settings that no compiled epoch holds
-CHANCES = ("noise", "shift", "dropout")  # settings that put the seed into the compiled epoch
+CHANCES = ("noise", "shift", "dropout", "kl_weight")  # settings that put the seed into the compiled epoch
 KEPT = 4  # compiled epochs
 MOST = 25  # trials of a process, since XLA keeps all that it has compiled in memory
 
@@ -149,11 +149,11 @@ def run_trial(
     start = time.monotonic()
     epochs = 0
 
-    def report(epoch: int, loss: float, val_loss: float) -> None:
+    def report(row: Epoch) -> None:
         nonlocal epochs
-        epochs = epoch
+        epochs = row.epoch
         if tune.pruner != "none":
-            trial.report(measure(training.model, tune.objectives, data.measured)[0], epoch)
+            trial.report(measure(training.model, tune.objectives, data.measured)[0], epochs)
             if trial.should_prune():
                 raise optuna.TrialPruned
 

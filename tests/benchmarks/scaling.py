@@ -99,12 +99,15 @@ def training(network: str, batch: int, replicas: "Replicas") -> Callable[[], obj
     """A function that trains STEPS[batch] steps as the train stage does."""
     from stages.training.augmentation import unchanged
     from stages.training.images import read_pixels
+    from stages.training.objective import plain_objective
     from stages.training.optimizer import build_optimizer
 
     settings, images = settings_of(network), read_pixels("train", replicas.place)
     order = np.random.default_rng(0).permutation(len(images)).astype(np.int32)[: STEPS[batch] * batch]
     optimizer = build_optimizer(settings, STEPS[batch])
-    compiled = replicas.compile_training(build(network), settings.loss, optimizer, batch, unchanged, unchanged)
+    model = build(network)
+    objective = plain_objective(model, settings.loss)
+    compiled = replicas.compile_training(model, objective, optimizer, batch, unchanged, unchanged)
     return lambda: compiled.train_epoch(images, order)
 
 

@@ -130,17 +130,19 @@ def engine(settings: Model) -> Iterator[float]:
     from stages.training.augmentation import build_augment, build_corrupt
     from stages.training.epoch import compile_training
     from stages.training.images import read_pixels, resident
+    from stages.training.objective import build_objective
     from stages.training.optimizer import build_optimizer
 
     use_threads(settings.threads)
     images, validation = read_pixels("train", resident), read_pixels("validation", resident)
     model = keras_model(settings)
-    optimizer = build_optimizer(settings, -(-len(images) // settings.batch_size))
+    steps = -(-len(images) // settings.batch_size)
+    objective, optimizer = build_objective(model, settings, steps), build_optimizer(settings, steps)
     changes = build_augment(settings, 28, 28), build_corrupt(settings)
-    train_epoch, mean_loss = compile_training(model, settings.loss, optimizer, settings.batch_size, *changes)
+    train_epoch, mean_loss = compile_training(model, objective, optimizer, settings.batch_size, *changes)
     for epoch in range(1, settings.epochs + 1):
         train_epoch(images, order(settings, epoch, len(images)).astype(np.int32))
-        yield mean_loss(validation)
+        yield mean_loss(validation).loss
 
 
 def tutorial(settings: Model) -> Iterator[float]:

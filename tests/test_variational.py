@@ -1,0 +1,468 @@
+"""Variational autoencoders against SciPy, NumPy and a training loop written by hand."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.integrate
+import scipy.stats
+
+from stages.analysis import measures, tables
+from stages.analysis.codec import Data
+from stages.analysis.evaluation import Evaluation, load_evaluation
+from stages.analysis.linear import image_moments
+from stages.common.files import Split
+from stages.drawing import charts
+from stages.evaluate import collapse, encoder_kernel, evaluate
+from stages.explorer import answers
+from stages.explorer.library import Library
+from stages.figures import loss_name
+from stages.model.archive import keras_bytes
+from stages.model.autoencoder import build_autoencoder, build_posterior, is_variational
+from stages.model.backend import tf
+from stages.params import Model, read_params
+from stages.training import images as training_images
+from stages.training import objective
+from stages.training.augmentation import build_augment, build_corrupt
+from stages.training.epoch import Compiled, Losses, compile_training
+from stages.training.images import epoch_order, resident
+from stages.training.optimizer import build_optimizer
+from tests import made_up
+from tests.conftest import ROOT, TUTORIAL, change_params, stages_in_turn, succeed
+
+quick = pytest.mark.quick
+layers = keras.layers
+HEIGHT, WIDTH, LATENT = 3, 4, 2
+PIXELS = HEIGHT * WIDTH
+COUNT, BATCH = 11, 4  # the last of three batches has three images
+STEPS = 3
+PARAMS = read_params(ROOT / "params.yaml")
+SETTINGS = PARAMS.models["deep"].model_copy(
+    update=TUTORIAL | {"hidden_units": [5], "latent_dim": LATENT, "kl_weight": 1.0, "batch_size": BATCH, "seed": 7}
+)  # fmt: skip
+IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, PIXELS), np.uint8)
+HISTORY = pd.DataFrame({"epoch": [1.0], "loss": [0.5], "val_loss": [0.4], "kl": [3.0], "val_kl": [2.0]})
+
+
+def variant(**changes: Any) -> Model:
+    return SETTINGS.model_copy(update=changes)
+
+
+def build(settings: Model = SETTINGS, spread: float = 1.0) -> keras.Model:
+    """A model whose weights are random, biases too, so that no part of a posterior is near zero."""
+    model = build_autoencoder(HEIGHT, WIDTH, settings)
+    random = np.random.default_rng(1)
+    model.set_weights([random.normal(0, spread, weight.shape) for weight in model.get_weights()])
+    return model
+
+
+def compiled(model: keras.Model, settings: Model) -> Compiled:
+    changes = build_augment(settings, HEIGHT, WIDTH), build_corrupt(settings)
+    made = objective.build_objective(model, settings, STEPS), build_optimizer(settings, STEPS)
+    return compile_training(model, *made, settings.batch_size, *changes)
+
+
+def draws(settings: Model, key: int, images: int) -> np.ndarray:
+    """Standard normal numbers of a key that no shift and no noise has: their first half is the seed alone."""
+
+    @tf.function(jit_compile=True)
+    def draw() -> tf.Tensor:
+        both = tf.constant([2**32 + settings.seed, key], tf.int64)
+        return tf.random.stateless_normal((images, settings.latent_dim), both, alg="threefry")
+
+    return np.asarray(draw())
+
+
+# --- the divergence ----------------------------------------------------------------------------
+
+
+def integrated(mean: float, variance: float) -> float:
+    """Of the normal distributions themselves, by quadrature."""
+    q, p = scipy.stats.norm(mean, np.sqrt(variance)), scipy.stats.norm(0, 1)
+    low, high = mean - 12 * np.sqrt(variance), mean + 12 * np.sqrt(variance)
+    return float(scipy.integrate.quad(lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), low, high, limit=200)[0])
+
+
+@quick
+def test_the_divergence_is_the_integral_of_its_definition() -> None:
+    """Summed over dimensions; wide and narrow posteriors, near and far, and the prior itself."""
+    mean = np.array([[0.0, 0, 3], [0.5, -2, 0], [1e-3, 0, 0]])
+    variance = np.array([[1.0, 1, 1e-3], [0.25, 4, 1], [1, 1.001, 1]])
+    expected = [sum(map(integrated, *rows)) for rows in zip(mean, variance, strict=True)]
+    found = measures.divergence(np.stack([mean, np.log(variance)], axis=1))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+    theirs = objective.divergence(tf.constant(mean), tf.constant(np.log(variance)))
+    np.testing.assert_allclose(theirs, expected, rtol=1e-6, atol=1e-9)
+    assert measures.divergence(np.zeros((1, 2, 5), np.float32)).tolist() == [0]
+
+
+# --- the bound, in NumPy -----------------------------------------------------------------------
+
+
+def bound(weights: list[np.ndarray], image: np.ndarray, epsilon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each image log p(x | z) at one draw, and the divergence, in nats; in double precision.
+
+    p(x | z) is Bernoulli's, continued to grey pixels; weights: of a model with one hidden layer of ReLUs.
+    """
+    w1, b1, w_mean, b_mean, w_log, b_log, w2, b2, w3, b3 = (array.astype(np.float64) for array in weights)
+    hidden = np.maximum(image @ w1 + b1, 0)
+    mean, deviation = hidden @ w_mean + b_mean, np.exp((hidden @ w_log + b_log) / 2)
+    decoded = np.maximum((mean + deviation * epsilon) @ w2 + b2, 0) @ w3 + b3
+    y = scipy.special.expit(decoded)
+    likelihood = scipy.special.xlogy(image, y) + scipy.special.xlog1py(1 - image, -y)
+    q = scipy.stats.norm(mean, deviation)
+    cross_entropy = (np.log(2 * np.pi) + mean**2 + deviation**2) / 2  # of q relative to the prior
+    return likelihood.sum(axis=1), (cross_entropy - q.entropy()).sum(axis=1)
+
+
+@quick
+@pytest.mark.parametrize("kl_weight", [1.0, 4.0])
+def test_the_validation_loss_is_the_negative_bound_in_numpy(kl_weight: float) -> None:
+    """One draw for each image, by the place in the file of the first of its batch, the same at every call."""
+    settings = variant(kl_weight=kl_weight, kl_warmup_epochs=3.0)
+    model = build(settings, spread=0.4)
+    epsilon = np.concatenate([draws(settings, -1 - first, min(BATCH, COUNT - first)) for first in (0, 4, 8)])
+    likelihood, kl = bound(model.get_weights(), IMAGES / 255, epsilon)
+    found = [compiled(model, settings).mean_loss(resident(IMAGES)) for _ in range(2)]
+    assert found[0] == found[1]
+    assert found[0].kl == pytest.approx(kl.mean(), rel=1e-5)
+    assert found[0].loss == pytest.approx((kl_weight * kl - likelihood).mean() / PIXELS, rel=1e-5)
+    assert kl.min() > 0.05
+
+
+@quick
+def test_the_mean_of_many_draws_is_below_the_evidence() -> None:
+    """The evidence of each image, by importance sampling (Burda et al., equation 8), is above its bound."""
+    settings = variant()
+    model = build(settings, spread=0.5)
+    epsilon = np.random.default_rng(2).normal(size=(4000, 1, LATENT))
+    rows = [bound(model.get_weights(), IMAGES / 255, one) for one in epsilon]
+    elbo = np.mean([likelihood - kl for likelihood, kl in rows], axis=0)
+    mean, log_variance = np.moveaxis(np.asarray(build_posterior(model)(IMAGES / np.float32(255))), 1, 0)
+    z = mean + np.exp(log_variance / 2) * epsilon
+    prior, q = scipy.stats.norm(0, 1), scipy.stats.norm(mean, np.exp(log_variance / 2))
+    ratios = np.array([row[0] for row in rows]) + (prior.logpdf(z) - q.logpdf(z)).sum(axis=2)
+    evidence = scipy.special.logsumexp(ratios, axis=0) - np.log(len(epsilon))
+    assert (evidence > elbo).all()
+    mean_loss = compiled(model, variant(batch_size=100 * COUNT)).mean_loss
+    found = mean_loss(resident(np.tile(IMAGES, (400, 1)))).loss
+    assert found == pytest.approx(-elbo.mean() / PIXELS, rel=0.02)
+
+
+# --- training ----------------------------------------------------------------------------------
+
+
+class ByHand:
+    """The same network of layers put together here, trained operation by operation by Keras' optimizer."""
+
+    def __init__(self, settings: Model, weights: list[np.ndarray]) -> None:
+        if settings.layers == "conv":
+            halving: dict[str, Any] = {"kernel_size": 3, "strides": 2, "padding": "same"}
+            hidden = [layers.Reshape((HEIGHT, WIDTH, 1)), layers.Conv2D(2, **halving), layers.ReLU(), layers.Flatten()]
+            decoding = [layers.Dense(2 * 2 * 2, "relu"), layers.Reshape((2, 2, 2))]
+            decoding += [layers.Conv2DTranspose(1, **halving), layers.Cropping2D(((0, 1), (0, 0)))]
+            decoding += [layers.Flatten(), layers.Activation("sigmoid")]
+        else:
+            hidden, decoding = [layers.Dense(5, "relu")], [layers.Dense(5, "relu"), layers.Dense(PIXELS, "sigmoid")]
+        self.hidden = keras.Sequential([keras.Input((PIXELS,)), *hidden])
+        self.mean, self.log_variance = layers.Dense(LATENT), layers.Dense(LATENT)
+        self.decoder = keras.Sequential([keras.Input((LATENT,)), *decoding])
+        features = self.hidden(np.zeros((1, PIXELS)))
+        self.mean(features), self.log_variance(features)
+        parts = (self.hidden, self.mean, self.log_variance, self.decoder)
+        self.variables = [variable for part in parts for variable in part.trainable_variables]
+        for variable, value in zip(self.variables, weights, strict=True):
+            variable.assign(value)
+
+    def losses(self, image: np.ndarray, epsilon: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+        """Cross-entropy per pixel and the divergence in nats, means over images."""
+        features = self.hidden(image)
+        mean, log_variance = self.mean(features), self.log_variance(features)
+        decoded = self.decoder(mean + tf.sqrt(tf.exp(log_variance)) * epsilon)
+        kl = -0.5 * tf.reduce_sum(1 + log_variance - mean**2 - tf.exp(log_variance), axis=1)
+        return tf.reduce_mean(keras.losses.binary_crossentropy(image, decoded)), tf.reduce_mean(kl)
+
+
+@pytest.mark.parametrize("kind", ["dense", "conv"])
+def test_training_is_that_of_a_loop_written_by_hand(kind: str) -> None:
+    """Three epochs, of which the weight rises for 1.4, which rounds to 4 steps of 3 an epoch; beta is 2.5."""
+    units = [5] if kind == "dense" else [2]
+    settings = variant(layers=kind, hidden_units=units, kl_weight=2.5, kl_warmup_epochs=1.4, learning_rate=0.01)
+    ours = build(settings, spread=0.4)
+    theirs, optimizer = ByHand(settings, ours.get_weights()), keras.optimizers.Adam(0.01)
+    train_epoch, _ = compiled(ours, settings)
+    step = 0
+    for epoch in range(3):
+        order = epoch_order(0, epoch, COUNT)
+        expected = np.zeros(2)
+        for first in range(0, COUNT, BATCH):
+            image = IMAGES[order[first : first + BATCH]] / np.float32(255)
+            with tf.GradientTape() as tape:
+                reconstruction, kl = theirs.losses(image, draws(settings, step, len(image)))
+                loss = reconstruction + 2.5 * min(step / 4, 1) * kl / PIXELS
+            optimizer.apply(tape.gradient(loss, theirs.variables), theirs.variables)
+            expected += len(image) / COUNT * np.array([reconstruction + 2.5 * kl / PIXELS, kl])  # at full weight
+            step += 1
+        assert train_epoch(resident(IMAGES), order) == pytest.approx(tuple(expected), rel=1e-5)
+    for a, b in zip(ours.get_weights(), theirs.variables, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+@quick
+def test_the_weight_rises_in_a_straight_line_counted_in_steps() -> None:
+    def rise(kl_warmup_epochs: float, steps_per_epoch: int, step: int) -> float:
+        settings = variant(kl_weight=4.0, kl_warmup_epochs=kl_warmup_epochs)
+        made = objective.build_objective(build(), settings, steps_per_epoch)
+        assert made.weight == 4 / PIXELS
+        return float(made.warm_up(tf.constant(step, tf.int64)))
+
+    assert [rise(2.0, 5, step) for step in (0, 1, 5, 9, 10, 11, 10**6)] == pytest.approx([0, 0.1, 0.5, 0.9, 1, 1, 1])
+    assert [rise(0.5, 5, step) for step in (0, 1, 2, 3)] == pytest.approx([0, 0.5, 1, 1])  # 2.5 rounds to 2
+    assert [rise(0.0, 5, step) for step in (0, 1)] == [1, 1]
+
+
+@quick
+def test_draws_are_standard_normal_and_others_for_every_step_and_seed() -> None:
+    """And in training others than in validation, whose keys are below 0."""
+    drawn = []
+    for seed, key in ((0, 0), (0, 1), (1, 0), (2**32 - 1, 10**9), (0, -1), (0, -2)):
+        made = objective.build_objective(build(), variant(seed=seed), STEPS)
+        drawn.append(tf.function(made.draw, jit_compile=True)(5000, tf.constant(key, tf.int64)).numpy())
+        assert drawn[-1].shape == (5000, LATENT)
+        assert scipy.stats.kstest(drawn[-1].ravel(), "norm").pvalue > 1e-4
+    columns = np.concatenate(drawn, axis=1)
+    assert abs(np.corrcoef(columns.T) - np.eye(columns.shape[1])).max() < 0.06
+
+
+def test_streaming_gives_the_same_weights_and_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_memory, streamed = build(), build()
+    order = epoch_order(0, 1, COUNT)
+
+    def trained(model: keras.Model, images: Any) -> tuple[Losses, Losses]:
+        train_epoch, mean_loss = compiled(model, SETTINGS)
+        return train_epoch(images, order), mean_loss(images)
+
+    expected = trained(in_memory, resident(IMAGES))
+    monkeypatch.setattr(training_images, "BLOCK", BATCH * PIXELS)
+    for found, losses in zip(trained(streamed, IMAGES), expected, strict=True):
+        assert found == pytest.approx(losses, rel=1e-6)
+    for a, b in zip(in_memory.get_weights(), streamed.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_to_nearly_the_same_losses(precision: str) -> None:
+    losses = []
+    for settings in (variant(learning_rate=0.01), variant(learning_rate=0.01, precision=precision)):
+        train_epoch, mean_loss = compiled(build(settings, 0.4), settings)
+        losses.append([*(train_epoch(resident(IMAGES), epoch_order(0, e, COUNT)) for e in (1, 2)), mean_loss(IMAGES)])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
+    assert losses[1] != losses[0]
+
+
+# --- the model and its file --------------------------------------------------------------------
+
+
+@quick
+def test_the_encoder_gives_the_mean_and_has_the_log_variance_beside_it() -> None:
+    model, image = build(), IMAGES / np.float32(255)
+    encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
+    w1, b1, w_mean, b_mean, w_log, b_log, *_ = model.get_weights()
+    hidden = np.maximum(image @ w1 + b1, 0)
+    np.testing.assert_allclose(encoder(image), hidden @ w_mean + b_mean, atol=1e-5)
+    posterior = np.asarray(build_posterior(model)(image))
+    np.testing.assert_array_equal(posterior[:, 0], encoder(image))
+    np.testing.assert_allclose(posterior[:, 1], hidden @ w_log + b_log, atol=1e-5)
+    np.testing.assert_array_equal(model(image), decoder(encoder(image)))
+    assert is_variational(model)
+    assert not is_variational(build_autoencoder(HEIGHT, WIDTH, variant(kl_weight=0.0)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"hidden_units": []}, {"layers": "conv", "hidden_units": [3]}, {"precision": "mixed_bfloat16"}],
+    ids=str,
+)
+def test_the_file_opens_in_a_keras_that_knows_nothing_of_this_project(tmp_path: Path, changes: dict[str, Any]) -> None:
+    model, image = build(variant(**changes)), IMAGES / np.float32(255)
+    (tmp_path / "model.keras").write_bytes(keras_bytes(model))
+    np.save(tmp_path / "image.npy", image)
+    code = """
+import sys, keras, numpy as np
+model, image = keras.saving.load_model("model.keras", safe_mode=True), np.load("image.npy")
+encoder = model.get_layer("encoder")
+log_variance = keras.Model(encoder.input, encoder.get_layer("latent_log_variance").output)
+outputs = [np.asarray(part(image)).astype(np.float32) for part in (model, encoder, log_variance)]
+np.savez("out.npz", *outputs)
+assert not [name for name in sys.modules if name.split(".")[0] == "stages"]
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    posterior = np.asarray(build_posterior(model)(image)).astype(np.float32)
+    with np.load(tmp_path / "out.npz") as found:
+        np.testing.assert_allclose(found["arr_0"], model(image), atol=1e-5)
+        np.testing.assert_allclose(found["arr_1"], posterior[:, 0], rtol=1e-2 if "precision" in changes else 1e-5)
+        np.testing.assert_allclose(found["arr_2"], posterior[:, 1], rtol=1e-2 if "precision" in changes else 1e-5)
+
+
+@quick
+def test_the_same_model_is_the_same_bytes_whatever_was_built_before() -> None:
+    first = keras_bytes(build_autoencoder(HEIGHT, WIDTH, SETTINGS))
+    build_autoencoder(HEIGHT, WIDTH, variant(layers="conv"))
+    assert keras_bytes(build_autoencoder(HEIGHT, WIDTH, SETTINGS)) == first
+
+
+# --- what is measured --------------------------------------------------------------------------
+
+
+def data(classes: int = 3) -> Data:
+    random = np.random.default_rng(3)
+    train, validation, test = (
+        Split(random.integers(0, 256, (count, PIXELS), np.uint8), (np.arange(count) % classes).astype(np.uint8))
+        for count in (300, 9, 17)
+    )
+    return Data(train, validation, test, (HEIGHT, WIDTH), image_moments(train.images, 50))
+
+
+def measured(model: keras.Model) -> Evaluation:
+    return evaluate(model, data(), HISTORY, PARAMS.evaluate.model_copy(update={"samples_per_class": 4}))
+
+
+@quick
+def test_divergence_and_active_units_are_those_of_the_posteriors() -> None:
+    """One unit's mean is the same for all images; batches of 1,000 are larger than the 17 test images."""
+    model = build()
+    *before, w_mean, b_mean, w_log, b_log, w2, b2, w3, b3 = model.get_weights()
+    w_mean[:, 1] *= 1e-3
+    model.set_weights([*before, w_mean, b_mean, w_log, b_log, w2, b2, w3, b3])
+    found = measured(model)
+    mean, log_variance = np.moveaxis(np.asarray(build_posterior(model)(data().test.images / np.float32(255))), 1, 0)
+    expected = [sum(map(integrated, row, variances)) for row, variances in zip(mean, np.exp(log_variance), strict=True)]
+    np.testing.assert_allclose(found.model.kl, expected, rtol=1e-4)
+    assert found.model.active_dimensions == 1
+    np.testing.assert_allclose(found.model.codes, mean, atol=1e-5)
+    assert found.model.variational
+    assert not found.pca.variational
+    assert (found.kl.tolist(), found.val_kl.tolist()) == ([3], [2])
+    assert collapse(found) is None or "posterior" not in str(collapse(found))
+
+
+@quick
+def test_samples_are_decoded_from_the_prior_and_generation_is_that_of_every_model() -> None:
+    """As many as of a model with a Gaussian per class, which still judges the codes."""
+    found = measured(build())
+    codes = np.random.default_rng(PARAMS.evaluate.seed).normal(size=(3 * 4, LATENT))
+    expected = np.asarray(build().get_layer("decoder")(codes)).reshape(3, 4, HEIGHT, WIDTH)
+    np.testing.assert_allclose(found.model.samples, expected, atol=1e-5)
+    assert found.pca.samples.shape == expected.shape
+    assert 0 <= found.model.generation <= 1
+
+
+@quick
+def test_the_weights_of_a_shallow_encoder_are_those_of_the_mean() -> None:
+    encoder = build(variant(hidden_units=[])).get_layer("encoder")
+    np.testing.assert_array_equal(encoder_kernel(encoder), encoder.get_layer("latent").kernel.numpy().T)
+
+
+@quick
+def test_a_posterior_without_an_active_unit_is_told() -> None:
+    """Even if the reconstruction is better than the mean image, as it can be by chance on few images."""
+    for kl, active, mse, expected in (
+        (
+            [1e-5, 3e-5],
+            0,
+            0.01,
+            "its posterior is much the same for every image: of 2 latent dimensions none is active",
+        ),
+        ([1e-5, 3e-5], 0, 0.0678, "and the divergence from the prior is 2e-05 nats."),
+        ([5.0, 6.0], 1, 0.0678, "its test mse per pixel, 0.0678, is no better than that of the mean image"),
+        ([5.0, 6.0], 1, 0.01, None),
+        ([], 0, 0.01, None),  # not variational
+    ):
+        model = made_up.result([1, 1], 2, kl=np.array(kl), active_dimensions=active, mse=mse)
+        found = collapse(made_up.evaluation(model, made_up.result([1, 1]), [0, 1]))
+        assert (found is None) == (expected is None)
+        assert expected is None or expected in str(found)
+
+
+@quick
+def test_the_parts_of_a_loss_are_thin_lines_of_the_models_colour() -> None:
+    model = made_up.evaluation(made_up.result([1]), made_up.result([1]), [0], kl=np.array([9, 3.0]), val_kl=np.ones(2))
+    table = tables.loss_table({"vae": model}, {"vae": 0.5})
+    assert table["loss"].tolist() == pytest.approx(
+        [0.5, 0.4, 0.5 - 9 / 12, 0.4 - 3 / 12, 9 / 12, 3 / 12, 0.6, 0.3, 0.6 - 1 / 12, 0.3 - 1 / 12, 1 / 12, 1 / 12]
+    )  # of six pixels
+    name = loss_name(variant(kl_weight=0.5, loss="mse"))
+    (ax,) = charts.draw_losses(table, {"vae": name}).axes
+    assert ax.get_ylabel() == "mse + 0.5 KL"
+    lines: dict[Any, Any] = {line.get_label(): line for line in ax.get_lines()}
+    series = [f"{split}{part}" for split in ("train", "validation") for part in ("", ", reconstruction", ", KL")]
+    assert list(lines) == [f"vae, {one}" for one in series]
+    widths = [line.get_linewidth() for line in lines.values()]
+    assert widths[0] == widths[3] > max(widths[1], widths[2], widths[4], widths[5])
+    assert len({line.get_color() for line in lines.values()}) == 1
+
+
+# --- the pipeline ------------------------------------------------------------------------------
+
+
+def test_a_block_with_a_weight_goes_through_the_whole_pipeline(
+    run_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained, measured, compared, drawn and explored; the models beside it keep their bytes."""
+    before = {name: (run_project / f"data/models/{name}.keras").read_bytes() for name in ("shallow", "deep")}
+
+    def change(params: Any) -> None:
+        of_vae = {"kl_weight": 2.0, "kl_warmup_epochs": 0.5, "hidden_units": [30], "latent_dim": 4}
+        params["models"]["vae"] = params["models"]["deep"] | of_vae
+
+    change_params(run_project, change)
+    output = succeed(run_project, "dvc", "repro")
+    assert "epoch 2 of 2: loss 0." in output
+    assert ", val_kl " in output
+    assert {name: (run_project / f"data/models/{name}.keras").read_bytes() for name in before} == before
+
+    monkeypatch.chdir(run_project)
+    history = pd.read_csv("data/history/vae.csv")
+    assert (history[["kl", "val_kl"]] > 0).all(axis=None)
+    losses = pd.read_csv("plots/losses.csv").query("model == 'vae'").pivot_table("loss", "epoch", "series")
+    for series, loss, kl in (("train", "loss", "kl"), ("validation", "val_loss", "val_kl")):
+        np.testing.assert_allclose(losses[series], history[loss], rtol=1e-8)
+        np.testing.assert_allclose(losses[f"{series}, KL"], 2 * history[kl] / 784, rtol=1e-6)
+        np.testing.assert_allclose(losses[f"{series}, reconstruction"] + losses[f"{series}, KL"], history[loss])
+    assert set(losses) == {f"{s}{part}" for s in ("train", "validation") for part in ("", ", reconstruction", ", KL")}
+
+    found = load_evaluation(Path("data/evaluation/vae.npz")).model
+    row = next(line for line in Path("metrics/README.md").read_text().splitlines() if line.startswith("| `kl`"))
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == ["–"] * 4 + [f"{found.kl.mean():#.4g}"]
+    metrics = [json.loads(Path(f"metrics/{name}.json").read_text()) for name in ("deep", "vae")]
+    assert list(metrics[0]) == list(metrics[1])
+
+    encoder = keras.saving.load_model("data/models/vae.keras").get_layer("encoder")
+    image = np.load("data/prepared/test_images.npy")[3].reshape(1, -1) / np.float32(255)
+    seen = answers.answer(
+        Library(read_params(), tmp_path), {"link": "model=vae&digit=3", "want": list(answers.PARTS)}, "vae", tmp_path
+    )
+    assert "problem" not in seen
+    np.testing.assert_allclose(seen["code"], np.asarray(encoder(image))[0], atol=1e-4)
+
+
+def test_a_weight_too_large_ends_in_a_warning(run_project: Path) -> None:
+    def change(params: Any) -> None:
+        trained = TUTORIAL | {"learning_rate": 0.01, "epochs": 20}
+        for name, kl_weight in (("sound", 1.0), ("drowned", 1000.0)):
+            params["models"][name] = params["models"]["shallow"] | trained | {"kl_weight": kl_weight}
+
+    change_params(run_project, change)
+    result = stages_in_turn(run_project, "train drowned", "evaluate drowned", "train sound", "evaluate sound")
+    assert result.returncode == 0, result.stderr
+    (warning,) = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert warning.startswith(
+        "warning: models.drowned collapsed: its posterior is much the same for every image: of 16 "
+    )
+    assert warning.endswith("Try a smaller kl_weight or learning_rate, or kl_warmup_epochs.")
