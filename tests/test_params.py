@@ -222,8 +222,8 @@ def test_every_problem_is_told(tmp_path: Path) -> None:
     [
         (
             "",
-            "the file is empty, but has to be a mapping with the keys prepare, models, presets, evaluate, compare, "
-            "figures.",
+            "the file is empty, but has to be a mapping with the keys prepare, models, presets, tune, evaluate, "
+            "compare, figures.",
         ),
         ("- 1", "the file is [1], but"),
         ("a: b: c", "line 1, column 5: not valid YAML"),

@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import RidgeClassifier
 
@@ -28,7 +28,7 @@ from stages.common.errors import ParamsError, StageError
 from stages.common.files import Split
 from stages.model.autoencoder import build_autoencoder
 from stages.params import Model, Tune, read_params
-from stages.params.space import Choices, Range, combinations_of, read_space, settings_of
+from stages.params.space import Choices, Range, check_studies, combinations_of, read_space, settings_of
 from stages.params.writing import add_model, check_new_name
 from stages.train import build_training, train
 from stages.training.images import resident
@@ -65,8 +65,8 @@ def problems(tmp_path: Path, **changes: Any) -> list[str]:
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     with pytest.raises(ParamsError) as caught:
-        read_params(path)
-    return str(caught.value).replace(f"{path}: tune.deep.", "").splitlines()
+        check_studies(read_params(path), ["deep"])
+    return str(caught.value).replace(f"{path}: tune.deep.", "").replace("params.yaml: tune.deep.", "").splitlines()
 
 
 RATE = {"low": 0.001, "high": 0.1}
@@ -129,6 +129,28 @@ WIDTHS = {"layers": {"low": 0, "high": 3}, "units": {"low": 8, "high": 64, "step
 )  # fmt: skip
 def test_a_study_that_makes_no_sense_is_a_sentence(tmp_path: Path, changes: Any, sentence: str) -> None:
     assert problems(tmp_path, **changes) == [sentence]
+
+
+@quick
+def test_a_study_keeps_no_model_from_being_trained(tmp_path: Path) -> None:
+    """What a study would refuse is for whoever tunes; a block that it is based on may change, or go."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content["models"]["deep"]["warmup_epochs"] = 9
+    content["tune"] = {"deep": STUDY, "lost": STUDY | {"model": "lost"}}
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    params = read_params(path)
+    with pytest.raises(ParamsError) as caught:
+        check_studies(params, params.tune)
+    assert [line[:30] for line in str(caught.value).splitlines()] == [
+        "params.yaml: tune.deep.space.l",
+        "params.yaml: tune.lost.model i",
+    ]
+
+
+@quick
+def test_the_studies_of_this_project_make_sense() -> None:
+    check_studies(PARAMS, PARAMS.tune)
 
 
 @quick
@@ -302,6 +324,7 @@ def test_importances_find_the_setting_that_decides() -> None:
 
 
 @quick
+@settings(deadline=None)
 @given(st.sampled_from(["", "\n", "# the end\n", "\n\n# the end"]), st.booleans(), st.booleans())
 def test_a_model_is_added_and_every_other_line_stays(end: str, last: bool, newline: bool) -> None:
     text = (ROOT / "params.yaml").read_text()
@@ -311,10 +334,10 @@ def test_a_model_is_added_and_every_other_line_stays(end: str, last: bool, newli
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "params.yaml")
         path.write_text(text)
-        before, settings = read_params(path), DEEP.model_copy(update={"hidden_units": [7, 5], "learning_rate": 1e-05})
-        add_model("found", settings, "a comment", path)
+        before, found = read_params(path), DEEP.model_copy(update={"hidden_units": [7, 5], "learning_rate": 1e-05})
+        add_model("found", found, "a comment", path)
         after = read_params(path)
-        assert after.models == before.models | {"found": settings}
+        assert after.models == before.models | {"found": found}
         assert list(after.models)[-1] == "found"
         assert after.model_copy(update={"models": before.models}) == before
         old, new = text.splitlines(), path.read_text().splitlines()

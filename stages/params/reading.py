@@ -12,7 +12,6 @@ from stages.common.errors import ParamsError
 from stages.common.files import ModelFiles, model_files
 from stages.params.schema import Model, Params
 from stages.params.sentences import nearest, sentences, shown
-from stages.params.space import tune_problems
 
 
 class Choice(NamedTuple):
@@ -42,12 +41,9 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
 def parse_params(text: str, path: Path) -> Params:
     """The parameters in the text of the file `path`. Raises ParamsError as read_params does."""
     try:
-        params = Params.model_validate(_parse_yaml(text, path))
+        return Params.model_validate(_parse_yaml(text, path))
     except ValidationError as error:
         raise ParamsError("\n".join(f"{path}: {line}" for line in sentences(error))) from None
-    if problems := list(tune_problems(params)):
-        raise ParamsError("\n".join(f"{path}: {line}" for line in problems))
-    return params
 
 
 def _parse_yaml(text: str, path: Path) -> Any:

@@ -3,11 +3,12 @@
 import itertools
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from stages.common.errors import ParamsError
 from stages.params.schema import Model, Params, Tune, Units
 from stages.params.sentences import allowed, nearest, sentences, shown
 
@@ -131,8 +132,12 @@ def settings_of(base: Model, epochs: int, values: dict[str, Any]) -> Model:
 
 
 def base_of(params: Params, tune: Tune) -> Model:
-    """The block that a study's space changes."""
-    return (params.models | params.presets)[tune.model]
+    """The block that a study's space changes. Raises ValueError if there is none of that name."""
+    known = params.models | params.presets
+    if tune.model not in known:
+        hint = nearest(tune.model, list(known))
+        raise ValueError(f"model is {tune.model!r}, but has to be one of {', '.join(known)}{hint}")
+    return known[tune.model]
 
 
 def grid_of(space: Space) -> dict[str, list[Any]]:
@@ -149,18 +154,19 @@ def grid_of(space: Space) -> dict[str, list[Any]]:
     return values
 
 
-def tune_problems(params: Params) -> Iterator[str]:
-    """What is wrong with the studies, beyond what the schema sees, one line each."""
-    for name, tune in params.tune.items():
-        known = params.models | params.presets
-        if tune.model not in known:
-            hint = nearest(tune.model, list(known))
-            yield f"tune.{name}.model is {tune.model!r}, but has to be one of {', '.join(known)}{hint}."
-            continue
+def check_studies(params: Params, names: Iterable[str]) -> None:
+    """Raise ParamsError, one sentence for each problem, if a study of params.yaml makes no sense.
+
+    Stages do not ask: whoever trains a model need not care what else its block is the base of.
+    """
+    problems = []
+    for name in names:
         try:
-            check_study(base_of(params, tune), tune)
+            check_study(base_of(params, params.tune[name]), params.tune[name])
         except ValueError as error:
-            yield from (f"tune.{name}.{line}." for line in str(error).splitlines())
+            problems += [f"params.yaml: tune.{name}.{line}." for line in str(error).splitlines()]
+    if problems:
+        raise ParamsError("\n".join(problems))
 
 
 def check_study(base: Model, tune: Tune) -> None:

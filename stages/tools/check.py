@@ -6,11 +6,13 @@ from stages.common.errors import run
 from stages.params import read_params
 from stages.params.schema import Params
 from stages.params.sentences import allowed, schema_at
+from stages.params.space import check_studies
 
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m stages check", description=__doc__).parse_args()
-    read_params()
+    params = read_params()
+    check_studies(params, params.tune)
     print("params.yaml is valid. What its keys mean; those of presets are those of models:\n")
     print(explain())
 

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from stages.common.errors import ParamsError, StageError, run
 from stages.params import Tune, nearest, read_params
-from stages.params.space import base_of, settings_of
+from stages.params.space import base_of, check_studies, settings_of
 from stages.params.writing import add_model, check_new_name
 from stages.tuning.report import write_report
 from stages.tuning.results import best_trials, values_of
@@ -38,6 +38,7 @@ def main() -> None:
     if name not in params.tune:
         known = ", ".join(params.tune) or "none"
         raise ParamsError(f"params.yaml has no study {name!r}{nearest(name, list(params.tune))}; it has {known}.")
+    check_studies(params, [name])
     tune = params.tune[name]
     if options.apply:
         check_new_name(params, options.apply)
