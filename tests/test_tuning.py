@@ -256,12 +256,12 @@ def test_a_shared_epoch_trains_what_a_new_one_trains(
         small.model_copy(update={"schedule": "linear", "warmup_epochs": 1.0}),
     ]
     compiled: dict[str, Any] = {}
-    for settings in variants:
+    for variant in variants:
         results = []
-        shared = training_of(settings, data, compiled)
-        new = build_training(build_autoencoder(28, 28, settings), settings, 600, (28, 28))
+        shared = training_of(variant, data, compiled)
+        new = build_training(build_autoencoder(28, 28, variant), variant, 600, (28, 28))
         for training in (shared, new):
-            history = train("x", training, settings, data.train, data.validation, None)
+            history = train("x", training, variant, data.train, data.validation, None)
             results.append((history, [weights.tobytes() for weights in training.model.get_weights()]))
         assert results[0] == results[1]
     assert len(compiled) == 1
