@@ -200,8 +200,8 @@ class Tune(Section):
     )
     trials: int = Field(ge=1, le=100_000, description="trainings of the whole study, those cut short included")
     epochs: int = Field(ge=1, le=100_000, description="epochs of a trial; the most, if the space varies epochs")
-    seconds: float = Field(
-        ge=0, le=1e9, description="training time of the whole study, added up over processes; 0 for no limit"
+    seconds: int = Field(
+        ge=0, le=10**9, description="training time of the whole study, added up over processes; 0 for no limit"
     )
     sampler: Literal["tpe", "random", "grid", "nsga2"] = Field(
         description="how settings are proposed: by a tree-structured Parzen estimator, at random, from the grid of "

@@ -26,7 +26,7 @@ to params.yaml as a model, which `dvc repro` then trains and measures on the tes
 
 examples:
   python -m stages tune deep
-  python -m stages tune deep --storage postgresql://tuner@server/studies   # on each machine
+  python -m stages tune deep --storage postgresql://server/studies   # on each machine
   python -m stages tune deep --apply tuned
 """
 
