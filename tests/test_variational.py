@@ -273,7 +273,9 @@ def test_mixed_precision_trains_to_nearly_the_same_losses(precision: str) -> Non
 def test_the_encoder_gives_the_mean_and_has_the_log_variance_beside_it() -> None:
     model, image = build(), IMAGES / np.float32(255)
     encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
-    w1, b1, w_mean, b_mean, w_log, b_log, *_ = model.get_weights()
+    (w1, b1), (w_mean, b_mean), (w_log, b_log) = (
+        encoder.get_layer(name).get_weights() for name in ("hidden_1", "latent", "latent_log_variance")
+    )
     hidden = np.maximum(image @ w1 + b1, 0)
     np.testing.assert_allclose(encoder(image), hidden @ w_mean + b_mean, atol=1e-5)
     posterior = np.asarray(build_posterior(model)(image))

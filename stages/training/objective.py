@@ -39,10 +39,10 @@ class Objective(NamedTuple):
 
 def build_objective(model: keras.Model, settings: Model, steps_per_epoch: int) -> Objective:
     """The objective that the settings of the model ask for."""
-    if not settings.kl_weight:
-        return plain_objective(model, settings.loss)
     warmup_steps = round(settings.kl_warmup_epochs * steps_per_epoch)
-    return variational_objective(model, settings.loss, settings.kl_weight, warmup_steps, settings.seed)
+    if settings.kl_weight:
+        return variational_objective(model, settings.loss, settings.kl_weight, warmup_steps, settings.seed)
+    return plain_objective(model, settings.loss)
 
 
 def plain_objective(model: keras.Model, loss: str) -> Objective:
