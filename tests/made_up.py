@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages.analysis.evaluation import Digits, Evaluation, Result
-from stages.analysis.pictures import DIMENSIONS, EXTREMES, SAMPLES, STEPS
+from stages.analysis.pictures import DIMENSIONS, EXTREMES, SAMPLES, STEPS, UNUSUAL
 from stages.common.errors import run
 
 HEIGHT, WIDTH = 2, 3
@@ -55,6 +55,7 @@ def result(errors: list[float], latent_dim: int = 2, seed: int = 0, classes: int
         "generation": 0.666 + seed,
         "active_dimensions": 7 + seed,
         "squared_error": squared,
+        "distance": random.random(len(errors)),
         "codes": random.normal(size=(len(errors), latent_dim)).astype(np.float32),
         "reconstructions": pictures(classes),
         "extremes": random.integers(0, len(errors), (3, EXTREMES)),
@@ -64,6 +65,8 @@ def result(errors: list[float], latent_dim: int = 2, seed: int = 0, classes: int
         "traversals": pictures(min(latent_dim, DIMENSIONS), STEPS),
         "samples": pictures(classes, SAMPLES),
         "weights": pictures(min(latent_dim, DIMENSIONS)) - np.float32(0.5),
+        "unusual": random.integers(0, len(errors), (2, UNUSUAL)),
+        "unusual_images": pictures(2, UNUSUAL),
     }
     return Result(**defaults | values)
 
@@ -72,7 +75,7 @@ def digits(labels: list[int], seed: int = 99) -> Digits:
     """Test digits with these labels."""
     classes, shown = np.unique(np.array(labels, np.uint8), return_index=True)
     images = np.random.default_rng(seed).random((len(classes), HEIGHT, WIDTH)).astype(np.float32)
-    return Digits(np.array(labels, np.uint8), shown, images)
+    return Digits(np.array(labels, np.uint8), classes, shown, images)
 
 
 def evaluation(model: Result, pca: Result, labels: list[int], **values: Any) -> Evaluation:
@@ -81,5 +84,7 @@ def evaluation(model: Result, pca: Result, labels: list[int], **values: Any) -> 
         "probe_pixels": 0.8765,
         "loss": np.array([0.5, 0.4]),
         "val_loss": np.array([0.6, 0.3]),
+        "pca_mean": np.full(HEIGHT * WIDTH, 0.25),
+        "pca_components": np.eye(HEIGHT * WIDTH)[: pca.latent_dim],
     }
     return Evaluation(digits=digits(labels), model=model, pca=pca, **defaults | values)

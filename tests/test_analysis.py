@@ -25,9 +25,10 @@ from stages.analysis import pictures, tables
 from stages.analysis.codec import Codec, Data, measure, probe_pixels
 from stages.analysis.codes import active_dimensions, nearest_images, sample_codes
 from stages.analysis.comparison import Comparison, bootstrap_means, compare_all, compare_errors
-from stages.analysis.evaluation import Evaluation, Result, load_evaluation, results_by_name, save_evaluation
+from stages.analysis.evaluation import Evaluation, Result, load_evaluation, results_by_name
 from stages.analysis.linear import Pca, class_means, code_moments, fit_pca, fit_probe, image_moments
 from stages.analysis.measures import bce, psnr, scaled_batches, squared_error, ssim
+from stages.analysis.records import save_record
 from stages.common.errors import StageError
 from stages.common.files import Split
 from stages.params import Evaluate
@@ -563,7 +564,7 @@ def test_images_need_not_be_square() -> None:
 
 def save(path: Path, evaluation: Evaluation) -> None:
     with open(path, "wb") as file:
-        save_evaluation(file, evaluation)
+        save_record(file, evaluation)
 
 
 def test_an_evaluation_comes_back_as_it_was_saved(tmp_path: Path) -> None:

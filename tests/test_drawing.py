@@ -22,7 +22,8 @@ from PIL import Image
 from stages import figures
 from stages.analysis import tables
 from stages.analysis.comparison import Comparison
-from stages.analysis.evaluation import Result, save_evaluation
+from stages.analysis.evaluation import Result
+from stages.analysis.records import save_record
 from stages.drawing import charts, pictures, sheets
 from stages.drawing.style import BASELINE_COLOURS, COLOURS, GREY, SIGNED, STYLE, colours, mosaic, png, show
 from stages.images.digits import Digit
@@ -468,7 +469,7 @@ def test_every_figure_gets_its_own_data_and_file(
     for seed, name in enumerate(("shallow", "deep"), 1):
         with open(f"data/evaluation/{name}.npz", "wb") as file:
             model, pca = made_up.result([seed, 9], seed=seed), made_up.result([8, 8], seed=9)
-            save_evaluation(file, made_up.evaluation(model, pca, [4, 6]))
+            save_record(file, made_up.evaluation(model, pca, [4, 6]))
     for path in (tables.COMPARISON, tables.LOSSES, tables.MSE_PER_CLASS):
         path.write_text(f"name\n{path.stem}\n")
 

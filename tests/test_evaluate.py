@@ -16,9 +16,10 @@ from PIL import Image
 from stages.analysis import tables
 from stages.analysis.codec import Data
 from stages.analysis.comparison import compare_all
-from stages.analysis.evaluation import Evaluation, Result, load_evaluation, results_by_name, save_evaluation
+from stages.analysis.evaluation import Evaluation, Result, load_evaluation, results_by_name
 from stages.analysis.linear import image_moments
 from stages.analysis.measures import ssim
+from stages.analysis.records import save_record
 from stages.common.files import Split, read_split
 from stages.drawing import charts, pictures
 from stages.drawing.style import STYLE, png
@@ -142,7 +143,7 @@ def test_any_data_and_any_size_of_code_are_measured_compared_and_drawn(
         warnings.simplefilter("error")
         measured = evaluate(model, noise(classes, 9, 14), HISTORY[:1], settings)
         with open(tmp_path / "deep.npz", "wb") as file:
-            save_evaluation(file, measured)
+            save_record(file, measured)
         some = {"deep": load_evaluation(tmp_path / "deep.npz")}
         comparisons = compare_all(some, 100, 0)
         figures = drawings(some, tables.comparison_table(comparisons))

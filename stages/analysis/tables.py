@@ -7,12 +7,15 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from stages.analysis.anomalies import Area
 from stages.analysis.comparison import Comparison
+from stages.analysis.denoising import Classical
 from stages.analysis.evaluation import Evaluation, Result, results_by_name
 from stages.common.errors import StageError
 
 REPORT = Path("metrics/README.md")
 COMPARISON = Path("plots/comparison.csv")
+DENOISING = Path("plots/denoising.csv")
 MSE_PER_CLASS = Path("plots/mse_per_class.csv")
 LOSSES = Path("plots/losses.csv")
 
@@ -67,8 +70,8 @@ def report(evaluations: dict[str, Evaluation], comparisons: dict[str, Comparison
     pairs = [
         [
             pair,
-            f"{number(row.ratio)} ({number(row.ratio_low)} to {number(row.ratio_high)})",
-            f"{number(row.difference)} ({number(row.difference_low)} to {number(row.difference_high)})",
+            interval(row.ratio, row.ratio_low, row.ratio_high),
+            interval(row.difference, row.difference_low, row.difference_high),
             number(row.wins),
         ]
         for pair, row in comparisons.items()
@@ -98,6 +101,67 @@ which the first of the pair is better.
 
 {markdown(["class", "images", *results], classes)}
 """
+
+
+def report_anomalies(areas: dict[str, dict[str, Area]], missing: list[int]) -> str:
+    """How well classes that training never saw are told from the others, in Markdown.
+
+    areas: as `anomalies.compare_aurocs` has it. missing: those classes.
+    """
+    heading = "## Which digits are anomalous?\n\n"
+    if not areas:
+        return heading + (
+            "No class is missing from training, so there is none to be told from the others;\n"
+            "[docs/anomalies.md](../docs/anomalies.md) shows how to leave one out.\n"
+        )
+    names = [f"`{score}`" for score in next(iter(areas.values()))]
+    rows = [[name, *(interval(*area) for area in of_scores.values())] for name, of_scores in areas.items()]
+    several = len(missing) > 1
+    return f"""\
+{heading}Training never saw the class{"es" * several} {", ".join(map(str, missing))}. Area under the ROC curve of telling \
+{"their" if several else "its"} test images from the others, by three
+scores, with 95 % intervals. [docs/anomalies.md](../docs/anomalies.md) explains the scores.
+
+{markdown(["", *names], rows)}
+"""
+
+
+def report_denoising(table: pd.DataFrame, classical: Classical) -> str:
+    """How well noise is taken off test images, in Markdown. table: as `denoising.denoising_table` has it."""
+    header = ["noise", *(f"{deviation:g}" for deviation in classical.noise)]
+    measures = [
+        markdown(
+            [f"`{measure}`", *header[1:]],
+            [
+                [method, *(interval(row[measure], row[f"{measure}_low"], row[f"{measure}_high"]) for row in rows)]
+                for method, rows in (
+                    (method, group.to_dict("records")) for method, group in table.groupby("method", sort=False)
+                )
+            ],
+        )
+        for measure in ("psnr", "ssim")
+    ]
+    methods = ("non-local means", "total variation", "wavelets")
+    settings = [[method, *chosen] for method, chosen in zip(methods, classical.settings, strict=True)]
+    return f"""\
+## How well is noise taken off?
+
+Of {len(classical.noisy.squared_error[0])} test images with Gaussian noise of these standard deviations, compared with the clean ones, with
+95 % intervals. [docs/denoising.md](../docs/denoising.md) explains the methods.
+
+{measures[0]}
+
+{measures[1]}
+
+The settings of the classical methods were chosen on noisy validation images; σ is the noise.
+
+{markdown(header, settings)}
+"""
+
+
+def interval(value: float, low: float, high: float) -> str:
+    """A number with its interval."""
+    return f"{number(value)} ({number(low)} to {number(high)})"
 
 
 def number(value: float) -> str:
