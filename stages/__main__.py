@@ -12,7 +12,15 @@ from pathlib import Path
 from stages.common.errors import ParamsError, run
 from stages.params import nearest
 
-STAGES = ("prepare", "train", "evaluate", "classical", "apply", "compare", "figures")  # in the order in which DVC runs them
+STAGES = (
+    "prepare",
+    "train",
+    "evaluate",
+    "classical",
+    "apply",
+    "compare",
+    "figures",
+)  # in the order in which DVC runs them
 FOLDER = Path(__file__).parent
 
 

@@ -10,7 +10,15 @@ Needs no TensorFlow.
 import numpy as np
 
 from stages.analysis.denoisers import METHODS, choose
-from stages.analysis.denoising import SHOWN, VALIDATION, Classical, add_noise, measure_denoised, noisy_tests, read_chosen
+from stages.analysis.denoising import (
+    SHOWN,
+    VALIDATION,
+    Classical,
+    add_noise,
+    measure_denoised,
+    noisy_tests,
+    read_chosen,
+)
 from stages.analysis.records import save_record
 from stages.common import files
 from stages.common.errors import run

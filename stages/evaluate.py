@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.analysis.codec import Codec, Data, as_pictures, mean_of_batches, measure, probe_pixels
 from stages.analysis.anomalies import auroc, missing_classes, scores, untrained
+from stages.analysis.codec import Codec, Data, as_pictures, mean_of_batches, measure, probe_pixels
 from stages.analysis.evaluation import Digits, Evaluation
 from stages.analysis.linear import fit_pca, image_moments
 from stages.analysis.measures import scaled_batches, squared_error

@@ -23,7 +23,8 @@ def squared_distances(codes: Floats, moments: Moments) -> Float64:
     those codes do not vary at all do not count.
     """
     centred = codes - moments.mean
-    inverse = np.linalg.pinv(moments.covariance, hermitian=True, rtol=None)
+    rounding = len(moments.mean) * np.finfo(np.float64).eps
+    inverse = np.linalg.pinv(moments.covariance, rounding, hermitian=True)
     distances: Float64 = ((centred @ inverse) * centred).sum(axis=1).clip(0)
     return distances
 
@@ -34,7 +35,8 @@ def combined_score(errors: Float64, distances: Float64) -> Float64:
     What the code does not hold is in the error, what it holds in the distance. Logarithms make
     their sum independent of the units of both.
     """
-    return np.log(errors.clip(SMALLEST)) + np.log(distances.clip(SMALLEST)) / 2
+    combined: Float64 = np.log(errors.clip(SMALLEST)) + np.log(distances.clip(SMALLEST)) / 2
+    return combined
 
 
 def scores(result: Result) -> dict[str, Float64]:
@@ -103,9 +105,7 @@ class Area(NamedTuple):
     high: float
 
 
-def compare_aurocs(
-    results: dict[str, Result], digits: Digits, resamples: int, seed: int
-) -> dict[str, dict[str, Area]]:
+def compare_aurocs(results: dict[str, Result], digits: Digits, resamples: int, seed: int) -> dict[str, dict[str, Area]]:
     """The areas of every result and score, by their names; empty if training lacked no class of the test images."""
     anomalous = untrained(digits)
     if not anomalous.any():

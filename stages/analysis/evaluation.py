@@ -100,7 +100,9 @@ def by_name(evaluations: dict[str, Evaluation], models: dict[str, Of], pcas: dic
     undercomplete = [name for name, e in evaluations.items() if not e.overcomplete]
     by_size = {evaluations[name].latent_dim: pcas[name] for name in undercomplete}
     shown = {f"PCA ({size})": by_size[size] for size in sorted(by_size)}
-    return shown | {f"{name} (overcomplete)" if e.overcomplete else name: models[name] for name, e in evaluations.items()}
+    return shown | {
+        f"{name} (overcomplete)" if e.overcomplete else name: models[name] for name, e in evaluations.items()
+    }
 
 
 def load_evaluation(path: Path) -> Evaluation:
