@@ -9,8 +9,9 @@ Needs no TensorFlow.
 
 import numpy as np
 
-from stages.analysis.denoisers import METHODS, choose
+from stages.analysis.denoisers import CHOICES, choose
 from stages.analysis.denoising import (
+    METHODS,
     SHOWN,
     VALIDATION,
     Classical,
@@ -32,7 +33,7 @@ def main() -> None:
     classical = measure_classical(settings)
     with files.replacing(files.CLASSICAL) as file:
         save_record(file, classical)
-    for method, chosen in zip(METHODS, classical.settings, strict=True):
+    for method, chosen in zip(METHODS.values(), classical.settings, strict=True):
         print(f"{method}: {'; '.join(chosen)}")
 
 
@@ -42,7 +43,7 @@ def measure_classical(settings: Apply) -> Classical:
     held_out = read_chosen("validation", settings.validation_images, settings.seed)
     levels = list(zip(settings.noise, noisy_tests(clean, settings), strict=True))
     words, measured = [], {}
-    for method, denoisers in METHODS.items():
+    for method, denoisers in CHOICES.items():
         chosen = [
             choose(denoisers, held_out, add_noise(held_out, deviation, settings.seed, VALIDATION), deviation)
             for deviation in settings.noise

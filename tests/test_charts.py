@@ -17,7 +17,7 @@ from matplotlib.image import imread
 from stages.drawing.style import BASELINE_COLOURS, COLOURS
 from tests.conftest import ROOT, change_params, succeed
 
-CHARTS = ("losses", "mse_per_class", "comparison")
+CHARTS = ("losses", "mse_per_class", "comparison", "denoising")
 VEGA_LITE = "5.8"  # the oldest here; DVC's own page asks for 5.2
 PAIRS = ["deep / shallow", "shallow / PCA (16)", "deep / PCA (16)"]
 
@@ -106,9 +106,10 @@ def test_the_page_has_a_place_for_every_plot_and_a_question_for_every_kind() -> 
         "How certain is that?",
         "On every class?",
     ]
-    assert [plot for plot in places if plot not in questions] == ["plots_mse_per_class_png", "plots_losses_png"]
+    tables = ("mse_per_class", "denoising", "losses")
+    assert [plot for plot in places if plot not in questions] == [f"plots_{table}_png" for table in tables]
     order = list(places)
-    for table in ("mse_per_class", "losses"):
+    for table in tables:
         assert order.index(f"plots_{table}_png") == order.index(f"plots_{table}_csv") + 1
 
 
@@ -120,7 +121,7 @@ def test_the_page_needs_no_network(run_template: Path, tmp_path: Path) -> None:
     assert "https://cdn" in inert
     assert "https://" not in re.sub(r"var spec = .*", "", active)
     pictures = re.findall(r'<img src="([^"]+)"', page)
-    assert len(pictures) == 10
+    assert len(pictures) == 12
     for picture in pictures:
         assert imread(tmp_path / "page" / picture).size > 0
     charts = re.findall(r'id = "(plots_\w+_csv)"', page)

@@ -220,7 +220,7 @@ def test_every_program_that_is_shown_exists_and_takes_its_arguments(
         assert all(f'"{word}"' in source for word in arguments if word.startswith("-")), page
     elif name:
         assert name in STAGES, page
-        if name in ("train", "evaluate"):
+        if name in ("train", "evaluate", "apply"):
             (model,) = arguments
             assert model in (*MODELS, *PLACEHOLDERS), page
         else:
@@ -276,7 +276,7 @@ def test_every_setting_and_stage_in_a_dvc_command_exists() -> None:
 @each_page
 def test_every_key_of_params_that_is_named_exists(page: str) -> None:
     params = PARAMS.model_dump()
-    for section, key in re.findall(r"`(prepare|evaluate|compare|figures)\.(\w+)`", PAGES[page]):
+    for section, key in re.findall(r"`(prepare|evaluate|apply|compare|figures)\.(\w+)`", PAGES[page]):
         assert key in params[section], f"{section}.{key}"
     for key in re.findall(r"`(\w+): [^`]*`", PAGES[page]):
         assert key in params["models"]["deep"], key

@@ -49,7 +49,7 @@ def wavelets(image: Float32, deviation: float, strength: float, wavelet: str) ->
     return found
 
 
-METHODS: dict[str, list[Denoiser]] = {
+CHOICES: dict[str, list[Denoiser]] = {  # by the keys of denoising.METHODS
     "nonlocal_means": [
         Denoiser(f"h = {strength} σ", partial(nonlocal_means, strength=strength))
         for strength in (0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2)

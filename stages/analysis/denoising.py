@@ -19,6 +19,8 @@ from stages.common.errors import StageError
 from stages.common.files import CLASSICAL, model_files, read_images
 from stages.params import Apply
 
+# The classical methods: their fields in Classical, and the names to show.
+METHODS = {"nonlocal_means": "non-local means", "total_variation": "total variation", "wavelets": "wavelets"}
 SHOWN = 8  # images that are drawn
 TEST, VALIDATION = 0, 1  # streams of random numbers, so that no image of either gets the other's noise
 
@@ -46,7 +48,7 @@ class Classical:
 
     noise: Float64  # [noise], standard deviations
     images: Float32  # [SHOWN, height, width], the first images without noise
-    settings: NDArray[np.str_]  # [methods, noise], of each method of stages/analysis/denoisers.py at each noise
+    settings: NDArray[np.str_]  # [methods, noise], of each of METHODS at each noise, in words
     noisy: Denoised
     nonlocal_means: Denoised
     total_variation: Denoised
@@ -103,13 +105,9 @@ def load_denoised(evaluations: dict[str, Evaluation]) -> tuple[Classical, dict[s
     for name, path in paths.items():
         if applications[name].model.squared_error.shape != classical.noisy.squared_error.shape:
             raise StageError(f"{path} is of other images or noise than {CLASSICAL}; run `dvc repro`.")
+    without = {"noisy image": classical.noisy} | {name: getattr(classical, key) for key, name in METHODS.items()}
     models = {name: a.model for name, a in applications.items()}
-    return classical, {
-        "noisy image": classical.noisy,
-        "non-local means": classical.nonlocal_means,
-        "total variation": classical.total_variation,
-        "wavelets": classical.wavelets,
-    } | by_name(evaluations, models, {name: a.pca for name, a in applications.items()})
+    return classical, without | by_name(evaluations, models, {name: a.pca for name, a in applications.items()})
 
 
 def denoising_table(

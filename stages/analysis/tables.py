@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from stages.analysis.anomalies import Area
 from stages.analysis.comparison import Comparison
-from stages.analysis.denoising import Classical
+from stages.analysis.denoising import METHODS, Classical
 from stages.analysis.evaluation import Evaluation, Result, results_by_name
 from stages.common.errors import StageError
 
@@ -116,11 +116,10 @@ def report_anomalies(areas: dict[str, dict[str, Area]], missing: list[int]) -> s
         )
     names = [f"`{score}`" for score in next(iter(areas.values()))]
     rows = [[name, *(interval(*area) for area in of_scores.values())] for name, of_scores in areas.items()]
-    several = len(missing) > 1
     return f"""\
-{heading}Training never saw the class{"es" * several} {", ".join(map(str, missing))}. Area under the ROC curve of telling \
-{"their" if several else "its"} test images from the others, by three
-scores, with 95 % intervals. [docs/anomalies.md](../docs/anomalies.md) explains the scores.
+{heading}Missing from training: {", ".join(map(str, missing))}. Area under the ROC curve of telling their test images
+from the others, by three scores, with 95 % intervals. [docs/anomalies.md](../docs/anomalies.md)
+explains the scores.
 
 {markdown(["", *names], rows)}
 """
@@ -128,34 +127,30 @@ scores, with 95 % intervals. [docs/anomalies.md](../docs/anomalies.md) explains 
 
 def report_denoising(table: pd.DataFrame, classical: Classical) -> str:
     """How well noise is taken off test images, in Markdown. table: as `denoising.denoising_table` has it."""
-    header = ["noise", *(f"{deviation:g}" for deviation in classical.noise)]
-    measures = [
-        markdown(
-            [f"`{measure}`", *header[1:]],
-            [
-                [method, *(interval(row[measure], row[f"{measure}_low"], row[f"{measure}_high"]) for row in rows)]
-                for method, rows in (
-                    (method, group.to_dict("records")) for method, group in table.groupby("method", sort=False)
-                )
-            ],
-        )
-        for measure in ("psnr", "ssim")
-    ]
-    methods = ("non-local means", "total variation", "wavelets")
-    settings = [[method, *chosen] for method, chosen in zip(methods, classical.settings, strict=True)]
+    noise = [f"{deviation:g}" for deviation in classical.noise]
+    images = classical.noisy.squared_error.shape[1]
+    settings = [[name, *chosen] for name, chosen in zip(METHODS.values(), classical.settings, strict=True)]
+
+    def measured(measure: str) -> str:
+        rows = [
+            [method, *(interval(*row) for row in group[[measure, f"{measure}_low", f"{measure}_high"]].to_numpy())]
+            for method, group in table.groupby("method", sort=False)
+        ]
+        return markdown([f"`{measure}`", *noise], rows)
+
     return f"""\
 ## How well is noise taken off?
 
-Of {len(classical.noisy.squared_error[0])} test images with Gaussian noise of these standard deviations, compared with the clean ones, with
-95 % intervals. [docs/denoising.md](../docs/denoising.md) explains the methods.
+{images} test images with Gaussian noise of these standard deviations, denoised and compared with
+the clean ones, with 95 % intervals. [docs/denoising.md](../docs/denoising.md) explains the methods.
 
-{measures[0]}
+{measured("psnr")}
 
-{measures[1]}
+{measured("ssim")}
 
 The settings of the classical methods were chosen on noisy validation images; σ is the noise.
 
-{markdown(header, settings)}
+{markdown(["noise", *noise], settings)}
 """
 
 

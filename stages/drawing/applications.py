@@ -25,7 +25,7 @@ def draw_anomalies(results: dict[str, Result], digits: Digits) -> Figure:
     """
     anomalous = untrained(digits)
     heights = [5.0 if anomalous.any() else 0.5, *[1.0] * len(results)]
-    figure = plt.figure(figsize=(9.2, 0.62 * sum(heights) + 0.4), layout="constrained")
+    figure = plt.figure(figsize=(9.2, 0.74 * sum(heights) + 0.4), layout="constrained")
     grid = figure.add_gridspec(len(heights), 6, height_ratios=heights)
     if anomalous.any():
         from sklearn.metrics import roc_curve  # takes a second to load, and the defaults need none
@@ -47,20 +47,20 @@ def draw_anomalies(results: dict[str, Result], digits: Digits) -> Figure:
     for row, (name, result) in enumerate(results.items(), 1):
         for side, kind in enumerate(("most", "least")):
             ax = figure.add_subplot(grid[row, 3 * side : 3 * side + 3])
-            draw_row(ax, result.unusual_images[side])
             positions = result.unusual[side]
-            for tick, position in zip(ax.get_xticklabels(), positions, strict=True):
-                tick.set(text=str(digits.labels[position]), color=ALARM if anomalous[position] else INK)
+            draw_row(ax, result.unusual_images[side], [str(label) for label in digits.labels[positions]])
+            for tick, alarming in zip(ax.get_xticklabels(), anomalous[positions], strict=True):
+                tick.set_color(ALARM if alarming else INK)
             ax.set_title(f"{name}, {kind} anomalous")
     figure.suptitle("Test digits unlike the training digits, by their combined score")
     return figure
 
 
-def draw_row(ax: Axes, pictures: Float32) -> None:
-    """Pictures [images, height, width] side by side, with a tick below each for its label."""
+def draw_row(ax: Axes, pictures: Float32, labels: list[str]) -> None:
+    """Pictures [images, height, width] side by side, each with its label below."""
     show(ax, mosaic(pictures[None]), **GREY)
     width = pictures.shape[2] + 1
-    ax.set_xticks([width * (column + 0.5) - 1 for column in range(len(pictures))], [""] * len(pictures))
+    ax.set_xticks([width * (column + 0.5) - 1 for column in range(len(pictures))], labels)
     ax.tick_params(length=0, pad=1, labelsize=7)
 
 
