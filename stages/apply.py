@@ -16,7 +16,7 @@ from stages.common.errors import StageError, run
 from stages.model.backend import use_threads
 from stages.params import choose_model, read_params
 from stages.params.command import parse_model
-from stages.trained.inference import compile_model
+from stages.trained import uncompiled
 from stages.trained.loading import check_size, load_autoencoder
 
 
@@ -32,11 +32,10 @@ def main() -> None:
     check_size(written.model, model, height, width)
     if evaluation.pixels != height * width:
         raise StageError(f"{written.evaluation} is of other test images than those prepared; run `dvc repro`.")
-    reconstruct = compile_model(model, params.evaluate.batch_size)
     pca = Pca(evaluation.pca_mean, evaluation.pca_components)
     noisy = [images.reshape(len(images), -1) for images in noisy_tests(clean, params.apply)]
     application = Application(
-        model=measure_denoised(clean, map(reconstruct, noisy)),
+        model=measure_denoised(clean, map(uncompiled(model), noisy)),
         pca=measure_denoised(clean, (pca.decode(pca.encode(images)) for images in noisy)),
     )
     with files.replacing(written.application) as file:

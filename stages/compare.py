@@ -15,7 +15,7 @@ from pathlib import Path
 from stages.analysis import tables
 from stages.analysis.anomalies import compare_aurocs, missing_classes
 from stages.analysis.comparison import compare_all
-from stages.analysis.denoising import denoising_table, load_denoised
+from stages.analysis.denoising import load_denoised
 from stages.analysis.evaluation import load_evaluations, results_by_name
 from stages.common import files
 from stages.common.errors import StageError, run
@@ -34,7 +34,7 @@ def main() -> None:
     results = results_by_name(evaluations)
     digits = next(iter(evaluations.values())).digits
     aurocs = compare_aurocs(results, digits, resamples, seed)
-    denoising = denoising_table(denoised, classical.noise, list(results), resamples, seed)
+    denoising = tables.denoising_table(denoised, classical.noise, list(results), resamples, seed)
     per_class = tables.mse_per_class_table(evaluations)
     files.write_all(
         {

@@ -26,7 +26,7 @@ from stages.analysis import pictures, tables
 from stages.analysis.codec import Codec, Data, measure, probe_pixels
 from stages.analysis.codes import active_dimensions, nearest_images, sample_codes
 from stages.analysis.comparison import Comparison, bootstrap_means, compare_all, compare_errors
-from stages.analysis.denoising import denoising_table, load_denoised
+from stages.analysis.denoising import load_denoised
 from stages.analysis.evaluation import Evaluation, Result, load_evaluation, results_by_name
 from stages.analysis.linear import Pca, class_means, code_moments, fit_pca, fit_probe, image_moments
 from stages.analysis.measures import bce, psnr, scaled_batches, squared_error, ssim
@@ -807,7 +807,7 @@ def test_compare_writes_what_it_prints(
     ]
     per_class = tables.mse_per_class_table(some)
     classical, denoised = load_denoised(some)
-    denoising = denoising_table(denoised, classical.noise, ["PCA (2)", "PCA (4)", "shallow", "deep"], 2000, 0)
+    denoising = tables.denoising_table(denoised, classical.noise, ["PCA (2)", "PCA (4)", "shallow", "deep"], 2000, 0)
     parts = [tables.report(some, rows, per_class), tables.report_anomalies({}, [])]
     parts.append(tables.report_denoising(denoising, classical))
     assert Path("metrics/README.md").read_text() == "\n".join(parts)

@@ -233,7 +233,7 @@ def test_denoised_images_are_measured_as_scikit_image_does(mnist: Mnist) -> None
         np.testing.assert_allclose(found.ssim[level], expected, atol=1e-6)
         np.testing.assert_allclose(found.squared_error[level] / 784, ((images - clean) ** 2).mean(axis=(1, 2)))
         np.testing.assert_allclose(found.pictures[level], images[: denoising.SHOWN], atol=1e-6)
-    table = denoising.denoising_table({"deep": found}, np.array([0.1, 0.3]), ["deep"], 200, seed=0)
+    table = tables.denoising_table({"deep": found}, np.array([0.1, 0.3]), ["deep"], 200, seed=0)
     for psnr, images in zip(table["psnr"], np.clip(given, 0, 1), strict=True):
         assert psnr == pytest.approx(skimage.metrics.peak_signal_noise_ratio(clean, images, data_range=1), rel=1e-6)
 
@@ -244,7 +244,7 @@ def test_the_table_of_denoised_images() -> None:
         "noisy image": made_up.denoised([6, 6, 6], [0.6, 6, 60]),
         "deep": made_up.denoised([0.06, 0.06, 0.06], [3, 1, 2]),
     }
-    table = denoising.denoising_table(given, np.array([0.2, 0.5]), ["PCA (2)", "deep"], 1001, seed=7)
+    table = tables.denoising_table(given, np.array([0.2, 0.5]), ["PCA (2)", "deep"], 1001, seed=7)
     assert table[["method", "kind", "noise"]].to_numpy().tolist() == [
         ["noisy image", "baseline", 0.2],
         ["noisy image", "baseline", 0.5],
@@ -392,7 +392,7 @@ def test_the_report_of_anomalies_by_hand() -> None:
 def test_the_report_of_denoising_by_hand() -> None:
     classical = made_up.classical([6, 6, 6], [0.6, 6, 60])
     given = {"noisy image": classical.noisy, "deep": made_up.denoised([0.06, 0.06, 0.06], [0.006] * 3)}
-    table = denoising.denoising_table(given, classical.noise, ["deep"], 100, seed=0)
+    table = tables.denoising_table(given, classical.noise, ["deep"], 100, seed=0)
     page = tables.report_denoising(table, classical)
     rows = [[c.strip() for c in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")]
     assert [row[0] for row in rows] == [

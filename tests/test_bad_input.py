@@ -30,6 +30,7 @@ from tests.conftest import (
     succeed,
 )
 
+OF_A_MODEL = ("train", "evaluate", "apply")
 HOSTILE = ("$(touch pwned)", "; touch pwned #", "`touch pwned`", "' && touch pwned '", "../escaped")
 
 
@@ -38,15 +39,7 @@ HOSTILE = ("$(touch pwned)", "; touch pwned #", "`touch pwned`", "' && touch pwn
 
 @pytest.mark.parametrize(
     "arguments",
-    [
-        ("prepare",),
-        ("train", "deep"),
-        ("evaluate", "deep"),
-        ("classical",),
-        ("apply", "deep"),
-        ("compare",),
-        ("figures",),
-    ],
+    [*((name,) for name in STAGES if name not in OF_A_MODEL), *((name, "deep") for name in OF_A_MODEL)],
 )
 def test_every_stage_refuses_a_typo_and_a_hostile_model_name_anywhere(
     run_project: Path, arguments: tuple[str, ...]

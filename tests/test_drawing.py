@@ -22,7 +22,7 @@ from PIL import Image
 from stages import figures
 from stages.analysis import tables
 from stages.analysis.comparison import Comparison
-from stages.analysis.denoising import Denoised, denoising_table
+from stages.analysis.denoising import Denoised
 from stages.analysis.evaluation import Result
 from stages.analysis.records import save_record
 from stages.drawing import applications, charts, pictures, sheets
@@ -288,13 +288,12 @@ def test_where_no_class_is_missing_a_sentence_says_so(results: dict[str, Result]
 
 
 def test_denoised_digits_stand_under_the_noisy_ones_and_curves_have_their_intervals() -> None:
-    levels = ([1, 2, 3], [4, 5, 6], [7, 8, 9])
+    levels: list[list[float]] = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    names = ("noisy image", "wavelets", "PCA (2)", "ant")
     classical = made_up.classical(*levels)
-    given = {
-        name: made_up.denoised(*levels, seed=i) for i, name in enumerate(("noisy image", "wavelets", "PCA (2)", "ant"))
-    }
+    given = {name: made_up.denoised(*levels, seed=seed) for seed, name in enumerate(names)}
     noise = np.array([0.5, 0.1, 0.3])  # in any order; the middle one is the last
-    table = denoising_table(given, noise, ["PCA (2)", "ant"], 100, seed=0)
+    table = tables.denoising_table(given, noise, ["PCA (2)", "ant"], 100, seed=0)
     figure = applications.draw_denoising(classical.images, given, table)
     ax, chart = figure.axes
     assert ax.get_title() == "noise of standard deviation 0.3"
@@ -312,8 +311,8 @@ def test_denoised_digits_stand_under_the_noisy_ones_and_curves_have_their_interv
         rows = table[table["method"] == name].sort_values("noise")
         assert same_color(line.get_color(), colour)
         assert line.is_dashed() == (name == "wavelets")
-        np.testing.assert_allclose(line.get_xdata(), [0.1, 0.3, 0.5])
-        np.testing.assert_allclose(line.get_ydata(), rows["psnr"])
+        assert list(line.get_xdata()) == [0.1, 0.3, 0.5]
+        assert list(line.get_ydata()) == rows["psnr"].tolist()
         ends = np.array([segment[:, 1] for segment in bars.get_segments()])
         np.testing.assert_allclose(ends, rows[["psnr_low", "psnr_high"]])
     legend = chart.get_legend()

@@ -164,7 +164,7 @@ def test_a_number_in_quotes_is_a_text(tmp_path: Path, key: str, number: str) -> 
         (
             "apply.noise",
             [],
-            "apply.noise is [], but has to be a list of 1 to 16 items, each a number above 0 and at most",
+            "apply.noise is [], but has to be a list of 1 to 16 items, each a number above 0 and at",
         ),
         ("apply.noise", [0.1, 0.1], "apply.noise is [0.1, 0.1], but has to be a list of 1 to 16 items, each a number"),
         ("apply.noise", [0.1, 0], "apply.noise.1 is 0, but has to be a number above 0 and at most 10."),

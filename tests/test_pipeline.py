@@ -407,9 +407,8 @@ def test_presets_are_trained_by_name(run_project: Path) -> None:
     change_params(run_project, small)
     assert "up to date" in succeed(run_project, "dvc", "status")
     before = outputs(run_project)
-    result = stages_in_turn(
-        run_project, *(f"{name} {preset}" for preset in sizes for name in ("train", "evaluate", "apply"))
-    )
+    names = ("train", "evaluate", "apply")
+    result = stages_in_turn(run_project, *(f"{name} {preset}" for preset in sizes for name in names))
     assert result.returncode == 0, result.stderr
     after = outputs(run_project)
     written = {str(path.relative_to(run_project)) for path in set(after) - set(before)}

@@ -185,7 +185,7 @@ def test_classes_have_to_be_among_the_test_images_and_leave_some(project: Path, 
     write_raw(project / "data/raw", mnist | {"test": (images, np.where(labels == 3, 4, labels))})
     change_params(project, lambda p: p["prepare"].update(classes=[2, 3]))
     assert f"has 3, but data/raw/{NAMES['test'][1]} only 0, 1, 2, 4, 5, 6, 7, 8, 9.\n" in prepare().err
-    change_params(project, lambda p: p["prepare"].update(classes=[2], validation_images=3))
+    change_params(project, lambda p: p["prepare"].update(classes=[2], validation_images=1))
     ended = prepare()
     assert (ended.status, ended.err.count("\n")) == (2, 1)
     assert re.search(r"leaves \d\d training and 0 validation images, but at least one of each is needed\.", ended.err)

@@ -45,7 +45,7 @@ def wavelets(image: Float32, deviation: float, strength: float, wavelet: str) ->
     which one level of wavelets tells four apart.
     """
     options = {"sigma": strength * deviation, "wavelet": wavelet, "wavelet_levels": 1}
-    found: Floats = cycle_spin(image, denoise_wavelet, max_shifts=1, func_kw=options, num_workers=1)
+    found: Floats = cycle_spin(image, denoise_wavelet, max_shifts=1, func_kw=options, workers=1)
     return found
 
 

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from stages.analysis.comparison import PERCENTILES, bootstrap_means
 from stages.analysis.evaluation import Evaluation, by_name
-from stages.analysis.measures import psnr, squared_error, ssim
+from stages.analysis.measures import squared_error, ssim
 from stages.analysis.records import load_record
 from stages.common.arrays import Float32, Float64, Floats
 from stages.common.errors import StageError
@@ -108,34 +106,3 @@ def load_denoised(evaluations: dict[str, Evaluation]) -> tuple[Classical, dict[s
     without = {"noisy image": classical.noisy} | {name: getattr(classical, key) for key, name in METHODS.items()}
     models = {name: a.model for name, a in applications.items()}
     return classical, without | by_name(evaluations, models, {name: a.pca for name, a in applications.items()})
-
-
-def denoising_table(
-    denoised: dict[str, Denoised], noise: Float64, models: list[str], resamples: int, seed: int
-) -> pd.DataFrame:
-    """PSNR and SSIM of every method at every noise, with the ends of their 95 % intervals.
-
-    Columns: method, kind ("model" for those among `models`, else "baseline"), noise, psnr, psnr_low, psnr_high, ssim,
-    ssim_low, ssim_high. PSNR is that of the mean squared error over images; the bootstrap draws images, the same ones
-    for every method.
-    """
-    rows = []
-    for method, result in denoised.items():
-        pixels = result.pictures[0, 0].size
-        for deviation, errors, similarities in zip(noise, result.squared_error, result.ssim, strict=True):
-            means = bootstrap_means(np.stack([errors / pixels, similarities], axis=1), resamples, seed)
-            (high_error, high_ssim), (low_error, low_ssim) = np.percentile(means, PERCENTILES[::-1], axis=0)
-            rows.append(
-                {
-                    "method": method,
-                    "kind": "model" if method in models else "baseline",
-                    "noise": deviation,
-                    "psnr": psnr(errors.mean() / pixels),
-                    "psnr_low": psnr(high_error),
-                    "psnr_high": psnr(low_error),
-                    "ssim": similarities.mean(),
-                    "ssim_low": low_ssim,
-                    "ssim_high": high_ssim,
-                }
-            )
-    return pd.DataFrame(rows)

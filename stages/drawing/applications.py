@@ -68,7 +68,7 @@ def draw_denoising(images: Float32, denoised: dict[str, Denoised], table: pd.Dat
     """Digits, noisy and as each method gives them back, beside PSNR against the noise.
 
     images: float32 [images, height, width], without noise. denoised: the noisy images first, the
-    models last. table: as `denoising.denoising_table` has it. The digits have the middle one of its noises.
+    models last. table: as `tables.denoising_table` has it. The digits have the middle one of its noises.
     """
     noise = np.sort(table["noise"].unique())
     level = len(noise) // 2
