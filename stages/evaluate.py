@@ -4,7 +4,7 @@
 
 Reads data/prepared, data/models/<name>.keras and data/history/<name>.csv. Writes
 metrics/<name>.json, one flat table row, and data/evaluation/<name>.npz, everything measured,
-for compare and figures. The only stage that measures on the test images.
+for apply, compare and figures.
 """
 
 import json

@@ -27,6 +27,9 @@ from stages.analysis.linear import code_moments, fit_pca, image_moments
 from stages.analysis.records import load_record, save_record
 from stages.common import files
 from stages.common.errors import StageError
+from stages.explorer.answers import map_points, see, sliders
+from stages.explorer.library import Library
+from stages.explorer.scenes import Scene
 from stages.params import Apply, read_params
 from tests import made_up
 from tests.conftest import MODELS, ROOT, change_params, stages_run, succeed
@@ -442,7 +445,9 @@ def test_what_apply_measured_is_what_keras_and_scikit_learn_give(
         np.testing.assert_allclose(evaluation.model.distance, expected, rtol=1e-2)
 
 
-def test_classes_that_are_missing_are_told_from_the_others(run_project: Path) -> None:
+def test_classes_that_are_missing_are_told_from_the_others(
+    run_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The real DVC, with a sweep's `-S`; what needs all classes is measured over those that are left."""
     assert "auroc" not in json.loads((run_project / "metrics/deep.json").read_text())
     out = succeed(run_project, "dvc", "exp", "run", "-n", "odd", "-S", "prepare.classes=[0,1,2,4,5,6,7,8,9]")
@@ -469,6 +474,11 @@ def test_classes_that_are_missing_are_told_from_the_others(run_project: Path) ->
     header, *rows = succeed(run_project, "dvc", "metrics", "show").splitlines()
     assert "auroc" in header
     assert all(len(line) <= 100 for line in (header, *rows))
+    monkeypatch.chdir(run_project)
+    library = Library(read_params(), tmp_path)
+    seen = see(library, Scene(model="deep", digit=int(np.flatnonzero(labels == 3)[0])))
+    assert map_points(library, seen)["map"]["classes"] == list(range(10))
+    assert sliders(library, seen)["classes"] == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     shown = succeed(run_project, "dvc", "exp", "show", "--csv")
     assert "metrics/deep.json:auroc" in shown.splitlines()[0]
     assert "prepare.classes" in shown.splitlines()[0]

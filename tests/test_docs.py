@@ -16,7 +16,7 @@ import yaml
 
 from stages.__main__ import STAGES, tools
 from stages.analysis.comparison import Comparison
-from stages.analysis.tables import MEASURES, number
+from stages.analysis.tables import MEASURES, interval, number
 from stages.params import read_params
 from stages.tools.study import readable
 from tests.conftest import ROOT, succeed
@@ -176,6 +176,24 @@ def test_the_table_of_depths_is_the_committed_study() -> None:
 def test_the_table_of_latent_sizes_is_the_committed_study() -> None:
     study = pd.read_csv(ROOT / "plots/studies/rate_distortion.csv")
     assert f"--name rate_distortion\n{readable(study)}\n```" in PAGES["docs/experiments.md"]
+
+
+@quick
+def test_the_table_of_denoised_images_is_the_committed_one() -> None:
+    """But for its last row, which is of an experiment."""
+    (_, _, *rows, _) = tables(PAGES["docs/denoising.md"])[0]
+    measured = pd.read_csv(ROOT / "plots/denoising.csv").groupby("method", sort=False)
+    for (method, *cells), (name, group) in zip(rows, measured, strict=False):
+        assert method == name
+        assert cells == [interval(*row) for row in group[["psnr", "psnr_low", "psnr_high"]].to_numpy()]
+    assert len(rows) == 5
+
+
+@quick
+def test_the_columns_of_denoised_images_are_explained() -> None:
+    explained = rows_named("docs/denoising.md")
+    assert explained >= set(pd.read_csv(ROOT / "plots/denoising.csv").columns)
+    assert rows_named("docs/anomalies.md") >= {"error", "distance", "combined"}
 
 
 @quick
