@@ -2,7 +2,7 @@
 
     python -m stages.classical
 
-Reads data/prepared and writes data/classical.npz: noisy test images, and what non-local means,
+Reads data/prepared and writes data/classical/denoising.npz: noisy test images, and what non-local means,
 total variation and wavelets make of them. Their settings are chosen on noisy validation images.
 Needs no TensorFlow.
 """

@@ -3,7 +3,7 @@
     python -m stages.compare
 
 Reads data/evaluation/<name>.npz and data/applications/<name>.npz of every model in
-params.yaml and data/classical.npz. Writes metrics/README.md, everything that was measured as
+params.yaml and data/classical/denoising.npz. Writes metrics/README.md, everything that was measured as
 tables to read, and the tables behind the charts of `dvc plots show`: plots/comparison.csv, a
 row for each pair of models and each model beside PCA of the same latent size,
 plots/denoising.csv, plots/mse_per_class.csv and plots/losses.csv.
@@ -32,9 +32,10 @@ def main() -> None:
     resamples, seed = params.compare.resamples, params.compare.seed
     comparisons = compare_all(evaluations, resamples, seed)
     results = results_by_name(evaluations)
+    models = [name for name in results if not name.startswith("PCA")]
     digits = next(iter(evaluations.values())).digits
     aurocs = compare_aurocs(results, digits, resamples, seed)
-    denoising = tables.denoising_table(denoised, classical.noise, list(results), resamples, seed)
+    denoising = tables.denoising_table(denoised, classical.noise, models, resamples, seed)
     per_class = tables.mse_per_class_table(evaluations)
     files.write_all(
         {

@@ -3,7 +3,7 @@
     python -m stages.figures
 
 Reads data/evaluation/<name>.npz and data/applications/<name>.npz of every model in params.yaml,
-data/classical.npz and the tables of compare, and writes plots/<figure>.png, one for each
+data/classical/denoising.npz and the tables of compare, and writes plots/<figure>.png, one for each
 draw_<figure> in stages/drawing. Needs no TensorFlow; five seconds.
 """
 

@@ -195,9 +195,9 @@ def outputs(project: Path) -> dict[Path, bytes]:
 
 def digests(project: Path) -> dict[str, str]:
     """SHA-256 of every file that the pipeline writes, models included, and of any left beside them."""
-    kinds = ("data/prepared", "data/models", "data/history", "data/evaluation", "data/applications", "metrics", "plots")
-    single = [project / "dvc.lock", project / "data/classical.npz"]
-    paths = single + [path for kind in kinds for path in sorted((project / kind).iterdir())]
+    folders = ("prepared", "models", "history", "evaluation", "classical", "applications")
+    kinds = ("metrics", "plots", *(f"data/{folder}" for folder in folders))
+    paths = [project / "dvc.lock"] + [path for kind in kinds for path in sorted((project / kind).iterdir())]
     return {str(path.relative_to(project)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 

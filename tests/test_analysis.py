@@ -789,13 +789,13 @@ def test_compare_writes_what_it_prints(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    for folder in ("data/evaluation", "data/applications"):
+    for folder in ("data/evaluation", "data/applications", "data/classical"):
         (tmp_path / folder).mkdir(parents=True)
     some = {name: evaluations()[name] for name in ("shallow", "deep")}
     for name, one in some.items():
         save(tmp_path / f"data/evaluation/{name}.npz", one)
         save(tmp_path / f"data/applications/{name}.npz", made_up.application())
-    save(tmp_path / "data/classical.npz", made_up.classical())
+    save(tmp_path / "data/classical/denoising.npz", made_up.classical())
     ended = made_up.call_main(compare.main, monkeypatch, capsys)
     assert (ended.status, ended.err) == (0, "")
     rows = compare_all(some, 2000, 0)
@@ -807,7 +807,7 @@ def test_compare_writes_what_it_prints(
     ]
     per_class = tables.mse_per_class_table(some)
     classical, denoised = load_denoised(some)
-    denoising = tables.denoising_table(denoised, classical.noise, ["PCA (2)", "PCA (4)", "shallow", "deep"], 2000, 0)
+    denoising = tables.denoising_table(denoised, classical.noise, ["shallow", "deep"], 2000, 0)
     parts = [tables.report(some, rows, per_class), tables.report_anomalies({}, [])]
     parts.append(tables.report_denoising(denoising, classical))
     assert Path("metrics/README.md").read_text() == "\n".join(parts)

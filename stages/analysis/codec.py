@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.analysis import pictures
-from stages.analysis.anomalies import combined_score, most_and_least, squared_distances
+from stages.analysis.anomalies import combined_score, squared_distances
 from stages.analysis.codes import active_dimensions, nearest_images, sample_codes
 from stages.analysis.evaluation import Result
 from stages.analysis.linear import Moments, class_means, code_moments, fit_probe
@@ -47,7 +47,8 @@ def measure(codec: Codec, data: Data, settings: Evaluate) -> Result:
     generated, generation = generate(decode, train_codes, data.train, settings)
     shown, chosen = pictures.first_of_each_class(data.test.labels), pictures.extremes(errors, pictures.EXTREMES)
     distances = squared_distances(codes, code_moments(train_codes))
-    unusual = most_and_least(combined_score(errors, distances), pictures.UNUSUAL)
+    least, _, most = pictures.extremes(combined_score(errors, distances), pictures.UNUSUAL)
+    unusual = np.stack([most[::-1], least])
     deviation = np.sqrt(np.diag(data.moments.covariance).clip(0))  # pixels that never vary can have any weight
     return Result(
         latent_dim=codes.shape[1],

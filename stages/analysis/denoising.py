@@ -17,8 +17,8 @@ from stages.common.errors import StageError
 from stages.common.files import CLASSICAL, model_files, read_images
 from stages.params import Apply
 
-# The classical methods: their fields in Classical, and the names to show.
-METHODS = {"nonlocal_means": "non-local means", "total_variation": "total variation", "wavelets": "wavelets"}
+# The classical methods: their fields in Classical, and the names to show, which no model can have.
+METHODS = {"nonlocal_means": "non-local means", "total_variation": "total variation", "wavelets": "wavelet shrinkage"}
 SHOWN = 8  # images that are drawn
 TEST, VALIDATION = 0, 1  # streams of random numbers, so that no image of either gets the other's noise
 

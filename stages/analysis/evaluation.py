@@ -52,7 +52,7 @@ class Result:
     traversals: Float32  # [dimensions, STEPS, height, width], the most varied dimension first
     samples: Float32  # [classes, SAMPLES, height, width], generated digits
     weights: Float32  # [dimensions, height, width], of a linear encoder; empty for one with hidden layers
-    unusual: Int64  # [2, UNUSUAL], positions of the test images with the largest and the smallest combined scores
+    unusual: Int64  # [2, UNUSUAL], positions of the test images with the largest and the smallest combined score
     unusual_images: Float32  # [2, UNUSUAL, height, width]
 
 

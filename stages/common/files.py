@@ -30,7 +30,7 @@ except ImportError:  # Windows
 
 EVALUATIONS = Path("data/evaluation")
 APPLICATIONS = Path("data/applications")
-CLASSICAL = Path("data/classical.npz")
+CLASSICAL = Path("data/classical/denoising.npz")
 SPLITS = ("train", "validation", "test")
 CHUNK = 2**24  # bytes of an array written at a time
 ABANDONED_AFTER = 3600  # seconds without a write, after which an unfinished file's writer may be dead

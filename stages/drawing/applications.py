@@ -37,9 +37,9 @@ def draw_anomalies(results: dict[str, Result], digits: Digits) -> Figure:
                 false_alarms, found, _ = roc_curve(anomalous, values)
                 ax.plot(false_alarms, found, color=colour, label=f"{name}, {auroc(anomalous, values):.3f}")
             ax.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=0.8)
-            ax.set(xlabel="share of the others above", ylabel="share of the missing above", aspect="equal")
+            ax.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
             ax.set_title(f"score: {score}")
-            ax.legend(title="area", loc="lower right", fontsize=7, title_fontsize=7)
+            ax.legend(title="AUROC", loc="lower right", fontsize=7, title_fontsize=7)
     else:
         ax = figure.add_subplot(grid[0, :])
         ax.text(0.5, 0.5, "no class is missing from training, so there is no ROC curve", ha="center", va="center")
@@ -52,7 +52,8 @@ def draw_anomalies(results: dict[str, Result], digits: Digits) -> Figure:
             for tick, alarming in zip(ax.get_xticklabels(), anomalous[positions], strict=True):
                 tick.set_color(ALARM if alarming else INK)
             ax.set_title(f"{name}, {kind} anomalous")
-    figure.suptitle("Test digits unlike the training digits, by their combined score")
+    red = "; in red the classes that training never saw" if anomalous.any() else ""
+    figure.suptitle(f"Test digits unlike the training digits, by their combined score{red}")
     return figure
 
 
