@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,21 @@ def test_classical_methods_are_those_of_scikit_image(method: str, mnist: Mnist) 
     assert np.square(expected - clean).sum() == pytest.approx(min(errors), rel=1e-4)
     assert min(errors) < 0.7 * np.square(noisy - clean).sum()
     assert len({round(float(error), 3) for error in errors}) > 3  # so that there is something to choose
+
+
+@quick
+@pytest.mark.parametrize("size", [(9, 14), (2, 3), (1, 5)])
+@pytest.mark.parametrize("method", denoisers.CHOICES)
+def test_classical_methods_take_images_of_any_size(method: str, size: tuple[int, int]) -> None:
+    """Nothing warns, and an image without noise and ink stays black."""
+    images = np.random.default_rng(0).random((2, *size)).astype(np.float32)
+    with warnings.catch_warnings(action="error"):
+        for denoiser in denoisers.CHOICES[method]:
+            found = denoiser.apply(images, 0.3)
+            assert found.shape == images.shape
+            assert found.dtype == np.float32
+            assert np.isfinite(found).all()
+            assert not denoiser.apply(np.zeros_like(images), 0.3).any()
 
 
 @quick

@@ -4,6 +4,7 @@ Each is told the standard deviation of the noise, of which its strength is a mul
 """
 
 import itertools
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -22,7 +23,8 @@ class Denoiser(NamedTuple):
 
     def apply(self, images: Float32, deviation: float) -> Float32:
         """Denoise images float32 [images, height, width], one by one; clipped to [0, 1]."""
-        return np.stack([self.denoise(image, deviation) for image in images]).clip(0, 1).astype(np.float32)
+        denoised = np.stack([self.denoise(image, deviation) for image in images])
+        return denoised.reshape(images.shape).clip(0, 1).astype(np.float32)  # non-local means turn one row into a line
 
 
 def nonlocal_means(image: Float32, deviation: float, strength: float) -> Floats:
@@ -45,7 +47,8 @@ def wavelets(image: Float32, deviation: float, strength: float, wavelet: str) ->
     which one level of wavelets tells four apart.
     """
     options = {"sigma": strength * deviation, "wavelet": wavelet, "wavelet_levels": 1}
-    found: Floats = cycle_spin(image, denoise_wavelet, max_shifts=1, func_kw=options, workers=1)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of edges, on images below 14 pixels
+        found: Floats = cycle_spin(image, denoise_wavelet, max_shifts=1, func_kw=options, workers=1)
     return found
 
 
