@@ -12,7 +12,8 @@ from pathlib import Path
 from stages.common.errors import ParamsError, run
 from stages.params import nearest
 
-STAGES = ("prepare", "train", "evaluate", "compare", "figures")  # in the order in which DVC runs them
+# in an order in which they can run
+STAGES = ("prepare", "train", "evaluate", "classical", "apply", "compare", "figures")
 FOLDER = Path(__file__).parent
 
 

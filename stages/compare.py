@@ -2,18 +2,21 @@
 
     python -m stages.compare
 
-Reads data/evaluation/<name>.npz of every model in params.yaml and writes
-metrics/README.md, everything that was measured as tables to read, and the tables behind the
-charts of `dvc plots show`: plots/comparison.csv, a row for each pair of models and each
-model beside PCA of the same latent size, plots/mse_per_class.csv and plots/losses.csv.
+Reads data/evaluation/<name>.npz and data/applications/<name>.npz of every model in
+params.yaml and data/classical/denoising.npz. Writes metrics/README.md, everything that was measured as
+tables to read, and the tables behind the charts of `dvc plots show`: plots/comparison.csv, a
+row for each pair of models and each model beside PCA of the same latent size,
+plots/denoising.csv, plots/mse_per_class.csv and plots/losses.csv.
 """
 
 import shlex
 from pathlib import Path
 
 from stages.analysis import tables
+from stages.analysis.anomalies import compare_aurocs, missing_classes
 from stages.analysis.comparison import compare_all
-from stages.analysis.evaluation import load_evaluations
+from stages.analysis.denoising import load_denoised
+from stages.analysis.evaluation import load_evaluations, results_by_name
 from stages.common import files
 from stages.common.errors import StageError, run
 from stages.params import Params, read_params
@@ -25,13 +28,27 @@ def main() -> None:
     params = read_params()
     check_no_other_files(params)
     evaluations = load_evaluations(list(params.models))
-    comparisons = compare_all(evaluations, params.compare.resamples, params.compare.seed)
+    classical, denoised = load_denoised(evaluations)
+    resamples, seed = params.compare.resamples, params.compare.seed
+    comparisons = compare_all(evaluations, resamples, seed)
+    results = results_by_name(evaluations)
+    models = [name for name in results if not name.startswith("PCA")]
+    digits = next(iter(evaluations.values())).digits
+    aurocs = compare_aurocs(results, digits, resamples, seed)
+    denoising = tables.denoising_table(denoised, classical.noise, models, resamples, seed)
     per_class = tables.mse_per_class_table(evaluations)
     losses = tables.loss_table(evaluations, {name: settings.kl_weight for name, settings in params.models.items()})
     files.write_all(
         {
-            tables.REPORT: tables.report(evaluations, comparisons, per_class).encode(),
+            tables.REPORT: "\n".join(
+                [
+                    tables.report(evaluations, comparisons, per_class),
+                    tables.report_anomalies(aurocs, missing_classes(digits)),
+                    tables.report_denoising(denoising, classical),
+                ]
+            ).encode(),
             tables.COMPARISON: tables.csv(tables.comparison_table(comparisons)),
+            tables.DENOISING: tables.csv(denoising),
             tables.MSE_PER_CLASS: tables.csv(per_class),
             tables.LOSSES: tables.csv(losses, digits=9),
         }
@@ -44,12 +61,15 @@ def main() -> None:
 
 
 def check_no_other_files(params: Params) -> None:
-    """Raise StageError if data/evaluation holds what belongs to no model, since DVC would count it as an input."""
+    """Raise StageError if a folder that DVC counts as an input holds what belongs to no model."""
     kept = {path for name in params.models for path in files.model_files(name)}
     kept |= {path for name in params.presets for path in files.model_files(name, preset=True)}
-    others = sorted(path for path in files.EVALUATIONS.glob("[!.]*") if path not in kept)  # .dvcignore has the rest
+    folders = (files.EVALUATIONS, files.APPLICATIONS)
+    found = [path for folder in folders for path in sorted(folder.glob("[!.]*"))]  # .dvcignore has the rest
+    others = [path for path in found if path not in kept]
     if others:
-        command = shlex.join(["rm", "-r", *(str(path) for other in others for path in leftovers(other, kept))])
+        left = dict.fromkeys(str(path) for other in others for path in leftovers(other, kept))
+        command = shlex.join(["rm", "-r", *left])
         raise StageError(
             f"{others[0]} belongs to no model in params.yaml; delete what is left of that model and run `dvc repro` "
             f"again: {command}"
@@ -57,9 +77,9 @@ def check_no_other_files(params: Params) -> None:
 
 
 def leftovers(other: Path, kept: set[Path]) -> list[Path]:
-    """What to delete with a path in data/evaluation: all files of the model that it evaluates, or itself."""
+    """What to delete with a path in one of these folders: all files of the model whose it would be, or itself."""
     of_model = files.model_files(other.stem)
-    if other != of_model.evaluation:
+    if other not in of_model:
         return [other]
     return [path for path in of_model if path.exists() and path not in kept]
 

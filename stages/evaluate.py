@@ -4,7 +4,7 @@
 
 Reads data/prepared, data/models/<name>.keras and data/history/<name>.csv. Writes
 metrics/<name>.json, one flat table row, and data/evaluation/<name>.npz, everything measured,
-for compare and figures. The only stage that measures on the test images.
+for apply, compare and figures.
 """
 
 import json
@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stages.analysis.anomalies import auroc, missing_classes, scores, untrained
 from stages.analysis.codec import Codec, Data, as_pictures, mean_of_batches, measure, probe_pixels
-from stages.analysis.evaluation import Digits, Evaluation, save_evaluation
+from stages.analysis.evaluation import Digits, Evaluation
 from stages.analysis.linear import fit_pca, image_moments
 from stages.analysis.measures import scaled_batches, squared_error
 from stages.analysis.pictures import first_of_each_class
+from stages.analysis.records import save_record
 from stages.common import files
 from stages.common.arrays import Float32
 from stages.common.errors import StageError, run
@@ -28,7 +30,7 @@ from stages.model.backend import keras, use_threads
 from stages.params import Evaluate, choose_model, read_params
 from stages.params.command import parse_model
 from stages.trained.inference import compile_model
-from stages.trained.loading import load_autoencoder
+from stages.trained.loading import check_size, load_autoencoder
 
 COLLAPSED = 0.99  # of the mean image's error: a model that gives nearly the mean image for every digit
 
@@ -42,16 +44,12 @@ def main() -> None:
     train, validation, test = (files.read_split(split) for split in files.SPLITS)
     history = read_history(written.history)
     model = load_autoencoder(written.model)
-    if model.input_shape[1] != height * width:
-        raise StageError(
-            f"{written.model} takes {model.input_shape[1]} pixels, but the images of data/prepared "
-            f"have {height}×{width}; run `dvc repro`."
-        )
+    check_size(written.model, model, height, width)
     data = Data(train, validation, test, (height, width), image_moments(train.images, params.evaluate.batch_size))
     evaluation = evaluate(model, data, history, params.evaluate)
     with files.replacing_all([written.metrics, written.evaluation]) as (metrics, file):
         metrics.write(metrics_json(evaluation))
-        save_evaluation(file, evaluation)
+        save_record(file, evaluation)
     if warning := collapse(evaluation):
         print(f"warning: {key} collapsed: {warning}", file=sys.stderr)
     result, pca = evaluation.model, evaluation.pca
@@ -82,8 +80,11 @@ def evaluate(model: keras.Model, data: Data, history: pd.DataFrame, settings: Ev
         val_loss=history["val_loss"].to_numpy(),
         kl=history["kl"].to_numpy(),
         val_kl=history["val_kl"].to_numpy(),
+        pca_mean=pca.mean,
+        pca_components=pca.components,
         digits=Digits(
             labels=data.test.labels,
+            trained=np.unique(data.train.labels),
             shown=digits_shown,
             images=as_pictures(data.test.images[digits_shown] / np.float32(255), data.shape),
         ),
@@ -128,6 +129,7 @@ def encoder_kernel(encoder: keras.Model) -> Float32:
 def metrics_json(evaluation: Evaluation) -> bytes:
     """The row of `dvc metrics show`: the numbers that people decide by.
 
+    `auroc` is among them if training lacked a class of the test images.
     Six significant digits: more than any comparison needs, and the same on other processors.
     """
     model = evaluation.model
@@ -139,6 +141,8 @@ def metrics_json(evaluation: Evaluation) -> bytes:
         "probe": model.probe,
         "parameters": model.parameters,
     }
+    if missing_classes(evaluation.digits):  # no column of dashes where there is nothing to measure
+        row["auroc"] = auroc(untrained(evaluation.digits), scores(model)["combined"])
     rounded = {key: value if isinstance(value, int) else float(f"{value:.6g}") for key, value in row.items()}
     return (json.dumps(rounded, indent=2) + "\n").encode()
 

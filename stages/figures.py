@@ -2,20 +2,21 @@
 
     python -m stages.figures
 
-Reads data/evaluation/<name>.npz of every model in params.yaml and the tables of compare,
-and writes plots/<figure>.png, one for each draw_<figure> in stages/drawing. Needs no
-TensorFlow; four seconds.
+Reads data/evaluation/<name>.npz and data/applications/<name>.npz of every model in params.yaml,
+data/classical/denoising.npz and the tables of compare, and writes plots/<figure>.png, one for each
+draw_<figure> in stages/drawing. Needs no TensorFlow; five seconds.
 """
 
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from stages.analysis.denoising import load_denoised
 from stages.analysis.evaluation import load_evaluations, results_by_name
-from stages.analysis.tables import COMPARISON, LOSSES, MSE_PER_CLASS, read_table
+from stages.analysis.tables import COMPARISON, DENOISING, LOSSES, MSE_PER_CLASS, read_table
 from stages.common import files
 from stages.common.errors import run
-from stages.drawing import charts, pictures
+from stages.drawing import applications, charts, pictures
 from stages.drawing.style import STYLE, png
 from stages.params import Model, read_params
 from stages.params.command import parse_no_arguments
@@ -26,6 +27,7 @@ def main() -> None:
     params = read_params()
     classes, dpi = params.figures.classes, params.figures.dpi
     evaluations = load_evaluations(list(params.models))
+    classical, denoised = load_denoised(evaluations)
     results = results_by_name(evaluations)
     digits = next(iter(evaluations.values())).digits
     overall = {name: result.mse for name, result in results.items()}
@@ -41,6 +43,8 @@ def main() -> None:
             "traversals": pictures.draw_traversals(results),
             "samples": pictures.draw_samples(results, classes),
             "weights": pictures.draw_weights(results),
+            "anomalies": applications.draw_anomalies(results, digits),
+            "denoising": applications.draw_denoising(classical.images, denoised, read_table(DENOISING)),
             "losses": charts.draw_losses(read_table(LOSSES), loss_names),
         }
         files.write_all({Path(f"plots/{name}.png"): png(figure, dpi) for name, figure in figures.items()})

@@ -4,7 +4,8 @@
 
 Writes data/prepared/{train,validation,test}_{images,labels}.npy: images uint8
 [images, height, width] from 0 to 255, labels uint8 [images]. Validation images come
-out of the training images, the same share of every class. Two seconds on MNIST.
+out of the training images, the same share of every class. Classes that `prepare.classes`
+leaves out are missing from both, never from the test images. Two seconds on MNIST.
 """
 
 import hashlib
@@ -52,6 +53,13 @@ def main() -> None:
     else:
         print("note: prepare.validation_images is 0, so training is monitored on the test images")
         train, validation = given, test
+    if isinstance(params.classes, list):
+        train, validation = (keep_classes(split, params.classes) for split in (train, validation))
+        if not (len(train.images) and len(validation.images)):
+            raise ParamsError(
+                f"params.yaml: prepare.classes leaves {len(train.images)} training and {len(validation.images)} "
+                "validation images, but at least one of each is needed."
+            )
 
     arrays: dict[Path, Bytes] = {}
     for split, (images, labels) in zip(files.SPLITS, (train, validation, test), strict=True):
@@ -135,11 +143,28 @@ def check_fit(params: Prepare, raw: Raw, given: Split, test: Split) -> None:
             f"{raw['train', 'images']} has images of {size[0]}×{size[1]} pixels, but "
             f"{raw['test', 'images']} of {test_size[0]}×{test_size[1]}; they have to be equal."
         )
+    if isinstance(params.classes, list):
+        for split, content in (("train", given), ("test", test)):
+            if lacking := sorted(set(params.classes) - set(content.labels.tolist())):
+                raise ParamsError(
+                    f"params.yaml: prepare.classes has {', '.join(map(str, lacking))}, but {raw[split, 'labels']} only "
+                    f"{', '.join(map(str, np.unique(content.labels)))}."
+                )
+    elif not np.isin(test.labels, given.labels).any():
+        raise StageError(
+            f"{raw['train', 'labels']} and {raw['test', 'labels']} have no class in common; at least one is needed."
+        )
     if params.validation_images >= len(given.images):
         raise ParamsError(
             f"params.yaml: prepare.validation_images is {params.validation_images}, but has to be below "
             f"{len(given.images)}, the number of images in {raw['train', 'images']}."
         )
+
+
+def keep_classes(split: Split, classes: list[int]) -> Split:
+    """The images of these classes, in their order."""
+    kept = np.isin(split.labels, classes)
+    return Split(split.images[kept], split.labels[kept])
 
 
 def choose_validation(labels: Bytes, count: int, seed: int) -> NDArray[np.bool_]:

@@ -29,7 +29,7 @@ NAMES = {
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
 TINY = {"train": 600, "test": 200}
-STAGES = ("prepare", "train", "evaluate", "compare", "figures")
+STAGES = ("prepare", "train", "evaluate", "classical", "apply", "compare", "figures")
 MODELS = ("shallow", "deep")
 
 # The recipe of most tutorials: what tests of one thing begin with, whatever the models of params.yaml have.
@@ -201,7 +201,8 @@ def outputs(project: Path) -> dict[Path, bytes]:
 
 def digests(project: Path) -> dict[str, str]:
     """SHA-256 of every file that the pipeline writes, models included, and of any left beside them."""
-    kinds = ("data/prepared", "data/models", "data/history", "data/evaluation", "metrics", "plots")
+    folders = ("prepared", "models", "history", "evaluation", "classical", "applications")
+    kinds = ("metrics", "plots", *(f"data/{folder}" for folder in folders))
     paths = [project / "dvc.lock"] + [path for kind in kinds for path in sorted((project / kind).iterdir())]
     return {str(path.relative_to(project)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
@@ -235,6 +236,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, mnist: dict[str, tuple[np
         for model in params["models"].values():
             model.update(epochs=2, batch_size=64)
         params["tune"] = {}
+        params["apply"].update(noise=[0.2, 0.5], images=40, validation_images=10)
 
     change_params(project, small)
     succeed(project, "git", "init", "-q")

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from stages.analysis.denoising import Application, Classical, Denoised
 from stages.analysis.evaluation import Digits, Evaluation, Result
-from stages.analysis.pictures import DIMENSIONS, EXTREMES, SAMPLES, STEPS
+from stages.analysis.pictures import DIMENSIONS, EXTREMES, SAMPLES, STEPS, UNUSUAL
 from stages.common.errors import run
 
 HEIGHT, WIDTH = 2, 3
@@ -56,6 +57,7 @@ def result(errors: list[float], latent_dim: int = 2, seed: int = 0, classes: int
         "active_dimensions": 7 + seed,
         "kl": np.zeros(0),
         "squared_error": squared,
+        "distance": random.random(len(errors)),
         "codes": random.normal(size=(len(errors), latent_dim)).astype(np.float32),
         "reconstructions": pictures(classes),
         "extremes": random.integers(0, len(errors), (3, EXTREMES)),
@@ -65,15 +67,43 @@ def result(errors: list[float], latent_dim: int = 2, seed: int = 0, classes: int
         "traversals": pictures(min(latent_dim, DIMENSIONS), STEPS),
         "samples": pictures(classes, SAMPLES),
         "weights": pictures(min(latent_dim, DIMENSIONS)) - np.float32(0.5),
+        "unusual": random.integers(0, len(errors), (2, UNUSUAL)),
+        "unusual_images": pictures(2, UNUSUAL),
     }
     return Result(**defaults | values)
 
 
-def digits(labels: list[int], seed: int = 99) -> Digits:
-    """Test digits with these labels."""
+def digits(labels: list[int], seed: int = 99, trained: list[int] | None = None) -> Digits:
+    """Test digits with these labels, of which all or some were trained on."""
     classes, shown = np.unique(np.array(labels, np.uint8), return_index=True)
     images = np.random.default_rng(seed).random((len(classes), HEIGHT, WIDTH)).astype(np.float32)
-    return Digits(np.array(labels, np.uint8), shown, images)
+    known = classes if trained is None else np.array(trained, np.uint8)
+    return Digits(np.array(labels, np.uint8), known, shown, images)
+
+
+def denoised(*levels: list[float], seed: int = 0) -> Denoised:
+    """Denoised images with these squared errors at each noise; their similarities are 1 less a tenth of them."""
+    errors = np.array(levels, np.float64)
+    pictures = np.random.default_rng(seed).random((len(levels), len(levels[0]), HEIGHT, WIDTH)).astype(np.float32)
+    return Denoised(errors, 1 - errors / 10, pictures)
+
+
+def application(*levels: list[float], seed: int = 0) -> Application:
+    levels = levels or ([1, 2, 3], [4, 5, 6])
+    return Application(denoised(*levels, seed=10 + seed), denoised(*levels, seed=20 + seed))
+
+
+def classical(*levels: list[float]) -> Classical:
+    levels = levels or ([1, 2, 3], [4, 5, 6])
+    return Classical(
+        noise=np.array([0.2, 0.5, 0.7][: len(levels)]),
+        images=np.random.default_rng(5).random((len(levels[0]), HEIGHT, WIDTH)).astype(np.float32),
+        settings=np.array([["a", "b", "g"], ["c", "d", "h"], ["e", "f", "i"]])[:, : len(levels)],
+        noisy=denoised(*levels, seed=1),
+        nonlocal_means=denoised(*levels, seed=2),
+        total_variation=denoised(*levels, seed=3),
+        wavelets=denoised(*levels, seed=4),
+    )
 
 
 def evaluation(model: Result, pca: Result, labels: list[int], **values: Any) -> Evaluation:
@@ -84,5 +114,7 @@ def evaluation(model: Result, pca: Result, labels: list[int], **values: Any) -> 
         "val_loss": np.array([0.6, 0.3]),
         "kl": np.zeros(2),
         "val_kl": np.zeros(2),
+        "pca_mean": np.full(HEIGHT * WIDTH, 0.25),
+        "pca_components": np.eye(HEIGHT * WIDTH)[: pca.latent_dim],
     }
     return Evaluation(digits=digits(labels), model=model, pca=pca, **defaults | values)

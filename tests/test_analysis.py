@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import scipy
 import skimage
+import sklearn.covariance
 import sklearn.decomposition
 import sklearn.linear_model
 from hypothesis import given, settings
@@ -25,9 +26,11 @@ from stages.analysis import pictures, tables
 from stages.analysis.codec import Codec, Data, measure, probe_pixels
 from stages.analysis.codes import active_dimensions, nearest_images, sample_codes
 from stages.analysis.comparison import Comparison, bootstrap_means, compare_all, compare_errors
-from stages.analysis.evaluation import Evaluation, Result, load_evaluation, results_by_name, save_evaluation
+from stages.analysis.denoising import load_denoised
+from stages.analysis.evaluation import Evaluation, Result, load_evaluation, results_by_name
 from stages.analysis.linear import Pca, class_means, code_moments, fit_pca, fit_probe, image_moments
 from stages.analysis.measures import bce, psnr, scaled_batches, squared_error, ssim
+from stages.analysis.records import save_record
 from stages.common.errors import StageError
 from stages.common.files import Split
 from stages.params import Evaluate
@@ -473,6 +476,34 @@ def test_probes_are_fitted_to_the_training_images_only(measured: Result, data: D
         assert found != accuracy(*both, test, data.test.labels)
 
 
+def test_probes_are_judged_by_the_classes_that_they_were_fitted_to(data: Data, theirs: Any) -> None:
+    """Test images of a class that training never saw have no say; generated digits are of the trained classes."""
+    kept = np.isin(data.train.labels, (0, 3, 4, 8))
+    train = Split(data.train.images[kept], data.train.labels[kept])
+    some = data._replace(train=train, moments=image_moments(train.images, 100))
+    pca = fit_pca(some.moments, LATENT)
+    found = measure(Codec(pca.encode, pca.decode, 0, pca.components), some, SETTINGS)
+    asked = np.isin(data.test.labels, (0, 3, 4, 8))
+    for share, transform in ((found.probe, pca.encode), (probe_pixels(some, SETTINGS), identity)):
+        features, test = (transform(images / 255) for images in (train.images, data.test.images[asked]))
+        assert share == accuracy(features, train.labels, test, data.test.labels[asked])
+    assert found.samples.shape == (4, 10, HEIGHT, WIDTH)
+    assert found.reconstructions.shape == (10, HEIGHT, WIDTH)
+    assert len(found.squared_error) == len(found.distance) == len(data.test.images)
+
+
+def test_distances_are_from_the_training_codes_and_order_the_digits_with_the_errors(
+    measured: Result, data: Data, theirs: Any
+) -> None:
+    codes = theirs.transform(data.train.images / 255)
+    expected = sklearn.covariance.EmpiricalCovariance().fit(codes).mahalanobis(theirs.transform(data.test.images / 255))
+    np.testing.assert_allclose(measured.distance, expected, rtol=1e-4)
+    order = np.argsort(measured.squared_error**2 * measured.distance)
+    np.testing.assert_array_equal(measured.unusual, [order[:-11:-1], order[:10]])
+    images = data.test.images.reshape(-1, HEIGHT, WIDTH) / 255
+    np.testing.assert_allclose(measured.unusual_images, images[measured.unusual], atol=1e-6)
+
+
 def test_the_probe_of_pixels_sees_them_as_they_were_averaged() -> None:
     """Nine images of brightness 248 and one of 251: what is below 249.5 is of the class of the nine."""
     train = Split(np.array([[248]] * 9 + [[251]], np.uint8), np.array([0] * 9 + [1], np.uint8))
@@ -521,7 +552,7 @@ def test_pictures_are_of_single_precision_whatever_the_decoder_gives(measured: R
     assert fit_pca(data.moments, LATENT).decode(np.zeros((1, LATENT))).dtype == np.float64
     found = {name: value.dtype for name, value in vars(measured).items() if np.shape(value)[-2:] == (HEIGHT, WIDTH)}
     kinds = ("extreme_images", "extreme_reconstructions", "interpolations", "reconstructions", "samples", "traversals")
-    assert found == dict.fromkeys([*kinds, "weights"], np.dtype(np.float32))
+    assert found == dict.fromkeys([*kinds, "unusual_images", "weights"], np.dtype(np.float32))
 
 
 def test_traversals_follow_the_training_codes(measured: Result, theirs: Any) -> None:
@@ -561,9 +592,9 @@ def test_images_need_not_be_square() -> None:
 # --- evaluation ----------------------------------------------------------------------------
 
 
-def save(path: Path, evaluation: Evaluation) -> None:
+def save(path: Path, record: Any) -> None:
     with open(path, "wb") as file:
-        save_evaluation(file, evaluation)
+        save_record(file, record)
 
 
 def test_an_evaluation_comes_back_as_it_was_saved(tmp_path: Path) -> None:
@@ -758,10 +789,13 @@ def test_compare_writes_what_it_prints(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    (tmp_path / "data/evaluation").mkdir(parents=True)
+    for folder in ("data/evaluation", "data/applications", "data/classical"):
+        (tmp_path / folder).mkdir(parents=True)
     some = {name: evaluations()[name] for name in ("shallow", "deep")}
     for name, one in some.items():
         save(tmp_path / f"data/evaluation/{name}.npz", one)
+        save(tmp_path / f"data/applications/{name}.npz", made_up.application())
+    save(tmp_path / "data/classical/denoising.npz", made_up.classical())
     ended = made_up.call_main(compare.main, monkeypatch, capsys)
     assert (ended.status, ended.err) == (0, "")
     rows = compare_all(some, 2000, 0)
@@ -772,7 +806,12 @@ def test_compare_writes_what_it_prints(
         "deep / PCA (2): 0.417 times the squared error (0.250 to 0.583), smaller on 100.0% of the test images",
     ]
     per_class = tables.mse_per_class_table(some)
-    assert Path("metrics/README.md").read_text() == tables.report(some, rows, per_class)
+    classical, denoised = load_denoised(some)
+    denoising = tables.denoising_table(denoised, classical.noise, ["shallow", "deep"], 2000, 0)
+    parts = [tables.report(some, rows, per_class), tables.report_anomalies({}, [])]
+    parts.append(tables.report_denoising(denoising, classical))
+    assert Path("metrics/README.md").read_text() == "\n".join(parts)
+    assert Path("plots/denoising.csv").read_bytes() == tables.csv(denoising)
     assert Path("plots/comparison.csv").read_bytes() == tables.csv(tables.comparison_table(rows))
     assert Path("plots/mse_per_class.csv").read_bytes() == tables.csv(per_class)
     assert Path("plots/losses.csv").read_bytes() == tables.csv(

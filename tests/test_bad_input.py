@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tests.conftest import (
     succeed,
 )
 
+OF_A_MODEL = ("train", "evaluate", "apply")
 HOSTILE = ("$(touch pwned)", "; touch pwned #", "`touch pwned`", "' && touch pwned '", "../escaped")
 
 
@@ -36,7 +38,8 @@ HOSTILE = ("$(touch pwned)", "; touch pwned #", "`touch pwned`", "' && touch pwn
 
 
 @pytest.mark.parametrize(
-    "arguments", [("prepare",), ("train", "deep"), ("evaluate", "deep"), ("compare",), ("figures",)]
+    "arguments",
+    [*((name,) for name in STAGES if name not in OF_A_MODEL), *((name, "deep") for name in OF_A_MODEL)],
 )
 def test_every_stage_refuses_a_typo_and_a_hostile_model_name_anywhere(
     run_project: Path, arguments: tuple[str, ...]
@@ -188,6 +191,11 @@ def test_broken_intermediate_files(run_project: Path) -> None:
     refuse(run_project, 1, "data/evaluation/deep.npz is not a whole evaluation", "figures")
     evaluation.unlink()
     refuse(run_project, 1, "data/evaluation/deep.npz is missing; run `dvc repro`.", "compare")
+    refuse(run_project, 1, "data/evaluation/deep.npz is missing; run `dvc repro`.", "apply", "deep")
+    application = run_project / "data/applications/shallow.npz"
+    shutil.copy(run_project / "data/evaluation/shallow.npz", evaluation)
+    replace(application, application.read_bytes()[:3000])
+    refuse(run_project, 1, "data/applications/shallow.npz is not a whole application", "figures")
 
 
 @pytest.mark.quick
@@ -219,6 +227,11 @@ def test_what_belongs_to_no_model(run_project: Path) -> None:
         assert shlex.split(command) == ["rm", "-r", f"data/evaluation/{name}"]
         succeed(run_project, *shlex.split(command))
         assert outputs(run_project) == before
+    for folder in ("applications", "evaluation"):  # a model's files are named once, whichever folder has them
+        (run_project / f"data/{folder}/old.npz").write_bytes(b"")
+    command = stage(run_project, "compare").stderr.split(" again: ")[1]
+    assert shlex.split(command) == ["rm", "-r", "data/evaluation/old.npz", "data/applications/old.npz"]
+    succeed(run_project, *shlex.split(command))
     succeed(run_project, sys.executable, "-m", "stages.compare")
     assert outputs(run_project) == before
 

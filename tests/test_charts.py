@@ -17,7 +17,7 @@ from matplotlib.image import imread
 from stages.drawing.style import BASELINE_COLOURS, COLOURS
 from tests.conftest import ROOT, change_params, succeed
 
-CHARTS = ("losses", "mse_per_class", "comparison")
+CHARTS = ("losses", "mse_per_class", "comparison", "denoising")
 VEGA_LITE = "5.8"  # the oldest here; DVC's own page asks for 5.2
 PAIRS = ["deep / shallow", "shallow / PCA (16)", "deep / PCA (16)"]
 
@@ -48,14 +48,18 @@ def intervals(chart: Any) -> list[tuple[str, str, float, float]]:
 
 
 def test_the_charts_show_every_model_in_its_colour(run_template: Path) -> None:
-    losses, bars = (drawn(specification(run_template, name)) for name in ("losses", "mse_per_class"))
-    for picture, baselines in ((losses, 0), (bars, 1)):
+    names = ("losses", "mse_per_class", "denoising")
+    losses, bars, curves = (drawn(specification(run_template, name)) for name in names)
+    for picture, baselines in ((losses, 0.0), (bars, 0.01), (curves, 0.001)):
         assert picture.shape[0] > 250
         assert picture.shape[1] > 500
         for colour in COLOURS[:2]:
             assert share_of(colour, picture) > 0.001
         assert share_of(COLOURS[2], picture) == 0  # there is no third model
-        assert (share_of(BASELINE_COLOURS[0], picture) > 0.01) == bool(baselines)
+        if baselines:
+            assert share_of(BASELINE_COLOURS[0], picture) > baselines
+        else:
+            assert share_of(BASELINE_COLOURS[0], picture) < 0.001
 
 
 def test_bars_start_at_zero(run_template: Path) -> None:
@@ -106,9 +110,10 @@ def test_the_page_has_a_place_for_every_plot_and_a_question_for_every_kind() -> 
         "How certain is that?",
         "On every class?",
     ]
-    assert [plot for plot in places if plot not in questions] == ["plots_mse_per_class_png", "plots_losses_png"]
+    tables = ("mse_per_class", "denoising", "losses")
+    assert [plot for plot in places if plot not in questions] == [f"plots_{table}_png" for table in tables]
     order = list(places)
-    for table in ("mse_per_class", "losses"):
+    for table in tables:
         assert order.index(f"plots_{table}_png") == order.index(f"plots_{table}_csv") + 1
 
 
@@ -120,7 +125,7 @@ def test_the_page_needs_no_network(run_template: Path, tmp_path: Path) -> None:
     assert "https://cdn" in inert
     assert "https://" not in re.sub(r"var spec = .*", "", active)
     pictures = re.findall(r'<img src="([^"]+)"', page)
-    assert len(pictures) == 10
+    assert len(pictures) == 12
     for picture in pictures:
         assert imread(tmp_path / "page" / picture).size > 0
     charts = re.findall(r'id = "(plots_\w+_csv)"', page)

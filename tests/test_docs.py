@@ -16,7 +16,7 @@ import yaml
 
 from stages.__main__ import STAGES, tools
 from stages.analysis.comparison import Comparison
-from stages.analysis.tables import MEASURES, number
+from stages.analysis.tables import MEASURES, interval, number
 from stages.params import read_params
 from stages.tools.study import readable
 from tests.conftest import ROOT, succeed
@@ -179,6 +179,24 @@ def test_the_table_of_latent_sizes_is_the_committed_study() -> None:
 
 
 @quick
+def test_the_table_of_denoised_images_is_the_committed_one() -> None:
+    """But for its last row, which is of an experiment."""
+    (_, _, *rows, _) = tables(PAGES["docs/denoising.md"])[0]
+    measured = pd.read_csv(ROOT / "plots/denoising.csv").groupby("method", sort=False)
+    for (method, *cells), (name, group) in zip(rows, measured, strict=False):
+        assert method == name
+        assert cells == [interval(*row) for row in group[["psnr", "psnr_low", "psnr_high"]].to_numpy()]
+    assert len(rows) == 5
+
+
+@quick
+def test_the_columns_of_denoised_images_are_explained() -> None:
+    explained = rows_named("docs/denoising.md")
+    assert explained >= set(pd.read_csv(ROOT / "plots/denoising.csv").columns)
+    assert rows_named("docs/anomalies.md") >= {"error", "distance", "combined"}
+
+
+@quick
 def test_the_text_speaks_of_the_defaults() -> None:
     deep, shallow = PARAMS.models["deep"], PARAMS.models["shallow"]
     assert f"`hidden_units: {deep.hidden_units}`" in README
@@ -220,7 +238,7 @@ def test_every_program_that_is_shown_exists_and_takes_its_arguments(
         assert all(f'"{word}"' in source for word in arguments if word.startswith("-")), page
     elif name:
         assert name in STAGES, page
-        if name in ("train", "evaluate"):
+        if name in ("train", "evaluate", "apply"):
             (model,) = arguments
             assert model in (*MODELS, *PLACEHOLDERS), page
         else:
@@ -276,7 +294,7 @@ def test_every_setting_and_stage_in_a_dvc_command_exists() -> None:
 @each_page
 def test_every_key_of_params_that_is_named_exists(page: str) -> None:
     params = PARAMS.model_dump()
-    for section, key in re.findall(r"`(prepare|evaluate|compare|figures)\.(\w+)`", PAGES[page]):
+    for section, key in re.findall(r"`(prepare|evaluate|apply|compare|figures)\.(\w+)`", PAGES[page]):
         assert key in params[section], f"{section}.{key}"
     for key in re.findall(r"`(\w+): [^`]*`", PAGES[page]):
         assert key in params["models"]["deep"], key

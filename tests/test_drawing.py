@@ -22,8 +22,10 @@ from PIL import Image
 from stages import figures
 from stages.analysis import tables
 from stages.analysis.comparison import Comparison
-from stages.analysis.evaluation import Result, save_evaluation
-from stages.drawing import charts, pictures, sheets, tuning
+from stages.analysis.denoising import Denoised
+from stages.analysis.evaluation import Result
+from stages.analysis.records import save_record
+from stages.drawing import applications, charts, pictures, sheets, tuning
 from stages.drawing.style import BASELINE_COLOURS, COLOURS, GREY, SIGNED, STYLE, colours, mosaic, png, show
 from stages.images.digits import Digit
 from tests import made_up
@@ -234,6 +236,91 @@ def test_weights_are_each_scaled_to_their_largest(results: dict[str, Result]) ->
 def test_a_figure_says_that_there_are_no_weights(results: dict[str, Result]) -> None:
     (ax,) = pictures.draw_weights({"ant": results["ant"]}).axes
     assert [text.get_text() for text in ax.texts] == ["no shallow encoder"]
+
+
+# --- applications --------------------------------------------------------------------------
+
+
+def labels_below(ax: Axes) -> list[tuple[str, bool]]:
+    """The labels below a row of digits, and whether each is red."""
+    ax.figure.canvas.draw()
+    return [(tick.get_text(), same_color(tick.get_color(), applications.ALARM)) for tick in ax.get_xticklabels()]
+
+
+def test_anomalous_digits_have_their_class_below_and_scores_their_curves() -> None:
+    """Class 8 is missing; of the two models, one tells it by its error and the other one gets it wrong."""
+    digits = made_up.digits([3, 0, 3, 8, 8], trained=[0, 3])
+    places = np.array([[4, 3, 2, 1, 0] * 2, [0, 1, 2, 3, 4] * 2])
+    two = {
+        "PCA (2)": made_up.result([5, 5, 5, 1, 1], seed=1, unusual=places),
+        "ant": made_up.result([1, 2, 3, 4, 5], seed=2, distance=np.array([1.0, 2, 9, 3, 4]), unusual=places[::-1]),
+    }
+    figure = applications.draw_anomalies(two, digits)
+    assert "in red the classes that training never saw" in suptitle(figure)
+    curves, rows = figure.axes[:3], np.array(figure.axes[3:]).reshape(2, 2)
+    assert [ax.get_title() for ax in curves] == ["score: error", "score: distance", "score: combined"]
+    for ax in curves:
+        pca, ant, _ = ax.lines
+        assert same_color(pca.get_color(), BASELINE_COLOURS[0])
+        assert same_color(ant.get_color(), BLUE)
+    legend = curves[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["PCA (2), 0.000", "ant, 1.000"]
+    x, y = np.asarray(curves[1].lines[1].get_data())  # of the distances 9, 4, 3, 2, 1 the second and third are missing
+    assert np.interp([0, 1 / 3, 1], x[[0, -2, -1]], y[[0, -2, -1]]).tolist() == [0, 1, 1]
+    assert (1 / 3, 0) in zip(x.tolist(), y.tolist(), strict=True)
+    for (name, result), row in zip(two.items(), rows, strict=True):
+        assert [ax.get_title() for ax in row] == [f"{name}, most anomalous", f"{name}, least anomalous"]
+        for side, ax in enumerate(row):
+            np.testing.assert_array_equal(row_of(ax, 0), result.unusual_images[side])
+            assert is_grey(ax)
+            expected = [(str(digits.labels[i]), digits.labels[i] == 8) for i in result.unusual[side]]
+            assert labels_below(ax) == expected
+            middles = [column * (WIDTH + 1) + (WIDTH - 1) / 2 for column in range(10)]
+            np.testing.assert_allclose(ax.get_xticks(), middles)
+
+
+def test_where_no_class_is_missing_a_sentence_says_so(results: dict[str, Result]) -> None:
+    figure = applications.draw_anomalies(results, made_up.digits(LABELS))
+    told, *rows = figure.axes
+    assert [text.get_text() for text in told.texts] == ["no class is missing from training, so there is no ROC curve"]
+    assert len(rows) == 2 * len(results)
+    assert "in red" not in suptitle(figure)
+    assert not any(red for ax in rows for _, red in labels_below(ax))
+
+
+def test_denoised_digits_stand_under_the_noisy_ones_and_curves_have_their_intervals() -> None:
+    levels: list[list[float]] = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    names = ("noisy image", "wavelets", "PCA (2)", "ant")
+    classical = made_up.classical(*levels)
+    given = {name: made_up.denoised(*levels, seed=seed) for seed, name in enumerate(names)}
+    noise = np.array([0.5, 0.1, 0.3])  # in any order; the middle one is the last
+    table = tables.denoising_table(given, noise, ["ant"], 100, seed=0)
+    figure = applications.draw_denoising(classical.images, given, table)
+    ax, chart = figure.axes
+    assert ax.get_title() == "noise of standard deviation 0.3"
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["original", *given]
+    np.testing.assert_array_equal(row_of(ax, 0), classical.images)
+    for row, method in enumerate(given.values(), 1):
+        np.testing.assert_array_equal(row_of(ax, row), method.pictures[2])
+    assert is_grey(ax)
+    for row, place in enumerate(ax.get_yticks()):
+        assert place == row * (HEIGHT + 1) + (HEIGHT - 1) / 2
+    lines = {container.get_label(): container for container in chart.containers}
+    assert list(lines) == list(given)
+    for name, colour in (("PCA (2)", BASELINE_COLOURS[0]), ("ant", BLUE), ("wavelets", applications.INK)):
+        line, _, (bars,) = lines[name]
+        rows = table[table["method"] == name].sort_values("noise")
+        assert same_color(line.get_color(), colour)
+        assert line.is_dashed() == (name == "wavelets")
+        assert list(line.get_xdata()) == [0.1, 0.3, 0.5]
+        assert list(line.get_ydata()) == rows["psnr"].tolist()
+        ends = np.array([segment[:, 1] for segment in bars.get_segments()])
+        np.testing.assert_allclose(ends, rows[["psnr_low", "psnr_high"]])
+    legend = chart.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == list(given)
+    assert "PSNR in dB" in chart.get_ylabel()
 
 
 # --- charts --------------------------------------------------------------------------------
@@ -463,23 +550,30 @@ def test_every_figure_gets_its_own_data_and_file(
     """Of the two models in params.yaml, with what each is drawn from written down in place of drawing it."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    for folder in ("data/evaluation", "plots"):
+    for folder in ("data/evaluation", "data/applications", "data/classical", "plots"):
         (tmp_path / folder).mkdir(parents=True)
     for seed, name in enumerate(("shallow", "deep"), 1):
         with open(f"data/evaluation/{name}.npz", "wb") as file:
             model, pca = made_up.result([seed, 9], seed=seed), made_up.result([8, 8], seed=9)
-            save_evaluation(file, made_up.evaluation(model, pca, [4, 6]))
-    for path in (tables.COMPARISON, tables.LOSSES, tables.MSE_PER_CLASS):
+            save_record(file, made_up.evaluation(model, pca, [4, 6]))
+        with open(f"data/applications/{name}.npz", "wb") as file:
+            save_record(file, made_up.application([seed, 9], [9, 9]))
+    with open("data/classical/denoising.npz", "wb") as file:
+        save_record(file, made_up.classical([5, 5], [5, 5]))
+    for path in (tables.COMPARISON, tables.DENOISING, tables.LOSSES, tables.MSE_PER_CLASS):
         path.write_text(f"name\n{path.stem}\n")
 
     def describe(value: Any) -> Any:
         if isinstance(value, pd.DataFrame):
             return value["name"].item()
         if isinstance(value, dict):
-            return [(k, float(v.squared_error[0]) if isinstance(v, Result) else v) for k, v in value.items()]
+            measured = Result | Denoised
+            return [(k, float(v.squared_error.flat[0]) if isinstance(v, measured) else v) for k, v in value.items()]
+        if isinstance(value, np.ndarray) and value.ndim == 3:
+            return "pictures"
         return value.tolist() if isinstance(value, np.ndarray) else value if isinstance(value, int) else "digits"
 
-    for module in (charts, pictures):
+    for module in (applications, charts, pictures):
         for name in (name for name in vars(module) if name.startswith("draw_")):
             monkeypatch.setattr(module, name, lambda *given, _name=name: (_name, *map(describe, given)))
     monkeypatch.setattr(figures, "png", lambda drawn, dpi: f"{dpi} {drawn}".encode())
@@ -488,6 +582,8 @@ def test_every_figure_gets_its_own_data_and_file(
 
     results = [("PCA (2)", 8.0), ("shallow", 1.0), ("deep", 2.0)]
     overall = [("PCA (2)", 8 / 6), ("shallow", 5 / 6), ("deep", 5.5 / 6)]
+    classical = [(name, 5.0) for name in ("noisy image", "non-local means", "total variation", "wavelet shrinkage")]
+    denoised = [*classical, ("PCA (2)", 2.0), ("shallow", 1.0), ("deep", 2.0)]
     names = [("shallow", "binary_crossentropy"), ("deep", "binary_crossentropy")]
     expected: dict[str, tuple[Any, ...]] = {
         "reconstructions": (results, "digits", 10),
@@ -499,6 +595,8 @@ def test_every_figure_gets_its_own_data_and_file(
         "traversals": (results,),
         "samples": (results, 10),
         "weights": (results,),
+        "anomalies": (results, "digits"),
+        "denoising": ("pictures", denoised, "denoising"),
         "losses": ("losses", names),
     }
     written = {path.stem: path.read_text() for path in Path("plots").glob("*.png")}

@@ -3,6 +3,7 @@
 import io
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from PIL import Image
 from stages.analysis import tables
 from stages.analysis.codec import Data
 from stages.analysis.comparison import compare_all
-from stages.analysis.evaluation import Evaluation, Result, load_evaluation, results_by_name, save_evaluation
+from stages.analysis.evaluation import Evaluation, Result, load_evaluation, results_by_name
 from stages.analysis.linear import image_moments
 from stages.analysis.measures import ssim
+from stages.analysis.records import save_record
 from stages.common.files import Split, read_split
-from stages.drawing import charts, pictures
+from stages.drawing import applications, charts, pictures
 from stages.drawing.style import STYLE, png
 from stages.evaluate import encoder_kernel, evaluate, metrics_json
 from stages.model.autoencoder import build_autoencoder
@@ -78,6 +80,10 @@ def test_model_and_baselines_each_get_their_own_numbers() -> None:
     assert (found.kl.tolist(), found.val_kl.tolist()) == ([9, 8], [7, 6])
     assert found.digits.labels is data.test.labels
     assert found.digits.shown.tolist() == [0, 1, 2]
+    assert found.digits.trained.tolist() == [0, 1, 2]
+    scaled = data.test.images / 255
+    reconstructed = found.pca_mean + (scaled - found.pca_mean) @ found.pca_components.T @ found.pca_components
+    assert np.square(reconstructed - scaled).mean() == pytest.approx(pca_error(6, data.train, data.test), rel=1e-9)
     np.testing.assert_allclose(found.digits.images.reshape(3, 20), data.test.images[:3] / 255, atol=1e-6)
     kernel = model.get_layer("encoder").get_layer("latent").kernel.numpy()
     expected = kernel.T * (data.train.images / 255).std(axis=0)
@@ -99,6 +105,15 @@ def test_the_metrics_of_a_model_have_six_digits() -> None:
         ("probe", 0.5),
         ("parameters", 12345678),
     ]
+
+
+def test_a_model_that_lacks_a_class_has_its_area_among_the_metrics() -> None:
+    """By the combined score: of four pairs two are in order."""
+    model = made_up.result([1, 4, 2, 3], distance=np.ones(4))
+    some = made_up.evaluation(model, made_up.result([1, 1, 1, 1]), [0, 0, 5, 5])
+    assert "auroc" not in json.loads(metrics_json(some))
+    missing = replace(some, digits=made_up.digits([0, 0, 5, 5], trained=[0]))
+    assert list(json.loads(metrics_json(missing)).items())[-1] == ("auroc", 0.5)
 
 
 def test_ssim_agrees_with_tensorflow(mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
@@ -127,6 +142,7 @@ def drawings(some: dict[str, Evaluation], comparisons: pd.DataFrame) -> dict[str
         "traversals": pictures.draw_traversals(results),
         "samples": pictures.draw_samples(results, 10),
         "weights": pictures.draw_weights(results),
+        "anomalies": applications.draw_anomalies(results, digits),
         "losses": charts.draw_losses(tables.loss_table(some, {"deep": 0.0}), {"deep": "mse"}),
     }
 
@@ -145,7 +161,7 @@ def test_any_data_and_any_size_of_code_are_measured_compared_and_drawn(
         warnings.simplefilter("error")
         measured = evaluate(model, noise(classes, 9, 14), HISTORY[:1], settings)
         with open(tmp_path / "deep.npz", "wb") as file:
-            save_evaluation(file, measured)
+            save_record(file, measured)
         some = {"deep": load_evaluation(tmp_path / "deep.npz")}
         comparisons = compare_all(some, 100, 0)
         figures = drawings(some, tables.comparison_table(comparisons))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, call, digests, obey_permissions, succeed
+from tests.conftest import ROOT, STAGES, call, digests, obey_permissions, succeed
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="Windows has neither permission bits nor a limit on what a process writes"
@@ -15,6 +15,8 @@ OUTPUTS = {
     "prepare": ["data/prepared/*"],
     "train": ["data/models/shallow.keras", "data/history/shallow.csv"],
     "evaluate": ["data/evaluation/shallow.npz", "metrics/shallow.json"],
+    "classical": ["data/classical/denoising.npz"],
+    "apply": ["data/applications/shallow.npz"],
     "compare": ["metrics/README.md", "plots/*.csv"],
     "figures": ["plots/*.png"],
 }
@@ -27,10 +29,24 @@ OUTPUTS = {
         # Keras saves to a temporary folder first
         (["train", "shallow"], 50_000, "model.keras", "data/history", "data/prepared/train_images.npy"),
         (["evaluate", "shallow"], 9_000, "data/evaluation/shallow.npz", "data/evaluation", "data/models/shallow.keras"),
+        (
+            ["classical"],
+            9_000,
+            "data/classical/denoising.npz",
+            "data/classical",
+            "data/prepared/validation_images.npy",
+        ),
+        (
+            ["apply", "shallow"],
+            9_000,
+            "data/applications/shallow.npz",
+            "data/applications",
+            "data/models/shallow.keras",
+        ),
         (["compare"], 300, "metrics/README.md", "metrics", "data/evaluation/deep.npz"),
         (["figures"], 20_000, "plots/reconstructions.png", "plots", "data/evaluation/deep.npz"),
     ],
-    ids=["prepare", "train", "evaluate", "compare", "figures"],
+    ids=STAGES,
 )
 def test_a_stage_tells_a_fault_and_the_next_run_mends_it(
     run_project: Path, arguments: list[str], limit: int, largest: str, folder: str, source: str

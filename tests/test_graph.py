@@ -17,6 +17,7 @@ from tests.conftest import MODELS, ROOT, STAGES, stages_run, succeed
 
 quick = pytest.mark.quick
 EVALUATIONS = {f"evaluate@{model}" for model in MODELS}
+APPLICATIONS = {f"apply@{model}" for model in MODELS}
 TRAININGS = {f"train@{model}" for model in MODELS}
 
 
@@ -91,7 +92,7 @@ def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
     assert found == {f"stages/{name}" for name in ("__init__.py", "a", "b", "c", "d.py", "e", "train.py")}
 
 
-@pytest.mark.parametrize("name", ["prepare", "compare", "figures"])
+@pytest.mark.parametrize("name", ["prepare", "classical", "compare", "figures"])
 def test_a_stage_without_tensorflow_loads_only_what_was_found(name: str) -> None:
     code = f"import sys, stages.{name}; print(*sys.modules)"
     loaded = succeed(ROOT, sys.executable, "-c", code).split()
@@ -102,17 +103,19 @@ def test_a_stage_without_tensorflow_loads_only_what_was_found(name: str) -> None
 
 
 def test_an_edit_changes_the_stages_that_use_the_folder(run_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measuring = {*EVALUATIONS, "compare", "figures"}
+    measuring = {*EVALUATIONS, *APPLICATIONS, "classical", "compare", "figures"}
     edits: dict[str, set[str]] = {
         "stages/drawing/style.py": {"figures"},
         "stages/figures.py": {"figures"},
         "stages/compare.py": {"compare"},
         "stages/evaluate.py": EVALUATIONS,
+        "stages/apply.py": APPLICATIONS,
+        "stages/classical.py": {"classical"},
         "stages/analysis/measures.py": measuring,  # SSIM
         "stages/analysis/a_new_module.py": measuring,
         "stages/training/epoch.py": TRAININGS,
-        "stages/model/autoencoder.py": TRAININGS | EVALUATIONS,
-        "stages/trained/inference.py": EVALUATIONS,
+        "stages/model/autoencoder.py": TRAININGS | EVALUATIONS | APPLICATIONS,
+        "stages/trained/inference.py": EVALUATIONS | APPLICATIONS,
         "stages/images/idx.py": {"prepare"},
         "stages/common/files.py": {"prepare", *TRAININGS, *measuring},
         "stages/params/schema.py": set(),
@@ -120,6 +123,7 @@ def test_an_edit_changes_the_stages_that_use_the_folder(run_project: Path, monke
         "stages/explorer/__init__.py": set(),
         "stages/__main__.py": set(),
         "data/evaluation/.deep.npz.0123456789abcdef.tmp": set(),  # an unfinished file
+        "data/applications/.deep.npz.0123456789abcdef.tmp": set(),
         "data/evaluation/.gitignore": set(),  # DVC's own, where a user's git ignores nothing
         "data/presets/other.npz": set(),
         "stages/common/__pycache__/files.cpython-311.pyc": set(),
@@ -146,7 +150,7 @@ def test_a_new_module_needs_no_line_in_dvc_yaml(run_project: Path) -> None:
     assert line in compare.read_text()
     compare.write_text(compare.read_text().replace(line, "import stages.analysis.extra\n" + line))
     planned = succeed(run_project, "dvc", "repro", "--dry")
-    assert stages_run(planned) == {*EVALUATIONS, "compare", "figures"}
+    assert stages_run(planned) == {*EVALUATIONS, *APPLICATIONS, "classical", "compare", "figures"}
     assert "extra was here" in succeed(run_project, "dvc", "repro", "--single-item", "compare")
 
 
@@ -178,11 +182,11 @@ runpy.run_module(NAME, run_name="__main__")
 print("READ", sorted(read))
 """.replace("NAME", repr(f"stages.{name}"))
     assert yaml.safe_load((run_project / "params.yaml").read_text())["models"]["deep"]["warmup_epochs"] > 0
-    arguments = ["-", "deep"] if name in ("train", "evaluate") else ["-"]
+    arguments = ["-", "deep"] if name in ("train", "evaluate", "apply") else ["-"]
     out = succeed(run_project, sys.executable, "-c", recorder, *arguments)
     read = ast.literal_eval(out.splitlines()[-1].removeprefix("READ "))
     classes = {"Prepare": "prepare", "Model": "models.${key}"}
-    classes |= {section.title(): section for section in ("evaluate", "compare", "figures")}
+    classes |= {section.title(): section for section in ("evaluate", "apply", "compare", "figures")}
     keys = {f"{classes[c]}.{key}" for c, key in read if c in classes}
     if name in ("compare", "figures"):  # they read the names of all models, so they list `models` as a whole
         keys = {k for k in keys if not k.startswith("models.$")} | {"models"}
@@ -209,8 +213,8 @@ def test_dvc_yaml_names_no_model() -> None:
 def test_dvc_prints_commands_that_can_be_typed(run_template: Path) -> None:
     planned = succeed(run_template, "dvc", "repro", "--dry", "--force")
     commands = [line.removeprefix("> ") for line in planned.splitlines() if line.startswith("> ")]
-    of_models = [f"python -m stages.{name} {model}" for name in ("train", "evaluate") for model in MODELS]
-    others = [f"python -m stages.{name}" for name in ("prepare", "compare", "figures")]
+    of_models = [f"python -m stages.{name} {model}" for name in ("train", "evaluate", "apply") for model in MODELS]
+    others = [f"python -m stages.{name}" for name in ("prepare", "classical", "compare", "figures")]
     assert sorted(commands) == sorted(of_models + others)
 
 

@@ -157,6 +157,24 @@ def test_a_number_in_quotes_is_a_text(tmp_path: Path, key: str, number: str) -> 
         ("compare.resamples", 1, "compare.resamples is 1, but has to be a whole number from 100 to 100000."),
         ("models.../x", DEFAULTS["models"]["deep"], None),
         ("modles", {}, "modles is not a known key (did you mean models?); known here: prepare, models,"),
+        (
+            "prepare.classes",
+            "al",
+            "prepare.classes is 'al', but has to be all, or a list of at least 1 item, each a whole",
+        ),
+        ("prepare.classes", [], "prepare.classes is [], but has to be all, or a list of at least 1 item, each a whole"),
+        ("prepare.classes", [3, 4, 3], "prepare.classes is [3, 4, 3], but has to be all, or a list of at least 1 item"),
+        ("prepare.classes", [1, 256], "each a whole number from 0 to 255, none twice."),
+        ("prepare.classes", [True], "prepare.classes is [True], but has to be all, or a list"),
+        ("prepare.classes", 3, "prepare.classes is 3, but has to be all, or a list of at least 1 item, each a whole"),
+        (
+            "apply.noise",
+            [],
+            "apply.noise is [], but has to be a list of 1 to 16 items, each a number above 0 and at",
+        ),
+        ("apply.noise", [0.1, 0.1], "apply.noise is [0.1, 0.1], but has to be a list of 1 to 16 items, each a number"),
+        ("apply.noise", [0.1, 0], "apply.noise.1 is 0, but has to be a number above 0 and at most 10."),
+        ("apply.images", 0, "apply.images is 0, but has to be a whole number from 1 to 10000."),
         ("models", {}, "models is {}, but has to be a mapping from names to settings."),
         ("prepare", {}, "prepare.raw is missing; it has to be a text that is not empty."),
         ("prepare.validation_images", -1, "is -1, but has to be a whole number of at least 0."),
@@ -222,7 +240,7 @@ def test_every_problem_is_told(tmp_path: Path) -> None:
     [
         (
             "",
-            "the file is empty, but has to be a mapping with the keys prepare, models, presets, tune, evaluate, "
+            "the file is empty, but has to be a mapping with the keys prepare, models, presets, tune, evaluate, apply, "
             "compare, figures.",
         ),
         ("- 1", "the file is [1], but"),
@@ -251,7 +269,7 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_
 values = st.recursive(
     scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(scalars, v, max_size=3), max_leaves=5
 )
-LEAVES: list[tuple[str, ...]] = [(s, k) for s in ("prepare", "evaluate", "figures") for k in DEFAULTS[s]]
+LEAVES: list[tuple[str, ...]] = [(s, k) for s in ("prepare", "evaluate", "apply", "figures") for k in DEFAULTS[s]]
 LEAVES += [("models", "deep", k) for k in DEFAULTS["models"]["deep"]] + [("models",), ("models", "deep"), ("prepare",)]
 
 
@@ -286,8 +304,10 @@ def valid_params(draw: st.DrawFn) -> Any:
     params["prepare"] = {
         "raw": draw(st.sampled_from(["", " "])) + draw(st.text(printable, min_size=1, max_size=20)),
         "validation_images": draw(st.integers(0, 10**12)),
+        "classes": draw(st.just("all") | st.lists(st.integers(0, 255), min_size=1, max_size=9, unique=True)),
         "seed": draw(seeds),
     }
+    params["apply"]["noise"] = draw(st.lists(numbers, min_size=1, max_size=16, unique=True))
     model = params["models"].pop("deep")
     model["hidden_units"] = draw(st.lists(st.integers(1, 16384), min_size=1, max_size=8))
     model["seed"] = draw(seeds)

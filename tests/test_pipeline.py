@@ -39,7 +39,7 @@ from tests.conftest import (
 
 FIGURES = (
     "reconstructions", "errors", "mse_per_class", "extremes", "latent_space", "interpolations", "traversals", "samples",
-    "weights", "losses",
+    "anomalies", "denoising", "weights", "losses",
 )  # fmt: skip
 METRICS = ["mse", "mse_pca", "mse_validation", "ssim", "probe", "parameters"]
 FOUR_DIGITS = 6e-4  # the largest relative error of a number with four significant digits, and a little
@@ -53,8 +53,8 @@ def test_the_package_lists_its_stages_and_tools() -> None:
     listing = succeed(ROOT, sys.executable, "-m", "stages")
     assert listing == succeed(ROOT, sys.executable, "-m", "stages", "--help")
     commands = [line.split(maxsplit=4) for line in listing.splitlines() if line.startswith("  python -m stages")]
-    assert [command[2].removeprefix("stages.") for command in commands[:5]] == list(STAGES)
-    assert {"check", "reconstruct", "study"} <= {command[3] for command in commands[5:]}
+    assert [command[2].removeprefix("stages.") for command in commands[: len(STAGES)]] == list(STAGES)
+    assert {"check", "reconstruct", "study"} <= {command[3] for command in commands[len(STAGES) :]}
     assert "  python -m stages.train        Train one autoencoder.\n" in listing
     assert "  python -m stages check        Check params.yaml and explain every key.\n" in listing
 
@@ -172,7 +172,7 @@ def recomputed(run_template: Path) -> Recomputed:
 
 
 def test_the_report_agrees_with_the_models_and_with_scikit_learn(run_template: Path, recomputed: Recomputed) -> None:
-    measures, pairs, classes = tables_of(run_template / "metrics/README.md")
+    measures, pairs, classes, *_ = tables_of(run_template / "metrics/README.md")
     assert list(measures.columns) == ["PCA (16)", *MODELS]
     expected = {"PCA (16)": recomputed.pca()} | {name: recomputed.model(name) for name in MODELS}
     assert set(expected["deep"]) == set(measures.index) - {"generation"}
@@ -259,7 +259,7 @@ def test_histories_and_their_table(run_template: Path) -> None:
 
 
 def test_figures_have_their_size_and_the_colours_of_the_models(run_template: Path) -> None:
-    coloured = {"errors": 3, "mse_per_class": 3, "losses": 2}  # PCA among those of the first two
+    coloured = {"errors": 3, "mse_per_class": 3, "denoising": 3, "losses": 2}  # PCA among those of the first two
     for name in FIGURES:
         picture = imread(run_template / f"plots/{name}.png")[..., :3]
         assert 300 < picture.shape[0] < 1300
@@ -335,10 +335,11 @@ def test_a_model_comes_and_goes_with_its_block(run_project: Path, tmp_path: Path
         params["models"]["wide"] = params["models"]["deep"] | {"hidden_units": [40], "latent_dim": 8, "loss": "mse"}
 
     change_params(run_project, add)
-    assert stages_run(succeed(run_project, "dvc", "repro")) == {"train@wide", "evaluate@wide", "compare", "figures"}
+    of_wide = {f"{name}@wide" for name in ("train", "evaluate", "apply")}
+    assert stages_run(succeed(run_project, "dvc", "repro")) == of_wide | {"compare", "figures"}
     assert succeed(run_project, "git", "status", "--porcelain", "dvc.yaml") == ""
     everyone = [*MODELS, "wide"]
-    measures, pairs, _ = tables_of(run_project / "metrics/README.md")
+    measures, pairs, *_ = tables_of(run_project / "metrics/README.md")
     assert list(measures.columns) == ["PCA (8)", "PCA (16)", *everyone]
     assert floats(measures.loc["latent_dim"]) == [8, 16, 16, 16, 8]
     with_pca = ["shallow / PCA (16)", "deep / PCA (16)", "wide / PCA (8)"]
@@ -357,6 +358,7 @@ def test_a_model_comes_and_goes_with_its_block(run_project: Path, tmp_path: Path
     assert stages_run(succeed(clone, "dvc", "repro")) == set()
     assert "up to date" in succeed(clone, "dvc", "status")
     shutil.rmtree(clone / "data/evaluation")
+    shutil.rmtree(clone / "data/applications")
     shutil.rmtree(clone / "data/models")
     succeed(clone, "dvc", "checkout")
     assert "up to date" in succeed(clone, "dvc", "status")
@@ -369,7 +371,8 @@ def test_a_model_comes_and_goes_with_its_block(run_project: Path, tmp_path: Path
     assert result.returncode != 0
     assert stages_run(result.stdout) == {"compare"}
     advice = re.findall(r"error: (\S+) belongs to no model in params.yaml; .*: (rm -r .*)\n", result.stderr)
-    left = ["data/models/wide.keras", "data/history/wide.csv", "data/evaluation/wide.npz", "metrics/wide.json"]
+    left = ["data/models/wide.keras", "data/history/wide.csv", "data/evaluation/wide.npz"]
+    left += ["data/applications/wide.npz", "metrics/wide.json"]
     assert advice == [("data/evaluation/wide.npz", f"rm -r {' '.join(left)}")]
     assert all((run_project / name).exists() for name in left)
     succeed(run_project, *shlex.split(advice[0][1]))
@@ -405,11 +408,13 @@ def test_presets_are_trained_by_name(run_project: Path) -> None:
     change_params(run_project, small)
     assert "up to date" in succeed(run_project, "dvc", "status")
     before = outputs(run_project)
-    result = stages_in_turn(run_project, *(f"{name} {preset}" for preset in sizes for name in ("train", "evaluate")))
+    names = ("train", "evaluate", "apply")
+    result = stages_in_turn(run_project, *(f"{name} {preset}" for preset in sizes for name in names))
     assert result.returncode == 0, result.stderr
     after = outputs(run_project)
     written = {str(path.relative_to(run_project)) for path in set(after) - set(before)}
-    assert written == {f"data/presets/{preset}.{kind}" for preset in sizes for kind in ("keras", "csv", "npz")} | {
+    kinds = ("keras", "csv", "npz", "application.npz")
+    assert written == {f"data/presets/{preset}.{kind}" for preset in sizes for kind in kinds} | {
         f"metrics/{preset}.json" for preset in sizes
     }
     assert after.items() >= before.items()

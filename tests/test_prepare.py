@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import prepare as stage
-from stages.prepare import choose_validation
+from stages.common.files import Split
+from stages.prepare import choose_validation, keep_classes
 from tests import made_up
 from tests.conftest import NAMES, ROOT, change_params, idx_bytes, write_raw
 
@@ -133,6 +135,65 @@ def test_other_sets_are_a_drop_in(project: Path, prepare: Prepare, mnist: Mnist)
     assert prepared(project, "train")[0].shape == (500, 21, 20)
     images, labels = mnist["test"]
     assert pairs(*prepared(project, "test")) == pairs(images[:, 3:24, :20], labels + 1)
+
+
+@pytest.mark.parametrize("held_out", [100, 0])
+def test_classes_that_are_left_out_are_missing_from_training_only(
+    project: Path, prepare: Prepare, mnist: Mnist, held_out: int
+) -> None:
+    """What is kept is split as it is among all classes, in the same order."""
+    change_params(project, lambda p: p["prepare"].update(validation_images=held_out))
+    assert prepare().status == 0
+    whole = {split: pairs(*prepared(project, split)) for split in ("train", "validation")}
+    change_params(project, lambda p: p["prepare"].update(classes=[7, 3]))
+    ended = prepare()
+    assert ended.status == 0, ended.err
+    for split, everything in whole.items():
+        assert pairs(*prepared(project, split)) == [pair for pair in everything if pair[1] in (3, 7)]
+    assert pairs(*prepared(project, "test")) == pairs(*mnist["test"])
+    assert ended.out.splitlines()[-1].endswith("200 test images of 28×28 pixels, 2 classes")
+
+
+@settings(max_examples=100, deadline=None)
+@given(labels=st.lists(st.integers(0, 6), min_size=1, max_size=60), classes=st.sets(st.integers(0, 6), min_size=1))
+def test_kept_classes_keep_their_images_and_order(labels: list[int], classes: set[int]) -> None:
+    whole = Split(np.arange(len(labels), dtype=np.uint8)[:, None], np.array(labels, np.uint8))
+    kept = keep_classes(whole, list(classes))
+    expected = [(place, label) for place, label in enumerate(labels) if label in classes]
+    assert list(zip(kept.images[:, 0].tolist(), kept.labels.tolist(), strict=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("classes", "sentence"),
+    [
+        ([3, 12, 10], f"prepare.classes has 10, 12, but data/raw/{LABELS} only 0, 1, 2, 3, 4, 5, 6, 7, 8, 9."),
+        ([], "prepare.classes is [], but has to be all, or a list of at least 1 item"),
+        ([1, 1], "prepare.classes is [1, 1], but has to be all, or a list of at least 1 item"),
+    ],
+)
+def test_classes_that_cannot_be_are_refused(project: Path, prepare: Prepare, classes: list[int], sentence: str) -> None:
+    change_params(project, lambda p: p["prepare"].update(classes=classes))
+    ended = prepare()
+    assert ended.status == 2
+    assert ended.err.startswith(f"error: params.yaml: {sentence}")
+    assert ended.err.count("\n") == 1
+    assert not (project / "data/prepared").exists()
+
+
+def test_classes_have_to_be_among_the_test_images_and_leave_some(project: Path, prepare: Prepare, mnist: Mnist) -> None:
+    images, labels = mnist["test"]
+    write_raw(project / "data/raw", mnist | {"test": (images, np.where(labels == 3, 4, labels))})
+    change_params(project, lambda p: p["prepare"].update(classes=[2, 3]))
+    assert f"has 3, but data/raw/{NAMES['test'][1]} only 0, 1, 2, 4, 5, 6, 7, 8, 9.\n" in prepare().err
+    change_params(project, lambda p: p["prepare"].update(classes=[2], validation_images=1))
+    ended = prepare()
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert re.search(r"leaves \d\d training and 0 validation images, but at least one of each is needed\.", ended.err)
+    write_raw(project / "data/raw", mnist | {"test": (images, labels + 20)})
+    change_params(project, lambda p: p["prepare"].update(classes="all"))
+    ended = prepare()
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert "have no class in common; at least one is needed." in ended.err
 
 
 def write_sums(folder: Path) -> None:

@@ -133,14 +133,15 @@ def test_an_experiment_without_the_models_settings_or_metrics_has_no_run() -> No
     assert found is not None
     settings = {"hidden_units": [9, 8], "latent_dim": 2, "seed": 0, "loss": "mse"}
     settings |= {"prepare.validation_images": 5, "evaluate.ridge": 1.0}
-    assert found == Run(settings, settings | {"hidden_layers": 2, "mse": 0.5, "mse_pca": 0.5})
+    values = settings | {"hidden_units": "9 8", "hidden_layers": 2, "mse": 0.5, "mse_pca": 0.5}
+    assert found == Run(settings, values)
     for key, file in (("params", "params.yaml"), ("metrics", "metrics/deep.json")):
         nothing: list[dict[str, Any]] = [{}, {file: {}}, {file: {"data": {}}}]
         for unknown in nothing:
             assert model_run(some._replace(data=some.data | {key: unknown}), "deep") is None
     only_models: dict[str, Any] = {"models": {"deep": {"hidden_units": []}}}
     found = model_run(some._replace(data=some.data | {"params": {"params.yaml": {"data": only_models}}}), "deep")
-    assert found == Run({"hidden_units": []}, {"hidden_units": [], "hidden_layers": 0, "mse": 0.5, "mse_pca": 0.5})
+    assert found == Run({"hidden_units": []}, {"hidden_units": "none", "hidden_layers": 0, "mse": 0.5, "mse_pca": 0.5})
 
 
 def test_what_cannot_be_studied_is_said() -> None:
@@ -176,6 +177,31 @@ def test_what_cannot_be_studied_is_said() -> None:
             with pytest.raises(ParamsError) as wrong:
                 summarise(runs, x, y)
             assert str(wrong.value) == f"{key} is not a number in rate; numbers there: depth, latent_dim, mse, tied."
+
+
+def test_a_list_can_be_swept_over() -> None:
+    """Classes that were trained on, against the area under the ROC curve; runs that differ in them are never mixed."""
+    some = []
+    for name, classes, seed, auroc in (("one-1", [1], 0, 0.9), ("one-2", [0], 0, 0.7), ("one-3", [0], 1, 0.8)):
+        found = experiment(name, 2, seed, 0.5)
+        params = found.data["params"]["params.yaml"]["data"] | {"prepare": {"classes": classes}}
+        metrics = {"metrics/deep.json": {"data": {"auroc": auroc}}}
+        some.append(found._replace(data=found.data | {"params": {"params.yaml": {"data": params}}, "metrics": metrics}))
+    runs = {"one": collect(some, "one", "deep")}
+    table = summarise(runs, "prepare.classes", "auroc")
+    assert table["prepare.classes"].tolist() == ["0", "1"]
+    assert table["mean"].tolist() == pytest.approx([0.75, 0.9])
+    assert "| one      |                 0 | 0.7500 |" in readable(table)
+    with pytest.raises(StageError, match=r"runs of one with latent_dim 2 differ in prepare\.classes; only"):
+        summarise(runs, "latent_dim", "auroc")
+    with pytest.raises(ParamsError, match=r"prepare\.classes is not a number in one; numbers there: auroc, "):
+        summarise(runs, "seed", "prepare.classes")
+    (ax,) = draw_study(table, "prepare.classes", "auroc").axes
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "1"]
+    (line, *_) = ax.lines
+    assert np.asarray(line.get_ydata()).tolist() == pytest.approx([0.75, 0.9])
+    assert (line.get_linestyle(), line.get_marker()) == ("None", "o")
+    plt.close("all")
 
 
 # --- the picture ---------------------------------------------------------------------------
@@ -390,7 +416,7 @@ def test_help_says_what_there_is(command: Command) -> None:
     assert study.DESCRIPTION in ended.out
     arguments = ended.out.partition("positional arguments:")[2]
     for name, meaning in (
-        ("  x", "a numeric setting"),
+        ("  x", "a setting that is a number or a list"),
         ("  y", "a metric"),
         ("  PREFIX:MODEL", "experiments PREFIX-..., and a model"),
         ("  --name NAME", "name of the files in plots/studies (default: y_by_x)"),

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.analysis import pictures
+from stages.analysis.anomalies import combined_score, squared_distances
 from stages.analysis.codes import active_dimensions, nearest_images, sample_codes, sample_prior
 from stages.analysis.evaluation import Result
 from stages.analysis.linear import Moments, class_means, code_moments, fit_probe
@@ -49,6 +50,9 @@ def measure(codec: Codec, data: Data, settings: Evaluate) -> Result:
     if posterior:
         samples = decode(sample_prior(samples[..., 0].size, codes.shape[1], settings.seed)).reshape(samples.shape)
     shown, chosen = pictures.first_of_each_class(data.test.labels), pictures.extremes(errors, pictures.EXTREMES)
+    distances = squared_distances(codes, code_moments(train_codes))
+    least, _, most = pictures.extremes(combined_score(errors, distances), pictures.UNUSUAL)
+    unusual = np.stack([most[::-1], least])
     deviation = np.sqrt(np.diag(data.moments.covariance).clip(0))  # pixels that never vary can have any weight
     return Result(
         latent_dim=codes.shape[1],
@@ -64,6 +68,7 @@ def measure(codec: Codec, data: Data, settings: Evaluate) -> Result:
         active_dimensions=active_dimensions(train_codes, settings.active_variance),
         kl=divergences(posterior, data.test.images, settings.batch_size),
         squared_error=errors,
+        distance=distances,
         codes=codes.astype(np.float32),
         reconstructions=as_pictures(decode(codes[shown]), data.shape),
         extremes=chosen,
@@ -73,6 +78,8 @@ def measure(codec: Codec, data: Data, settings: Evaluate) -> Result:
         traversals=as_pictures(pictures.traverse(decode, train_codes), data.shape),
         samples=as_pictures(samples, data.shape),
         weights=as_pictures(kernel[: pictures.DIMENSIONS] * deviation, data.shape),
+        unusual=unusual,
+        unusual_images=as_pictures(data.test.images[unusual] / np.float32(255), data.shape),
     )
 
 
@@ -117,10 +124,13 @@ def batches_with_codes(images: Bytes, codes: Floats, batch_size: int) -> Iterato
 
 
 def probe_codes(train_codes: Floats, codes: Floats, data: Data, settings: Evaluate) -> float:
-    """Share of the test images whose class a linear probe, fitted to the training codes, reads off their codes."""
+    """Share of the test images whose class a linear probe, fitted to the training codes, reads off their codes.
+
+    Of the classes that were trained on: no probe can name another.
+    """
     means = class_means(train_codes, data.train.labels)
     probe = fit_probe(code_moments(train_codes), means, data.train.labels, settings.ridge)
-    return float((probe.predict(codes) == data.test.labels).mean())
+    return share_named(probe.predict(codes), data)
 
 
 def probe_pixels(data: Data, settings: Evaluate) -> float:
@@ -128,7 +138,13 @@ def probe_pixels(data: Data, settings: Evaluate) -> float:
     means = class_means(data.train.images, data.train.labels) / 255
     probe = fit_probe(data.moments, means, data.train.labels, settings.ridge)
     predicted = [probe.predict(batch) for batch in scaled_batches(data.test.images, settings.batch_size)]
-    return float((np.concatenate(predicted) == data.test.labels).mean())
+    return share_named(np.concatenate(predicted), data)
+
+
+def share_named(predicted: Bytes, data: Data) -> float:
+    """Share of the test images of trained classes whose predicted class, uint8 [test images], is their own."""
+    trained = np.isin(data.test.labels, data.train.labels)
+    return float((predicted == data.test.labels)[trained].mean())
 
 
 def generate(decode: Transform, train_codes: Floats, train: Split, settings: Evaluate) -> tuple[Floats, float]:

@@ -4,18 +4,15 @@ Pictures are float32 [..., height, width], black 0 and white 1. Squared errors a
 over the pixels of an image, unless they are called mse.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, get_type_hints
+from typing import TypeVar
 
-import numpy as np
-
+from stages.analysis.records import load_record
 from stages.common.arrays import Bytes, Float32, Float64, Int64
-from stages.common.errors import StageError
-from stages.common.files import BROKEN_ARRAY, model_files
+from stages.common.files import model_files
 
-Record = TypeVar("Record")
+Of = TypeVar("Of")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +20,7 @@ class Digits:
     """The test digits: the same in the evaluations of all models."""
 
     labels: Bytes  # [test images]
+    trained: Bytes  # [trained classes], ascending, the classes of the training images
     shown: Int64  # [classes], positions of the first test image of each class
     images: Float32  # [classes, height, width], those images
 
@@ -45,6 +43,7 @@ class Result:
 
     kl: Float64  # [test images], divergence of the posterior from the prior in nats; empty if not variational
     squared_error: Float64  # [test images]
+    distance: Float64  # [test images], squared Mahalanobis distance of the code from the training codes
     codes: Float32  # [test images, latent_dim]
     reconstructions: Float32  # [classes, height, width], of Digits.images
     extremes: Int64  # [3, EXTREMES], positions of the test images with the smallest, median and largest errors
@@ -54,6 +53,8 @@ class Result:
     traversals: Float32  # [dimensions, STEPS, height, width], the most varied dimension first
     samples: Float32  # [classes, SAMPLES, height, width], generated digits; if variational, of no class
     weights: Float32  # [dimensions, height, width], of a linear encoder; empty for one with hidden layers
+    unusual: Int64  # [2, UNUSUAL], positions of the test images with the largest and the smallest combined score
+    unusual_images: Float32  # [2, UNUSUAL, height, width]
 
     @property
     def variational(self) -> bool:
@@ -71,6 +72,8 @@ class Evaluation:
     val_loss: Float64  # [epochs], on the validation images
     kl: Float64  # [epochs], mean divergence in nats on the training images; 0 if not variational
     val_kl: Float64  # [epochs]
+    pca_mean: Float64  # [pixels], the mean training image
+    pca_components: Float64  # [latent_dim, pixels] or as many as there are pixels, orthonormal rows
     digits: Digits
     model: Result
     pca: Result
@@ -92,55 +95,29 @@ class Evaluation:
 
 
 def results_by_name(evaluations: dict[str, Evaluation]) -> dict[str, Result]:
-    """All results by the name to show: PCA of each latent size in use first, then the models.
+    """All results by the name to show, as `by_name` has it. evaluations: by model name."""
+    models = {name: e.model for name, e in evaluations.items()}
+    return by_name(evaluations, models, {name: e.pca for name, e in evaluations.items()})
 
-    evaluations: by model name. PCA of all pixels and more, which gives every image back, is left out.
+
+def by_name(evaluations: dict[str, Evaluation], models: dict[str, Of], pcas: dict[str, Of]) -> dict[str, Of]:
+    """What there is of each model and of its PCA, by the name to show: PCA of each latent size first, then the models.
+
+    All by model name. PCA of all pixels and more, which gives every image back, is left out.
     """
-    undercomplete = [e for e in evaluations.values() if not e.overcomplete]
-    by_size = {e.latent_dim: e.pca for e in sorted(undercomplete, key=lambda e: e.latent_dim)}
-    models = {f"{name} (overcomplete)" if e.overcomplete else name: e.model for name, e in evaluations.items()}
-    return {f"PCA ({size})": result for size, result in by_size.items()} | models
-
-
-def save_evaluation(file: BinaryIO, evaluation: Evaluation) -> None:
-    """Write an evaluation to an open file, in NumPy's .npz format: an array for each field, "model.mse" and so on."""
-    np.savez(file, allow_pickle=False, **dict(_flattened(evaluation, "")))
+    undercomplete = [name for name, e in evaluations.items() if not e.overcomplete]
+    by_size = {evaluations[name].latent_dim: pcas[name] for name in undercomplete}
+    shown = {f"PCA ({size})": by_size[size] for size in sorted(by_size)}
+    return shown | {
+        f"{name} (overcomplete)" if e.overcomplete else name: models[name] for name, e in evaluations.items()
+    }
 
 
 def load_evaluation(path: Path) -> Evaluation:
-    """Read what `save_evaluation` wrote.
-
-    Raises StageError if the file is missing or no whole evaluation.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return _build(Evaluation, dict(archive), "")
-    except FileNotFoundError:
-        raise StageError(f"{path} is missing; run `dvc repro`.") from None
-    except BROKEN_ARRAY as error:
-        raise StageError(f"{path} is not a whole evaluation ({error}); run `dvc repro`.") from None
+    """A model's evaluation. Raises StageError if the file is missing or no whole evaluation."""
+    return load_record(Evaluation, path)
 
 
 def load_evaluations(names: list[str]) -> dict[str, Evaluation]:
     """The evaluations of the models of params.yaml, by name. Raises StageError as `load_evaluation` does."""
     return {name: load_evaluation(model_files(name).evaluation) for name in names}
-
-
-def _flattened(record: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    for field in fields(record):
-        value = getattr(record, field.name)
-        if is_dataclass(value):
-            yield from _flattened(value, f"{prefix}{field.name}.")
-        else:
-            yield prefix + field.name, value
-
-
-def _build(kind: type[Record], arrays: dict[str, Any], prefix: str) -> Record:
-    values: dict[str, Any] = {}
-    for name, hint in get_type_hints(kind).items():
-        if is_dataclass(hint):
-            values[name] = _build(hint, arrays, f"{prefix}{name}.")  # type: ignore[arg-type]
-        else:
-            value = arrays[prefix + name]
-            values[name] = hint(value) if hint in (int, float) else value
-    return kind(**values)

@@ -5,7 +5,7 @@ import numpy as np
 from stages.common.arrays import Bytes, Float64, Floats, Int64, Transform
 
 # Numbers of pictures and of steps between them, chosen to fit a page.
-SAMPLES, EXTREMES, PAIRS, STEPS, DIMENSIONS = 10, 5, 4, 9, 16
+SAMPLES, EXTREMES, PAIRS, STEPS, DIMENSIONS, UNUSUAL = 10, 5, 4, 9, 16, 10
 TRAVERSAL = 2.5  # standard deviations to either side of the mean code
 
 

@@ -7,12 +7,17 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from stages.analysis.comparison import Comparison
+from stages.analysis.anomalies import Area
+from stages.analysis.comparison import PERCENTILES, Comparison, bootstrap_means
+from stages.analysis.denoising import METHODS, Classical, Denoised
 from stages.analysis.evaluation import Evaluation, Result, results_by_name
+from stages.analysis.measures import psnr
+from stages.common.arrays import Float64
 from stages.common.errors import StageError
 
 REPORT = Path("metrics/README.md")
 COMPARISON = Path("plots/comparison.csv")
+DENOISING = Path("plots/denoising.csv")
 MSE_PER_CLASS = Path("plots/mse_per_class.csv")
 LOSSES = Path("plots/losses.csv")
 
@@ -50,6 +55,37 @@ def mse_per_class_table(evaluations: dict[str, Evaluation]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def denoising_table(
+    denoised: dict[str, Denoised], noise: Float64, models: list[str], resamples: int, seed: int
+) -> pd.DataFrame:
+    """PSNR and SSIM of every method at every noise, with the ends of their 95 % intervals.
+
+    Columns: method, kind ("model" for those among `models`, else "baseline"), noise, psnr, psnr_low, psnr_high, ssim,
+    ssim_low, ssim_high. PSNR is that of the mean squared error over images; the bootstrap draws images, the same ones
+    for every method.
+    """
+    rows = []
+    for method, result in denoised.items():
+        pixels = result.pictures[0, 0].size
+        for deviation, errors, similarities in zip(noise, result.squared_error, result.ssim, strict=True):
+            means = bootstrap_means(np.stack([errors / pixels, similarities], axis=1), resamples, seed)
+            (high_error, high_ssim), (low_error, low_ssim) = np.percentile(means, PERCENTILES[::-1], axis=0)
+            rows.append(
+                {
+                    "method": method,
+                    "kind": "model" if method in models else "baseline",
+                    "noise": deviation,
+                    "psnr": psnr(errors.mean() / pixels),
+                    "psnr_low": psnr(high_error),
+                    "psnr_high": psnr(low_error),
+                    "ssim": similarities.mean(),
+                    "ssim_low": low_ssim,
+                    "ssim_high": high_ssim,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
 def loss_table(evaluations: dict[str, Evaluation], kl_weights: dict[str, float]) -> pd.DataFrame:
     """All losses as one long table: epoch, model, series ("train" or "validation"), loss.
 
@@ -83,8 +119,8 @@ def report(evaluations: dict[str, Evaluation], comparisons: dict[str, Comparison
     pairs = [
         [
             pair,
-            f"{number(row.ratio)} ({number(row.ratio_low)} to {number(row.ratio_high)})",
-            f"{number(row.difference)} ({number(row.difference_low)} to {number(row.difference_high)})",
+            interval(row.ratio, row.ratio_low, row.ratio_high),
+            interval(row.difference, row.difference_low, row.difference_high),
             number(row.wins),
         ]
         for pair, row in comparisons.items()
@@ -114,6 +150,62 @@ which the first of the pair is better.
 
 {markdown(["class", "images", *results], classes)}
 """
+
+
+def report_anomalies(areas: dict[str, dict[str, Area]], missing: list[int]) -> str:
+    """How well classes that training never saw are told from the others, in Markdown.
+
+    areas: as `anomalies.compare_aurocs` has it. missing: those classes.
+    """
+    heading = "## Which digits are anomalous?\n\n"
+    if not areas:
+        return heading + (
+            "No class is missing from training, so there is none to be told from the others;\n"
+            "[docs/anomalies.md](../docs/anomalies.md) shows how to leave one out.\n"
+        )
+    names = [f"`{score}`" for score in next(iter(areas.values()))]
+    rows = [[name, *(interval(*area) for area in of_scores.values())] for name, of_scores in areas.items()]
+    return f"""\
+{heading}Missing from training: {", ".join(map(str, missing))}. Area under the ROC curve of telling their test images
+from the others, by three scores, with 95 % intervals. [docs/anomalies.md](../docs/anomalies.md)
+explains the scores.
+
+{markdown(["", *names], rows)}
+"""
+
+
+def report_denoising(table: pd.DataFrame, classical: Classical) -> str:
+    """How well noise is taken off test images, in Markdown. table: as `denoising_table` has it."""
+    noise = [f"{deviation:g}" for deviation in classical.noise]
+    images = classical.noisy.squared_error.shape[1]
+    settings = [[name, *chosen] for name, chosen in zip(METHODS.values(), classical.settings, strict=True)]
+
+    def measured(measure: str) -> str:
+        rows = [
+            [method, *(interval(*row) for row in group[[measure, f"{measure}_low", f"{measure}_high"]].to_numpy())]
+            for method, group in table.groupby("method", sort=False)
+        ]
+        return markdown([f"`{measure}`", *noise], rows)
+
+    return f"""\
+## How well is noise taken off?
+
+{images} test images with Gaussian noise of these standard deviations, denoised and compared with
+the clean ones, with 95 % intervals. [docs/denoising.md](../docs/denoising.md) explains the methods.
+
+{measured("psnr")}
+
+{measured("ssim")}
+
+The settings of the classical methods were chosen on noisy validation images; σ is the noise.
+
+{markdown(["noise", *noise], settings)}
+"""
+
+
+def interval(value: float, low: float, high: float) -> str:
+    """A number with its interval."""
+    return f"{number(value)} ({number(low)} to {number(high)})"
 
 
 def number(value: float) -> str:

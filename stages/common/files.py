@@ -29,6 +29,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 EVALUATIONS = Path("data/evaluation")
+APPLICATIONS = Path("data/applications")
+CLASSICAL = Path("data/classical/denoising.npz")
 SPLITS = ("train", "validation", "test")
 CHUNK = 2**24  # bytes of an array written at a time
 ABANDONED_AFTER = 3600  # seconds without a write, after which an unfinished file's writer may be dead
@@ -45,6 +47,7 @@ class ModelFiles(NamedTuple):
     model: Path
     history: Path
     evaluation: Path
+    application: Path
     metrics: Path
 
 
@@ -53,11 +56,18 @@ def model_files(name: str, preset: bool = False) -> ModelFiles:
     metrics = Path(f"metrics/{name}.json")
     if preset:
         folder = Path("data/presets")
-        return ModelFiles(folder / f"{name}.keras", folder / f"{name}.csv", folder / f"{name}.npz", metrics)
+        return ModelFiles(
+            folder / f"{name}.keras",
+            folder / f"{name}.csv",
+            folder / f"{name}.npz",
+            folder / f"{name}.application.npz",  # no model's name has a dot
+            metrics,
+        )
     return ModelFiles(
         Path(f"data/models/{name}.keras"),
         Path(f"data/history/{name}.csv"),
         EVALUATIONS / f"{name}.npz",
+        APPLICATIONS / f"{name}.npz",
         metrics,
     )
 

@@ -314,7 +314,7 @@ def map_points(library: Library, seen: Seen) -> Answer:
             "points": packed(atlas.points),
             "labels": packed(library.test.labels),
             "share": atlas.share,
-            "classes": atlas.classes.tolist(),
+            "classes": np.unique(library.test.labels).tolist(),
         }
     }
 

@@ -7,7 +7,17 @@ dvc.yaml: what counts are the values, which DVC tracks as params.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 Activation = Literal[
     "celu", "elu", "exponential", "gelu", "hard_sigmoid", "leaky_relu", "linear", "mish", "relu",
@@ -23,8 +33,35 @@ Objective = Literal["mse", "bce", "ssim", "probe", "parameters", "latent_dim"]
 BETA_2 = ("adam", "adamax", "adamw", "lion", "nadam")  # the optimizers that have it
 
 
+Deviation = Annotated[float, Field(gt=0, le=10)]
 Units = Annotated[int, Field(ge=1, le=16384)]
 ModelName = Annotated[str, StringConstraints(pattern=r"^(?!pca\Z)[a-z][a-z0-9_-]{0,39}\Z")]
+
+ALL_OR_LABELS = {
+    "anyOf": [
+        {"enum": ["all"]},
+        {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0, "maximum": 255},
+            "minItems": 1,
+            "uniqueItems": True,
+        },
+    ]
+}
+
+
+def no_value_twice(values: list[float]) -> list[float]:
+    if len(set(values)) < len(values):
+        raise PydanticCustomError("twice", "a value stands there twice")
+    return values
+
+
+def all_or_labels(value: Any) -> Any:
+    """By hand, since of a value that fits neither side of a union pydantic tells what is wrong with each."""
+    labels = isinstance(value, list) and all(type(label) is int and 0 <= label <= 255 for label in value)
+    if value != "all" and not (labels and 0 < len(set(value)) == len(value)):
+        raise PydanticCustomError("classes", "neither all nor a list of labels")
+    return value
 
 
 class Section(BaseModel):
@@ -35,8 +72,11 @@ class Prepare(Section):
     raw: str = Field(min_length=1, description="folder with the four IDX files, gzipped or not (MNIST's form)")
     validation_images: int = Field(
         ge=0,
-        description="training images held out for validation, the same share of every class; "
-        "0 trains on all and monitors on the test images, as tutorials do",
+        description="training images held out for validation, the same share of every class, before `classes` leaves "
+        "some out; 0 trains on all and monitors on the test images, as tutorials do",
+    )
+    classes: Annotated[Literal["all"] | list[int], PlainValidator(all_or_labels), WithJsonSchema(ALL_OR_LABELS)] = (
+        Field(description="classes of the training and validation images that are kept; the test images keep all")
     )
     seed: int = Field(ge=0, lt=2**32, description="seed of the choice of validation images")
 
@@ -226,6 +266,24 @@ class Evaluate(Section):
     seed: int = Field(ge=0, lt=2**32, description="seed of the generated digits")
 
 
+class Apply(Section):
+    noise: Annotated[list[Deviation], AfterValidator(no_value_twice)] = Field(
+        min_length=1,
+        max_length=16,
+        json_schema_extra={"uniqueItems": True},
+        description="standard deviations of the Gaussian noise on test images in [0, 1] that are denoised",
+    )
+    images: int = Field(
+        ge=1, le=10_000, description="test images that are denoised at most, chosen at random, the same by all methods"
+    )
+    validation_images: int = Field(
+        ge=1,
+        le=10_000,
+        description="validation images at most, chosen at random, on which the classical methods' settings are chosen",
+    )
+    seed: int = Field(ge=0, lt=2**32, description="seed of the noise and of the choice of images")
+
+
 class Compare(Section):
     resamples: int = Field(
         ge=100, le=100_000, description="bootstrap samples of the test images behind each 95 % interval"
@@ -244,6 +302,7 @@ class Params(Section):
     presets: dict[ModelName, Model]
     tune: dict[ModelName, Tune]
     evaluate: Evaluate
+    apply: Apply
     compare: Compare
     figures: Figures
 

@@ -60,13 +60,16 @@ def schema_at(location: list[Any]) -> dict[str, Any]:
 def allowed(schema: dict[str, Any]) -> str:
     """What a JSON schema admits, in words: "a whole number from 1 to 256"."""
     if "enum" in schema:
-        return "one of " + ", ".join(map(str, schema["enum"]))
+        return "one of " * (len(schema["enum"]) > 1) + ", ".join(map(str, schema["enum"]))
+    if "anyOf" in schema:
+        return ", or ".join(map(allowed, schema["anyOf"]))
     match schema["type"]:
         case "integer" | "number":
             return allowed_number(schema)
         case "array":
-            most = f" of at most {schema['maxItems']} items" if "maxItems" in schema else ""
-            return f"a list{most}, each {allowed(schema['items'])}"
+            return f"a list{allowed_length(schema)}, each {allowed(schema['items'])}" + (
+                ", none twice" if schema.get("uniqueItems") else ""
+            )
         case "object":
             keys = schema.get("properties")
             return f"a mapping with the keys {', '.join(keys)}" if keys else "a mapping from names to settings"
@@ -74,6 +77,14 @@ def allowed(schema: dict[str, Any]) -> str:
             return "true or false"
         case kind:
             return "a text that is not empty" if kind == "string" else f"a value of the type {kind}"
+
+
+def allowed_length(schema: dict[str, Any]) -> str:
+    """How many items a JSON schema of a list admits, in words."""
+    fewest, most = schema.get("minItems", 0), schema.get("maxItems")
+    if fewest:
+        return f" of {fewest} to {most} items" if most else f" of at least {fewest} item{'s' * (fewest > 1)}"
+    return f" of at most {most} items" if most else ""
 
 
 def allowed_number(schema: dict[str, Any]) -> str:

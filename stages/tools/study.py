@@ -71,8 +71,10 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, tuple[str, str]]]:
     parser = argparse.ArgumentParser(
         prog="python -m stages study", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("x", help="a numeric setting, such as latent_dim, hidden_layers or prepare.validation_images")
-    parser.add_argument("y", help="a metric, such as mse or probe")
+    parser.add_argument(
+        "x", help="a setting that is a number or a list, such as latent_dim, hidden_layers or prepare.classes"
+    )
+    parser.add_argument("y", help="a metric, such as mse, probe or auroc")
     parser.add_argument("series", nargs="+", metavar="PREFIX:MODEL", help="experiments PREFIX-..., and a model in them")
     parser.add_argument("--name", help="name of the files in plots/studies (default: y_by_x)")
     parser.add_argument("--dpi", type=int, default=150, help="resolution of the picture (default: 150)")
@@ -137,7 +139,13 @@ def model_run(experiment: Experiment, model: str) -> Run | None:
         return None
     common = {f"{part}.{key}": v for part in ("prepare", "evaluate") for key, v in params.get(part, {}).items()}
     settings = own | common
-    return Run(settings, {"hidden_layers": len(own["hidden_units"]), **settings, **metrics})
+    values = {"hidden_layers": len(own["hidden_units"]), **settings, **metrics}
+    return Run(settings, {key: listed(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def listed(values: list[Any]) -> str:
+    """A list as the text that stands for it, such as "0 1 2"."""
+    return " ".join(map(str, values)) or "none"
 
 
 def collect(experiments: list[Experiment], prefix: str, model: str) -> list[Run]:
@@ -161,12 +169,13 @@ def collect(experiments: list[Experiment], prefix: str, model: str) -> list[Run]
 def summarise(series: dict[str, list[Run]], x: str, y: str) -> pd.DataFrame:
     """Mean and standard deviation of y (sample's, absent for one run) at every x: series, x, mean, std, runs.
 
-    Raises ParamsError if x or y is no number or not there, StageError if runs at one x differ in more than seeds.
+    x may be a list in params.yaml, y has to be a number.
+    Raises ParamsError if one is not or not there, StageError if runs at one x differ in more than seeds.
     """
     rows = []
     for name, runs in series.items():
-        for found in (one.values for one in runs):
-            for key in (x, y):
+        for settings, found in runs:
+            for key in (y,) if isinstance(settings.get(x), list) else (x, y):
                 if isinstance(found.get(key), bool) or not isinstance(found.get(key), int | float):
                     numbers = ", ".join(sorted(k for k, v in found.items() if isinstance(v, int | float)))
                     raise ParamsError(f"{key} is not a number in {name}; numbers there: {numbers}.")
@@ -203,15 +212,27 @@ def draw_study(table: pd.DataFrame, x: str, y: str) -> Figure:
     """Means with bars of one standard deviation, a line per series."""
     figure, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
     names = list(dict.fromkeys(table["series"]))
+    numeric = pd.api.types.is_numeric_dtype(table[x])
     for name, colour in colours(names).items():
         rows = table[table["series"] == name]
         spread = rows["std"].fillna(0)
-        ax.errorbar(rows[x], rows["mean"], spread, color=colour, marker="o", markersize=4, capsize=3, label=name)
-    values = np.sort(table[x].unique())
-    if len(values) > 2 and values[0] > 0 and values[-1] >= 8 * values[0]:
-        ax.set_xscale("log")
-    ax.set_xticks(values, [f"{value:g}" for value in values])
-    ax.minorticks_off()
+        ax.errorbar(
+            rows[x],
+            rows["mean"],
+            spread,
+            color=colour,
+            linestyle="-" if numeric else "",  # between lists there is nothing
+            marker="o",
+            markersize=4,
+            capsize=3,
+            label=name,
+        )
+    if numeric:
+        values = np.sort(table[x].unique())
+        if len(values) > 2 and values[0] > 0 and values[-1] >= 8 * values[0]:
+            ax.set_xscale("log")
+        ax.set_xticks(values, [f"{value:g}" for value in values])
+        ax.minorticks_off()
     if (table["mean"] > 0).all() and table["mean"].max() >= 8 * table["mean"].min():
         ax.set_yscale("log")
     ax.set_xlabel(x.replace("_", " "))

@@ -13,7 +13,7 @@ from stages.common.arrays import Bytes, Float32, Float64, Floats, Transform
 from stages.common.errors import StageError
 from stages.params import Choice
 
-BATCH = 256  # images encoded at a time, always, so that XLA compiles once
+BATCH = 256  # images computed at a time, always, so that XLA compiles once
 UNUSUAL = 99  # percentile of the test errors
 
 
@@ -112,7 +112,8 @@ def uncompiled(model: Any) -> Transform:
     """
 
     def apply(items: Floats) -> Float32:
-        return np.asarray(model(items.astype(np.float32), training=False)).astype(np.float32)
+        parts = [items[start : start + BATCH].astype(np.float32) for start in range(0, max(1, len(items)), BATCH)]
+        return np.concatenate([np.asarray(model(part, training=False)).astype(np.float32) for part in parts])
 
     return apply
 

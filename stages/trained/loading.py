@@ -22,3 +22,12 @@ def load_autoencoder(path: Path) -> keras.Model:
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise StageError(f"{path} is not a whole autoencoder ({reason}); run `dvc repro`.") from None
     return model
+
+
+def check_size(path: Path, model: keras.Model, height: int, width: int) -> None:
+    """Raise StageError if the model in the file `path` takes images of another size than those prepared."""
+    if model.input_shape[1] != height * width:
+        raise StageError(
+            f"{path} takes {model.input_shape[1]} pixels, but the images of data/prepared have {height}×{width}; "
+            "run `dvc repro`."
+        )

@@ -386,7 +386,8 @@ window.explorer = (() => {
     const digit = digitOf(new URLSearchParams(seen.link));
     if (list.dataset.digit !== digit || !known.sliders.classes.includes(goalClass)) {
       list.dataset.digit = digit;                  // a new digit: begin with the class that it is or looks like
-      goalClass = seen.label ?? known.sliders.classes[closest(seen.encoded)];
+      const trained = known.sliders.classes.includes(seen.label);
+      goalClass = trained ? seen.label : known.sliders.classes[closest(seen.encoded)];
     }
     chooseClass(goalClass);
     const count = low.length, goal = goalCode();

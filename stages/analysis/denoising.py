@@ -1,0 +1,108 @@
+"""Denoising: noisy images, what a method makes of them, and the records of it.
+
+Every method gets the same noisy test images, and what it gives back is clipped to [0, 1] as they are.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.analysis.evaluation import Evaluation, by_name
+from stages.analysis.measures import squared_error, ssim
+from stages.analysis.records import load_record
+from stages.common.arrays import Float32, Float64, Floats
+from stages.common.errors import StageError
+from stages.common.files import CLASSICAL, model_files, read_images
+from stages.params import Apply
+
+# The classical methods: their fields in Classical, and the names to show, which no model can have.
+METHODS = {"nonlocal_means": "non-local means", "total_variation": "total variation", "wavelets": "wavelet shrinkage"}
+SHOWN = 8  # images that are drawn
+TEST, VALIDATION = 0, 1  # streams of random numbers, so that no image of either gets the other's noise
+
+
+@dataclass(frozen=True, eq=False)
+class Denoised:
+    """What one method makes of the noisy test images."""
+
+    squared_error: Float64  # [noise, images], from the clean image, summed over pixels
+    ssim: Float64  # [noise, images], to the clean image
+    pictures: Float32  # [noise, SHOWN, height, width], of the first images
+
+
+@dataclass(frozen=True, eq=False)
+class Application:
+    """What a model makes of the noisy test images, beside PCA of its latent size."""
+
+    model: Denoised
+    pca: Denoised
+
+
+@dataclass(frozen=True, eq=False)
+class Classical:
+    """What does not depend on a model: the noisy test images, and what classical methods make of them."""
+
+    noise: Float64  # [noise], standard deviations
+    images: Float32  # [SHOWN, height, width], the first images without noise
+    settings: NDArray[np.str_]  # [methods, noise], of each of METHODS at each noise, in words
+    noisy: Denoised
+    nonlocal_means: Denoised
+    total_variation: Denoised
+    wavelets: Denoised
+
+
+def read_chosen(split: str, count: int, seed: int) -> Float32:
+    """At most `count` images of a split, chosen at random: float32 [images, height, width] in [0, 1].
+
+    Raises StageError as `read_images` does.
+    """
+    images = read_images(split)
+    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
+    return np.divide(images[np.sort(chosen)], np.float32(255), dtype=np.float32)
+
+
+def add_noise(images: Float32, deviation: float, seed: int, stream: int) -> Float32:
+    """Images float32 [images, height, width] with Gaussian noise of this standard deviation, clipped to [0, 1].
+
+    The noise of one seed and stream differs between deviations by their factor only.
+    """
+    noise = np.random.default_rng((seed, stream)).standard_normal(images.shape, np.float32)
+    return (images + np.float32(deviation) * noise).clip(0, 1)
+
+
+def noisy_tests(clean: Float32, settings: Apply) -> Iterator[Float32]:
+    """The test images `clean` float32 [images, height, width], once with each noise of params.yaml."""
+    return (add_noise(clean, deviation, settings.seed, TEST) for deviation in settings.noise)
+
+
+def measure_denoised(clean: Float32, given: Iterable[Floats]) -> Denoised:
+    """Measure what a method gave back of noisy images, for each noise.
+
+    clean: float32 [images, height, width]. given: of the same number of values each, clipped to [0, 1] here.
+    """
+    errors, similarities, pictures = [], [], []
+    for images in given:
+        result = images.reshape(clean.shape).clip(0, 1)
+        errors.append(squared_error(clean.reshape(len(clean), -1), result.reshape(len(clean), -1)))
+        similarities.append(ssim(clean, result))
+        pictures.append(result[:SHOWN].astype(np.float32))
+    return Denoised(np.stack(errors), np.stack(similarities), np.stack(pictures))
+
+
+def load_denoised(evaluations: dict[str, Evaluation]) -> tuple[Classical, dict[str, Denoised]]:
+    """The record of the classical methods, and what every method made of the noisy images, by the name to show.
+
+    evaluations: by model name. The noisy images themselves come first, the models last.
+    Raises StageError if a file is missing, broken or of other images than the rest.
+    """
+    classical = load_record(Classical, CLASSICAL)
+    paths = {name: model_files(name).application for name in evaluations}
+    applications = {name: load_record(Application, path) for name, path in paths.items()}
+    for name, path in paths.items():
+        if applications[name].model.squared_error.shape != classical.noisy.squared_error.shape:
+            raise StageError(f"{path} is of other images or noise than {CLASSICAL}; run `dvc repro`.")
+    without = {"noisy image": classical.noisy} | {name: getattr(classical, key) for key, name in METHODS.items()}
+    models = {name: a.model for name, a in applications.items()}
+    return classical, without | by_name(evaluations, models, {name: a.pca for name, a in applications.items()})

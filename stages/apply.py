@@ -1,0 +1,48 @@
+"""Put one trained autoencoder to use, next to PCA: denoise test images.
+
+    python -m stages.apply deep
+
+Reads data/prepared, data/models/<name>.keras and data/evaluation/<name>.npz, which has the
+PCA, and writes data/applications/<name>.npz: what the model and PCA make of noisy test images.
+"""
+
+from stages.analysis.denoising import Application, measure_denoised, noisy_tests, read_chosen
+from stages.analysis.evaluation import load_evaluation
+from stages.analysis.linear import Pca
+from stages.analysis.measures import psnr
+from stages.analysis.records import save_record
+from stages.common import files
+from stages.common.errors import StageError, run
+from stages.model.backend import use_threads
+from stages.params import choose_model, read_params
+from stages.params.command import parse_model
+from stages.trained import uncompiled
+from stages.trained.loading import check_size, load_autoencoder
+
+
+def main() -> None:
+    argument = parse_model("apply", __doc__)
+    params = read_params()
+    name, _, settings, written = choose_model(params, argument)
+    use_threads(settings.threads)
+    clean = read_chosen("test", params.apply.images, params.apply.seed)
+    evaluation = load_evaluation(written.evaluation)
+    model = load_autoencoder(written.model)
+    _, height, width = clean.shape
+    check_size(written.model, model, height, width)
+    if evaluation.pixels != height * width:
+        raise StageError(f"{written.evaluation} is of other test images than those prepared; run `dvc repro`.")
+    pca = Pca(evaluation.pca_mean, evaluation.pca_components)
+    noisy = [images.reshape(len(images), -1) for images in noisy_tests(clean, params.apply)]
+    application = Application(
+        model=measure_denoised(clean, map(uncompiled(model), noisy)),
+        pca=measure_denoised(clean, (pca.decode(pca.encode(images)) for images in noisy)),
+    )
+    with files.replacing(written.application) as file:
+        save_record(file, application)
+    levels = zip(params.apply.noise, application.model.squared_error / clean[0].size, strict=True)
+    print(f"{name}: psnr {', '.join(f'{psnr(e.mean()):.1f} dB at noise {deviation:g}' for deviation, e in levels)}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,64 @@
+"""Denoise test images by the classical methods of scikit-image, which need no training.
+
+    python -m stages.classical
+
+Reads data/prepared and writes data/classical/denoising.npz: noisy test images, and what non-local means,
+total variation and wavelets make of them. Their settings are chosen on noisy validation images.
+Needs no TensorFlow.
+"""
+
+import numpy as np
+
+from stages.analysis.denoisers import CHOICES, choose
+from stages.analysis.denoising import (
+    METHODS,
+    SHOWN,
+    VALIDATION,
+    Classical,
+    add_noise,
+    measure_denoised,
+    noisy_tests,
+    read_chosen,
+)
+from stages.analysis.records import save_record
+from stages.common import files
+from stages.common.errors import run
+from stages.params import Apply, read_params
+from stages.params.command import parse_no_arguments
+
+
+def main() -> None:
+    parse_no_arguments("classical", __doc__)
+    settings = read_params().apply
+    classical = measure_classical(settings)
+    with files.replacing(files.CLASSICAL) as file:
+        save_record(file, classical)
+    for method, chosen in zip(METHODS.values(), classical.settings, strict=True):
+        print(f"{method}: {'; '.join(chosen)}")
+
+
+def measure_classical(settings: Apply) -> Classical:
+    """Choose every method's setting on validation images, for each noise, and measure it on test images."""
+    clean = read_chosen("test", settings.images, settings.seed)
+    held_out = read_chosen("validation", settings.validation_images, settings.seed)
+    levels = list(zip(settings.noise, noisy_tests(clean, settings), strict=True))
+    words, measured = [], {}
+    for method, denoisers in CHOICES.items():
+        chosen = [
+            choose(denoisers, held_out, add_noise(held_out, deviation, settings.seed, VALIDATION), deviation)
+            for deviation in settings.noise
+        ]
+        words.append([denoiser.setting for denoiser in chosen])
+        given = (denoiser.apply(noisy, level) for denoiser, (level, noisy) in zip(chosen, levels, strict=True))
+        measured[method] = measure_denoised(clean, given)
+    return Classical(
+        noise=np.array(settings.noise, np.float64),
+        images=clean[:SHOWN],
+        settings=np.array(words),
+        noisy=measure_denoised(clean, (noisy for _, noisy in levels)),
+        **measured,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,98 @@
+"""What models are good for: digits unlike the training images, and noise taken off."""
+
+from itertools import cycle
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from stages.analysis.anomalies import auroc, scores, untrained
+from stages.analysis.denoising import Denoised
+from stages.analysis.evaluation import Digits, Result
+from stages.common.arrays import Float32
+from stages.drawing.style import GREY, colours, mosaic, show
+
+INK, ALARM = "#222222", "#D00000"
+DASHES = (":", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))  # of the methods that are neither a model nor PCA
+
+
+def draw_anomalies(results: dict[str, Result], digits: Digits) -> Figure:
+    """ROC curves of telling classes that training never saw, and each model's most and least anomalous test digits.
+
+    The class of a digit is below it, red if training never saw it. Where no class is missing there is no curve.
+    """
+    anomalous = untrained(digits)
+    heights = [5.0 if anomalous.any() else 0.5, *[1.0] * len(results)]
+    figure = plt.figure(figsize=(9.2, 0.74 * sum(heights) + 0.4), layout="constrained")
+    grid = figure.add_gridspec(len(heights), 6, height_ratios=heights)
+    if anomalous.any():
+        from sklearn.metrics import roc_curve  # takes a second to load, and the defaults need none
+
+        for column, score in enumerate(scores(next(iter(results.values())))):
+            ax = figure.add_subplot(grid[0, 2 * column : 2 * column + 2])
+            for name, colour in colours(results).items():
+                values = scores(results[name])[score]
+                false_alarms, found, _ = roc_curve(anomalous, values)
+                ax.plot(false_alarms, found, color=colour, label=f"{name}, {auroc(anomalous, values):.3f}")
+            ax.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=0.8)
+            ax.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+            ax.set_title(f"score: {score}")
+            ax.legend(title="AUROC", loc="lower right", fontsize=7, title_fontsize=7)
+    else:
+        ax = figure.add_subplot(grid[0, :])
+        ax.text(0.5, 0.5, "no class is missing from training, so there is no ROC curve", ha="center", va="center")
+        ax.set_axis_off()
+    for row, (name, result) in enumerate(results.items(), 1):
+        for side, kind in enumerate(("most", "least")):
+            ax = figure.add_subplot(grid[row, 3 * side : 3 * side + 3])
+            positions = result.unusual[side]
+            draw_row(ax, result.unusual_images[side], [str(label) for label in digits.labels[positions]])
+            for tick, alarming in zip(ax.get_xticklabels(), anomalous[positions], strict=True):
+                tick.set_color(ALARM if alarming else INK)
+            ax.set_title(f"{name}, {kind} anomalous")
+    red = "; in red the classes that training never saw" if anomalous.any() else ""
+    figure.suptitle(f"Test digits unlike the training digits, by their combined score{red}")
+    return figure
+
+
+def draw_row(ax: Axes, pictures: Float32, labels: list[str]) -> None:
+    """Pictures [images, height, width] side by side, each with its label below."""
+    show(ax, mosaic(pictures[None]), **GREY)
+    width = pictures.shape[2] + 1
+    ax.set_xticks([width * (column + 0.5) - 1 for column in range(len(pictures))], labels)
+    ax.tick_params(length=0, pad=1, labelsize=7)
+
+
+def draw_denoising(images: Float32, denoised: dict[str, Denoised], table: pd.DataFrame) -> Figure:
+    """Digits, noisy and as each method gives them back, beside PSNR against the noise.
+
+    images: float32 [images, height, width], without noise. denoised: the noisy images first, the
+    models last. table: as `tables.denoising_table` has it. The digits have the middle one of its noises.
+    """
+    noise = np.sort(table["noise"].unique())
+    level = len(noise) // 2
+    at = list(dict.fromkeys(table["noise"])).index(noise[level])
+    rows = {"original": images} | {name: method.pictures[at] for name, method in denoised.items()}
+    figure, (ax, chart) = plt.subplots(1, 2, figsize=(9.6, 4.1), layout="constrained", width_ratios=(1, 1.25))
+    show(ax, mosaic(np.stack(list(rows.values()))), **GREY)
+    height = images.shape[1] + 1
+    ax.set_yticks([height * (row + 0.5) - 1 for row in range(len(rows))], list(rows))
+    ax.tick_params(length=0)
+    ax.set_title(f"noise of standard deviation {noise[level]:g}")
+
+    models = list(dict.fromkeys(table["method"][table["kind"] == "model"]))
+    palette, dashes = colours([name for name in denoised if name in models or name.startswith("PCA")]), cycle(DASHES)
+    for name in denoised:
+        curve = table[table["method"] == name].sort_values("noise")
+        ends = [curve["psnr"] - curve["psnr_low"], curve["psnr_high"] - curve["psnr"]]
+        style = {"color": palette[name]} if name in palette else {"color": INK, "linestyle": next(dashes)}
+        chart.errorbar(curve["noise"], curve["psnr"], ends, marker="o", markersize=3, capsize=2, label=name, **style)
+    chart.set_xticks(noise, [f"{deviation:g}" for deviation in noise])
+    chart.set_xlabel("standard deviation of the noise")
+    chart.set_ylabel("PSNR in dB, with 95 % intervals")
+    chart.set_title("higher is nearer to the original", loc="left")
+    chart.legend(fontsize=8)
+    figure.suptitle("Noisy test digits, and what each method gives back")
+    return figure
