@@ -123,7 +123,7 @@ WIDTHS = {"layers": {"low": 0, "high": 3}, "units": {"low": 8, "high": 64, "step
          "space.learning_rate is a range without a step, but sampler is grid; it needs one, or a list."),
         ({"sampler": "grid", "space": {"batch_size": [32, 64]}}, "trials is 4, but the grid has 2 combinations."),
         ({"objectives": ["mse", "ssim", "bce"]},
-         "objectives is ['mse', 'ssim', 'bce'], but has to be a list of at most 2 items, each one of mse, bce, ssim, "
+         "objectives is ['mse', 'ssim', 'bce'], but has to be a list of 1 to 2 items, each one of mse, bce, ssim, "
          "probe, parameters, latent_dim."),
     ],
 )  # fmt: skip

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from stages.drawing.style import BASELINE_COLOURS, COLOURS
 
@@ -59,6 +60,7 @@ def draw_slices(
         points(ax, trials, setting, objective)
         if setting in log:
             ax.set_xscale("log")
+            ax.xaxis.set_minor_formatter(NullFormatter())  # their labels would overlap on a small chart
         if not pd.api.types.is_numeric_dtype(trials[setting]):
             ax.tick_params(axis="x", labelrotation=60, labelsize=7)
         ax.set_xlabel(label(setting))
