@@ -3,6 +3,7 @@
 import copy
 import itertools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import tensorflow as tf
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.trial import TrialState
 from sklearn.linear_model import RidgeClassifier
 
 from stages.common.errors import ParamsError, StageError
@@ -33,9 +36,10 @@ from stages.params.writing import add_model, check_new_name
 from stages.train import build_training, train
 from stages.training.images import resident
 from stages.tuning import storage as storage_module
+from stages.tuning import worker
 from stages.tuning.objectives import Measured, measure
 from stages.tuning.results import best_trials, importances, trial_table
-from stages.tuning.sampling import build_sampler, suggest
+from stages.tuning.sampling import DIRECTIONS, build_pruner, draw, suggest
 from stages.tuning.storage import Liveness, default_storage, open_storage, open_study, shown, whoami
 from stages.tuning.worker import Data, training_of
 from tests.conftest import ROOT, call, change_params, environment, start, succeed, wait_until
@@ -169,13 +173,12 @@ def test_values_of_a_space_describe_a_model() -> None:
     assert settings_of(DEEP, 7, {"epochs": 3, "hidden_units": [9, 8]}).epochs == 3
 
 
-def draw(tune: Tune, count: int) -> list[dict[str, Any]]:
+def draw_many(tune: Tune, count: int) -> list[dict[str, Any]]:
     study = optuna.create_study()
     drawn = []
     for _ in range(count):
         trial = study.ask()
-        study.sampler = build_sampler(tune, trial.number)
-        drawn.append(suggest(trial, read_space(tune)))
+        drawn.append(draw(trial, tune))
         study.tell(trial, float(sum(map(ord, str(drawn[-1])))))
     return drawn
 
@@ -190,10 +193,11 @@ SPACE = {
 def test_a_grid_has_every_combination_once() -> None:
     tune = study_of(sampler="grid", space=SPACE, trials=36)
     expected = itertools.product([[], [20], [30, 20]], [0.0, 0.2, 0.4], [2, 3], ["mse", "huber"])
-    drawn = [tuple(values.values()) for values in draw(tune, 36)]
+    drawn = [tuple(values.values()) for values in draw_many(tune, 36)]
     assert sorted(map(str, drawn)) == sorted(map(str, expected))
     assert len(combinations_of(read_space(tune))) == 36
-    other = [tuple(values.values()) for values in draw(study_of(sampler="grid", space=SPACE, trials=36, seed=1), 36)]
+    seeded = study_of(sampler="grid", space=SPACE, trials=36, seed=1)
+    other = [tuple(values.values()) for values in draw_many(seeded, 36)]
     assert drawn != other
 
 
@@ -201,13 +205,38 @@ def test_a_grid_has_every_combination_once() -> None:
 @pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
 def test_draws_are_in_the_space_and_depend_on_the_seed_alone(sampler: str) -> None:
     space = SPACE | {"learning_rate": {"low": 0.001, "high": 0.1, "log": True}}
-    first, again, other = (draw(study_of(sampler=sampler, space=space, seed=seed), 30) for seed in (0, 0, 1))
+    first, again, other = (draw_many(study_of(sampler=sampler, space=space, seed=seed), 30) for seed in (0, 0, 1))
     assert first == again != other
     assert {str(values["hidden_units"]) for values in first} == {"[]", "[20]", "[30, 20]"}
     assert all(0.001 <= values["learning_rate"] <= 0.1 for values in first)
-    below = sum(values["learning_rate"] < 0.01 for values in draw(study_of(space=space), 200))
+    below = sum(values["learning_rate"] < 0.01 for values in draw_many(study_of(space=space), 200))
     assert 70 < below < 130  # half of them, since the range is logarithmic
     assert len({str(values) for values in first}) > 25
+
+
+@quick
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
+@pytest.mark.parametrize("number", [2, 14])  # TPE leaves the first ten to chance
+def test_a_process_killed_while_it_draws_changes_nothing(
+    sampler: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one finds the trial with some values, and draws the others as the first would have."""
+    tune, results = study_of(sampler=sampler, space=SPACE, trials=36), []
+    for stop in (None, 0, 1, 3):
+        study = optuna.create_study()
+        for earlier in range(number):
+            trial = study.ask()
+            study.tell(trial, float(len(str(draw(trial, tune)))) + earlier)
+        trial = study.ask()
+        if stop is not None:
+            left = iter([suggest] * stop)
+            with monkeypatch.context() as killed:
+                killed.setattr("stages.tuning.sampling.suggest", lambda *arguments: next(left)(*arguments))  # noqa: B023
+                with pytest.raises(StopIteration):
+                    draw(trial, tune)
+            trial = optuna.trial.Trial(study, trial._trial_id)
+        results.append(draw(trial, tune))
+    assert results == [results[0]] * 4
 
 
 # --- objectives --------------------------------------------------------------------------------
@@ -275,7 +304,7 @@ def complete(study: optuna.Study, values: list[float], *, pruned: bool = False, 
         trial.set_user_attr(name, value)
     if pruned:
         trial.report(values[0], 2)
-        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        study.tell(trial, state=TrialState.PRUNED)
     else:
         study.tell(trial, values)
 
@@ -381,6 +410,7 @@ def test_a_trial_without_a_process_is_dead(monkeypatch: pytest.MonkeyPatch) -> N
         return study.trials[asked.number]
 
     host, process, began = whoami()
+    assert host.startswith(socket.gethostname())
     ended = subprocess.Popen([sys.executable, "-c", ""])
     wait_until(lambda: os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
     liveness = Liveness()
@@ -398,8 +428,139 @@ def test_a_trial_without_a_process_is_dead(monkeypatch: pytest.MonkeyPatch) -> N
     assert not liveness.is_dead(far)
     now[0] += 2
     assert liveness.is_dead(far)
+    study._storage.set_trial_user_attr(far._trial_id, "worker", ["a third machine", 1, 0.0])
+    assert not liveness.is_dead(study.trials[far.number])  # it has put the trial back, and taken it
+    now[0] += storage_module.PATIENCE + 1
     study._storage.set_trial_user_attr(far._trial_id, "beat", "2")
     assert not liveness.is_dead(study.trials[far.number])
+    number = study.ask().number
+    unknown = study.trials[number]
+    assert not liveness.is_dead(unknown)
+    now[0] += storage_module.GRACE + 1
+    assert liveness.is_dead(unknown)
+
+
+@quick
+def test_only_a_trial_that_is_still_the_dead_ones_is_put_back() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    trial.set_user_attr("worker", ["a", 1, 0.0])
+    judged = study.trials[0]
+    trial.set_user_attr("worker", ["b", 2, 0.0])
+    storage_module.put_back(study._storage, judged)
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
+    storage_module.put_back(study._storage, study.trials[0])
+    assert [trial.state for trial in study.trials] == [TrialState.WAITING]
+
+
+# --- the loop over trials ----------------------------------------------------------------------
+
+
+def run_loop(monkeypatch: pytest.MonkeyPatch, study: optuna.Study, tune: Tune, stop_at: int | None = None) -> list[int]:
+    """The numbers of the trials that a process runs, each in no time; it dies of the trial `stop_at`."""
+    ran = []
+
+    def run_trial(trial: optuna.Trial, *arguments: Any) -> bool:
+        ran.append(trial.number)
+        if trial.number == stop_at:
+            raise MemoryError
+        return worker.end(trial, study, [float(trial.number)], {"epochs_run": 1, "seconds": 10.0, "reason": ""})
+
+    monkeypatch.setattr(worker, "run_trial", run_trial)
+    with pytest.raises(MemoryError) if stop_at is not None else nullcontext():
+        while not worker.run_trials(study, study._storage, tune, DEEP, None):  # type: ignore[arg-type]
+            ran.append(-1)
+    return ran
+
+
+@quick
+def test_the_budget_counts_for_the_study_and_may_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = optuna.create_study()
+    assert run_loop(monkeypatch, study, study_of(trials=3)) == [0, 1, 2]
+    assert run_loop(monkeypatch, study, study_of(trials=3)) == []
+    assert run_loop(monkeypatch, study, study_of(trials=5)) == [3, 4]
+    assert run_loop(monkeypatch, study, study_of(trials=9), stop_at=6) == [5, 6]
+    assert run_loop(monkeypatch, study, study_of(trials=6)) == []  # the interrupted trial is beyond this budget
+    assert run_loop(monkeypatch, study, study_of(trials=8)) == [6, 7]
+    assert run_loop(monkeypatch, study, study_of(trials=20, seconds=100)) == [8, 9]
+    assert [trial.number for trial in study.trials if trial.state != TrialState.COMPLETE] == []
+
+
+@quick
+def test_a_process_runs_only_so_many_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = run_loop(monkeypatch, optuna.create_study(), study_of(trials=60))
+    assert ran == [*range(25), -1, *range(25, 50), -1, *range(50, 60)]
+
+
+@quick
+def test_a_trial_that_processes_die_of_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, mnist: dict[str, tuple[np.ndarray, np.ndarray]]
+) -> None:
+    study, real = optuna.create_study(), worker.run_trial
+    for _ in range(worker.ATTEMPTS):
+        assert run_loop(monkeypatch, study, study_of(trials=2), stop_at=0) == [0]
+    monkeypatch.setattr(worker, "run_trial", real)
+    (trial,) = itertools.islice(worker.trials_to_run(study, study._storage, study_of()), 1)
+    assert trial.number == 0
+    assert worker.run_trial(trial, study, study_of(), DEEP, None, {})  # type: ignore[arg-type]
+    assert study.trials[0].state == TrialState.PRUNED
+    assert study.trials[0].user_attrs["reason"] == "3 processes died of it"
+
+
+@quick
+def test_a_trial_that_another_process_has_ended_is_left_alone() -> None:
+    study = optuna.create_study()
+    told = {"epochs_run": 1, "seconds": 1.0, "reason": ""}
+    for state in (TrialState.COMPLETE, TrialState.WAITING):
+        trial = study.ask()
+        study._storage.set_trial_state_values(trial._trial_id, state, [1.0])
+        assert not worker.end(trial, study, [2.0], told)
+        assert study.trials[trial.number].state == state
+
+
+@quick
+@pytest.mark.parametrize(("objective", "epochs", "expected"), [("mse", 3, [1]), ("ssim", 3, [1]), ("ssim", 1, [])])
+def test_a_trial_that_is_worse_than_others_is_cut_short(
+    mnist: dict[str, tuple[np.ndarray, np.ndarray]], objective: str, epochs: int, expected: list[int]
+) -> None:
+    """Those that are worse than others after an epoch; never after the last, since they have their value by then."""
+    split = Split(mnist["train"][0].reshape(600, -1).copy(), mnist["train"][1])
+    data = Data(resident(split.images), resident(split.images), Measured(split, split, (28, 28), PARAMS.evaluate))
+    base = DEEP.model_copy(update={"hidden_units": [8], "schedule": "constant", "warmup_epochs": 0.0})
+    tune = study_of(space={"learning_rate": [0.01]}, epochs=epochs, objectives=[objective], pruner="median", trials=9)
+    better = DIRECTIONS[objective]
+    study = optuna.create_study(direction=better, pruner=build_pruner(tune))
+    for _ in range(6):  # that are better than any can be after an epoch
+        trial = study.ask()
+        trial.report(-9.0 if better == "minimize" else 9.0, 1)
+        study.tell(trial, 1.0)
+
+    def run(base: Model) -> optuna.trial.FrozenTrial:
+        trial = study.ask()
+        trial.set_user_attr("attempts", 1)
+        assert worker.run_trial(trial, study, tune, base, data, {})
+        return study.trials[-1]
+
+    worse = run(base)
+    assert worse.state == (TrialState.PRUNED if epochs > 1 else TrialState.COMPLETE)
+    assert (worse.user_attrs["epochs_run"], worse.user_attrs["reason"]) == (1, "")
+    assert list(worse.intermediate_values) == expected
+
+
+@quick
+def test_a_trial_that_diverges_is_pruned(mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    split = Split(mnist["train"][0].reshape(600, -1).copy(), mnist["train"][1])
+    data = Data(resident(split.images), resident(split.images), Measured(split, split, (28, 28), PARAMS.evaluate))
+    changes = {"hidden_units": [8], "optimizer": "sgd", "hidden_activation": "exponential", "normalization": "none"}
+    study, tune = optuna.create_study(), study_of(space={"learning_rate": [100.0]})
+    trial = study.ask()
+    trial.set_user_attr("attempts", 1)
+    assert worker.run_trial(trial, study, tune, DEEP.model_copy(update=changes), data, {})
+    assert study.trials[0].state == TrialState.PRUNED
+    assert re.fullmatch(
+        r"trial 0: the loss became nan \(validation nan\) in epoch 1 of 2 at learning_rate 100",
+        study.trials[0].user_attrs["reason"],
+    )
 
 
 @quick
@@ -422,11 +583,14 @@ def test_a_study_of_other_code_or_data_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "kind", "sentence"),
     [
-        ("nosuch://host/name", ParamsError, "--storage is 'nosuch://host/name', but has to be a database such as"),
+        ("nosuch://host/name", ParamsError, "--storage is nosuch://host/name, but has to be a database such as"),
         ("postgresql://me:secret@127.0.0.1:1/x", StageError, "the storage postgresql://me:***@127.0.0.1:1/x failed: "),
         ("mysql://me:secret@127.0.0.1:1/x", StageError,
          "the storage mysql://me:***@127.0.0.1:1/x needs a package that is not installed"),
         ("sqlite:////proc/x/s.db", OSError, "/proc/x"),
+        ("postgres://me:secret@h/db", ParamsError, "--storage is postgres://me:***@h/db, but has to be a database"),
+        ("postgresql://127.0.0.1:1/db?user=me&password=secret", StageError, "the storage postgresql://127.0.0.1:1/db "),
+        ("postgresql://me:secret@h:port/db", ParamsError, "--storage is postgresql://..., but has to be"),
     ],
 )  # fmt: skip
 def test_a_storage_that_cannot_be_reached_is_a_sentence(url: str, kind: type[Exception], sentence: str) -> None:
@@ -634,14 +798,14 @@ def test_workers_on_a_database_come_and_go(run_project: Path, postgres: str) -> 
             return []
         trials = optuna.load_study(study_name="deep", storage=storage).trials
         of_first = [t for t in trials if t.user_attrs.get("worker", [0, 0])[1] == workers[0].pid]
-        return [t for t in of_first if t.state == optuna.trial.TrialState.RUNNING]
+        return [t for t in of_first if t.state == TrialState.RUNNING]
 
     wait_until(running)
     (interrupted,) = running()
     workers[0].send_signal(signal.SIGKILL)
-    for worker in workers[1:]:
-        output, _ = worker.communicate(timeout=240)
-        assert worker.returncode == 0, output
+    for process in workers[1:]:
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, output
     workers[0].communicate()
     succeed(run_project, *command[:-1])  # writes the table
     table = pd.read_csv(run_project / TRIALS)

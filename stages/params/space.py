@@ -14,6 +14,7 @@ from stages.params.sentences import allowed, nearest, sentences, shown
 
 HIDDEN = ("layers", "units", "ratio")  # what hidden_units may be made of
 FIXED = {"seed": "chance is nothing to choose by", "threads": "it only decides the order of sums"}
+LARGEST_GRID = 100_000
 TRIES = 64  # random combinations in which a value of the space has to make sense once
 PARTS: dict[str, Any] = {  # what the values of the parts of hidden_units have to be
     "hidden_units.layers": Annotated[int, Field(ge=0, le=64)],
@@ -178,6 +179,8 @@ def check_study(base: Model, tune: Tune) -> None:
         raise ValueError(f"pruner is {tune.pruner}, but has to be none: two objectives cut no trial short")
     if tune.sampler == "grid":
         combinations = math.prod(map(len, grid_of(space).values()))
+        if combinations > LARGEST_GRID:
+            raise ValueError(f"space has a grid of {combinations} combinations, but {LARGEST_GRID} are the most")
         if combinations < tune.trials:
             raise ValueError(f"trials is {tune.trials}, but the grid has {combinations} combinations")
     if "epochs" in space and max(extremes(space["epochs"])) != tune.epochs:

@@ -28,13 +28,14 @@ def add_model(name: str, settings: Model, comment: str, path: Path = Path("param
 
     Raises ParamsError if the file is not made of blocks, so that there is no place for one.
     """
-    text = path.read_text(encoding="utf-8")
+    text = path.read_bytes().decode()
+    end = "\r\n" if "\r\n" in text else "\n"
     lines = text.splitlines(keepends=True)
     place = end_of_section("models", text)
     if not lines[place - 1].endswith("\n"):
-        lines[place - 1] += "\n"
-    block = [f"  {name}:  # {comment}\n", *(f"    {key}: {written(v)}\n" for key, v in settings.model_dump().items())]
-    changed = "".join(lines[:place] + block + lines[place:])
+        lines[place - 1] += end
+    block = [f"  {name}:  # {comment}", *(f"    {key}: {written(v)}" for key, v in settings.model_dump().items())]
+    changed = "".join([*lines[:place], *(line + end for line in block), *lines[place:]])
     try:
         fine = parse_params(changed, path).models.get(name) == settings
     except ParamsError:

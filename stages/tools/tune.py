@@ -4,16 +4,17 @@ import argparse
 import os
 import subprocess
 import sys
+from typing import NoReturn
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from stages.common.errors import ParamsError, StageError, run
-from stages.params import Tune, nearest, read_params
-from stages.params.space import base_of, check_studies, settings_of
+from stages.params import Model, Tune, nearest, read_params
+from stages.params.space import check_studies
 from stages.params.writing import add_model, check_new_name
 from stages.tuning.report import write_report
-from stages.tuning.results import best_trials, values_of
+from stages.tuning.results import best_trials
 from stages.tuning.storage import default_storage, delete_study, find_study, open_storage, reaching
 
 DESCRIPTION = """\
@@ -43,8 +44,8 @@ def main() -> None:
     if options.apply:
         check_new_name(params, options.apply)
         with reaching(url):
-            chosen = choose(find_study(open_storage(url), url, name), tune, options.trial)
-        settings = settings_of(base_of(params, tune), tune.epochs, values_of(chosen, tune))
+            chosen = choose(find_study(url, name), tune, options.trial)
+        settings = Model.model_validate(chosen.user_attrs["settings"])
         comment = f"trial {chosen.number} of the study {name}: {achieved(chosen, tune)} on validation images"
         add_model(options.apply, settings, comment)
         print(f"params.yaml has the model {options.apply}; `dvc repro` trains it and measures it on the test images")
@@ -57,10 +58,10 @@ def main() -> None:
         if not work(params, name, url, options.restart):
             sys.stdout.flush()
             again = [argument for argument in sys.argv[1:] if argument != "--restart"]
-            os.execv(sys.executable, [sys.executable, "-m", "stages", "tune", *again])  # noqa: S606 (no shell)
+            go_on([sys.executable, "-m", "stages", "tune", *again])
     if not options.worker:
         with reaching(url):
-            study = find_study(open_storage(url), url, name)
+            study = find_study(url, name)
             print(f"wrote {', '.join(write_report(study, tune))}")
             for trial in best_trials(study):
                 print(f"best: trial {trial.number}, {achieved(trial, tune)}: {described(trial)}")
@@ -91,6 +92,13 @@ def parse_arguments() -> argparse.Namespace:
     return options
 
 
+def go_on(command: list[str]) -> NoReturn:
+    """Become another process."""
+    if sys.platform == "win32":  # where this one would end before the other
+        sys.exit(subprocess.call(command))  # noqa: S603 (no shell)
+    os.execv(command[0], command)  # noqa: S606 (no shell)
+
+
 def available_cores() -> list[int]:
     """The numbers of the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS or Windows
@@ -108,27 +116,29 @@ def run_workers(options: argparse.Namespace) -> None:
     if options.restart:
         with reaching(options.storage):
             delete_study(open_storage(options.storage), options.study)
-    workers = []
-    for index in range(options.jobs):
-        own = set(cores[index :: options.jobs])
-        workers.append(subprocess.Popen(command))  # noqa: S603 (no shell)
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(workers[-1].pid, own)
+    workers: list[subprocess.Popen[bytes]] = []
     try:
-        failed = [worker.args for worker in workers if worker.wait() > 0]
+        for index in range(options.jobs):
+            workers.append(subprocess.Popen(command))  # noqa: S603 (no shell)
+            if hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(workers[-1].pid, set(cores[index :: options.jobs]))
+        statuses = [worker.wait() for worker in workers]
     except BaseException:
         for worker in workers:
             worker.terminate()
         for worker in workers:
             worker.wait()
         raise
-    if failed:
-        raise StageError(f"{len(failed)} of {len(workers)} processes failed; what is wrong is reported above.")
+    failed = sum(status > 0 for status in statuses)
+    if failed or all(statuses):  # one that was killed is no harm if another has run its trial
+        raise StageError(f"{failed or len(workers)} of {len(workers)} processes failed; the study is not complete.")
 
 
 def choose(study: optuna.Study, tune: Tune, number: int | None) -> FrozenTrial:
     """The trial of this number, or the best one. Raises ParamsError if there is no such trial, or no best one."""
     best = best_trials(study)
+    if len(study.directions) != len(tune.objectives):
+        raise StageError(f"the study {study.study_name} has other objectives than params.yaml; begin it anew.")
     complete = {trial.number: trial for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}
     if number is not None:
         if number not in complete:

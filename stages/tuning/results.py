@@ -1,6 +1,6 @@
 """What a study found: its trials as a table, the best of them, and which settings mattered."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import optuna
@@ -11,8 +11,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from stages.common.errors import StageError
 from stages.params import Tune
-from stages.params.space import read_space
-from stages.tuning.sampling import suggest
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 FORESTS = 10  # random forests, each of another seed, behind the spread of an importance
@@ -55,16 +53,13 @@ def best_trials(study: optuna.Study) -> list[FrozenTrial]:
 
     Raises StageError if no trial is complete.
     """
-    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not complete:
         raise StageError(f"the study {study.study_name} has no complete trial yet.")
     if len(study.directions) == 1:
-        return [study.best_trial]
+        sign = 1 if minimises(study)[0] else -1
+        return [min(complete, key=lambda trial: (sign * trial.values[0], trial.number))]
     return sorted(study.best_trials, key=lambda trial: trial.values)
-
-
-def values_of(trial: FrozenTrial, tune: Tune) -> dict[str, Any]:
-    """What a finished trial had for each part of the space."""
-    return suggest(optuna.trial.FixedTrial(trial.params), read_space(tune))  # type: ignore[arg-type]
 
 
 def importances(study: optuna.Study) -> dict[str, Importance]:
@@ -72,10 +67,10 @@ def importances(study: optuna.Study) -> dict[str, Importance]:
 
     By the variance that a random forest attributes to each setting alone (F. Hutter, H. Hoos,
     K. Leyton-Brown, "An efficient approach for assessing hyperparameter importance", 2014).
-    Empty with fewer than FEWEST complete trials.
+    Empty with fewer than FEWEST complete trials, or if all are the same.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < FEWEST:
+    if len(complete) < FEWEST or len({trial.values[0] for trial in complete}) == 1:
         return {}
     found = pd.DataFrame(
         get_param_importances(
@@ -104,7 +99,8 @@ def progress(study: optuna.Study, tune: Tune, number: int, already: int, seconds
         told = f"pruned at {tune.objectives[0]} {last:.4g} after {epochs} epoch{'s' * (epochs != 1)}"
     line = f"trial {number}: {told}; {len(trials)} of {tune.trials} done"
     if len(study.directions) == 1 and any(t.state == TrialState.COMPLETE for t in trials):
-        line += f"; best {study.best_value:.4g}, trial {study.best_trial.number}"
+        (best,) = best_trials(study)
+        line += f"; best {best.values[0]:.4g}, trial {best.number}"
     left = seconds / max(1, len(trials) - already) * (tune.trials - len(trials))
     return f"{line}; {left / 60:.0f} min left" if left >= 90 else f"{line}; {left:.0f} s left"
 

@@ -45,13 +45,24 @@ class Grid(optuna.samplers.BaseSampler):
         return _plain(value)
 
 
-def build_sampler(tune: Tune, number: int) -> optuna.samplers.BaseSampler:
-    """The sampler for the trial of this number.
+def draw(trial: optuna.Trial, tune: Tune) -> dict[str, Any]:
+    """A value for each part of the study's space, those that the trial has already, or new ones.
 
-    Each trial has a seed of its own, so that what is drawn depends on the trials before it and
-    not on whether one process drew them all.
+    Each trial and each part has a seed of its own, so that what is drawn depends on the trials
+    before it, and not on where a process was killed that had begun to draw.
     """
-    seed = int(np.random.SeedSequence([tune.seed, number]).generate_state(1)[0])
+    values: dict[str, Any] = {}
+    trial.study.sampler = build_sampler(tune, trial.number, 0)
+    assert trial.relative_params is not None  # drawn together, now  # noqa: S101
+    for index, (name, part) in enumerate(read_space(tune).items(), 1):
+        trial.study.sampler = build_sampler(tune, trial.number, index)
+        values |= suggest(trial, {name: part})
+    return values
+
+
+def build_sampler(tune: Tune, number: int, part: int) -> optuna.samplers.BaseSampler:
+    """The sampler for a part of the space in the trial of this number."""
+    seed = int(np.random.SeedSequence([tune.seed, number, part]).generate_state(1)[0])
     match tune.sampler:
         case "tpe":
             return optuna.samplers.TPESampler(seed=seed)
@@ -74,7 +85,7 @@ def build_pruner(tune: Tune) -> optuna.pruners.BasePruner:
             return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=tune.epochs)
 
 
-def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
+def suggest(trial: optuna.trial.BaseTrial, space: Space) -> dict[str, Any]:
     """A value for each part of the space, those that the trial has already, or new ones."""
     values: dict[str, Any] = {}
     for name, part in space.items():

@@ -3,12 +3,13 @@
 Every process of a study talks to the others through the storage alone.
 """
 
+import json
 import os
 import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import optuna
 import psutil
 import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from stages.common.errors import ParamsError, StageError
@@ -26,6 +27,7 @@ from stages.tuning.sampling import DIRECTIONS, build_pruner
 FOLDER = Path(".dvc/tmp/studies")
 BEAT = 10  # seconds between two signs of life of a running trial
 PATIENCE = 60  # seconds without one, after which another machine's process counts as dead
+GRACE = 5  # seconds in which a process that took a trial has to say who it is
 BUSY = 60  # seconds to wait for another process that writes to the same file
 
 
@@ -43,11 +45,23 @@ def reaching(url: str) -> Iterator[None]:
         cause: BaseException = error.__cause__ or error
         text = " ".join(str(getattr(cause, "orig", None) or cause).split())
         raise StageError(f"the storage {shown(url)} failed: {text}. Run the same command again to continue.") from None
+    except json.JSONDecodeError:
+        raise StageError(f"{url} is not a whole journal of studies; --storage needs another file.") from None
+    except KeyError as error:
+        if "Record does not exist" not in str(error):
+            raise
+        raise StageError(f"the study in {shown(url)} was deleted by another process.") from None
 
 
 def shown(url: str) -> str:
     """A storage as one may print it."""
-    return sqlalchemy.make_url(url).render_as_string(hide_password=True) if "://" in url else url
+    if "://" not in url:
+        return url
+    try:
+        address = sqlalchemy.make_url(url)
+    except (ValueError, sqlalchemy.exc.ArgumentError):
+        return f"{url.partition('://')[0]}://..."  # what cannot be read may hold a password anywhere
+    return address.set(query={}).render_as_string(hide_password=True)  # a query may hold one, too
 
 
 def open_storage(url: str) -> BaseStorage:
@@ -57,19 +71,23 @@ def open_storage(url: str) -> BaseStorage:
     Raises ParamsError if it names none, StageError if it cannot be reached.
     """
     if "://" not in url:
-        Path(url).parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(url))
+        path = str(Path(url).absolute())
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with reaching(url):
+            return JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
     try:
         address = sqlalchemy.make_url(url)
         if address.get_backend_name() == "sqlite" and address.database:
             Path(address.database).parent.mkdir(parents=True, exist_ok=True)
             return _open_database(url, {"connect_args": {"timeout": BUSY}})
         return _open_database(url, {"pool_pre_ping": True})
-    except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError):
+    except (ValueError, sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError):
         raise ParamsError(
-            f"--storage is {url!r}, but has to be a database such as postgresql://user@host/name, or the path of a "
-            "file in a folder that all machines share."
+            f"--storage is {shown(url)}, but has to be a database such as postgresql://user@host/name, or the path of "
+            "a file in a folder that all machines share."
         ) from None
+    except RuntimeError as error:  # tables of another version of Optuna
+        raise StageError(f"the storage {shown(url)} cannot be used: {' '.join(str(error).split())}") from None
     except ImportError as error:
         package = {"postgresql": "psycopg[binary]", "mysql": "mysqlclient"}.get(address.get_backend_name())
         hint = f" Run pip install '{package}'." if package else ""
@@ -122,16 +140,29 @@ def delete_study(storage: BaseStorage, name: str) -> None:
         optuna.delete_study(study_name=name, storage=storage)
 
 
-def find_study(storage: BaseStorage, url: str, name: str) -> optuna.Study:
+def find_study(url: str, name: str) -> optuna.Study:
     """The study of that name. Raises StageError if there is none."""
-    if name not in optuna.get_all_study_names(storage):
+    path = url if "://" not in url else sqlalchemy.make_url(url).database if url.startswith("sqlite:") else None
+    storage = open_storage(url) if path is None or Path(path).exists() else None  # opening would make the file
+    if storage is None or name not in optuna.get_all_study_names(storage):
         raise StageError(f"{shown(url)} has no study {name}; run `python -m stages tune {name}`.")
     return optuna.load_study(study_name=name, storage=storage)
 
 
 def whoami() -> list[Any]:
-    """This process, such that no other one is taken for it: host, process number, seconds at which it began."""
-    return [socket.gethostname(), os.getpid(), psutil.Process().create_time()]
+    """This process, such that no other one is taken for it: machine, process number, seconds at which it began."""
+    return [machine(), os.getpid(), psutil.Process().create_time()]
+
+
+def machine() -> str:
+    """A name of what has its own process numbers: a machine since it was booted, or a container."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):  # on Linux
+        parts += [
+            Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+            str(Path("/proc/self/ns/pid").readlink()),
+        ]
+    return " ".join(parts)
 
 
 class Liveness:
@@ -143,21 +174,30 @@ class Liveness:
 
     def __init__(self) -> None:
         self.seen: dict[int, tuple[Any, float]] = {}  # the last sign of life of a trial, and when it was new
+        self.machine = machine()
 
     def is_dead(self, trial: FrozenTrial) -> bool:
-        host, process, began = trial.user_attrs.get("worker", (None, 0, 0.0))
-        if host == socket.gethostname():
-            try:
-                found = psutil.Process(process)
-                return found.status() == psutil.STATUS_ZOMBIE or abs(found.create_time() - began) > 1
-            except psutil.NoSuchProcess:
-                return True
-        sign, now = trial.user_attrs.get("beat"), time.monotonic()
+        """Whether the process of a running trial is gone."""
+        worker = trial.user_attrs.get("worker")
+        if worker and worker[0] == self.machine:
+            return not runs(worker[1], worker[2])
+        sign, now = (worker, trial.user_attrs.get("beat")), time.monotonic()
         last, since = self.seen.get(trial.number, (None, now))
-        if trial.number not in self.seen or sign != last:
+        if sign != last:
             self.seen[trial.number] = (sign, now)
             return False
-        return now - since > PATIENCE
+        return now - since > (PATIENCE if worker else GRACE)
+
+
+def runs(process: int, began: float) -> bool:
+    """Whether a process of this machine that began at this moment still runs."""
+    try:
+        found = psutil.Process(process)
+        return found.status() != psutil.STATUS_ZOMBIE and abs(found.create_time() - began) <= 1
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
 
 
 @contextmanager
@@ -184,8 +224,8 @@ def beating(storage: BaseStorage, trial: optuna.Trial) -> Iterator[None]:
 
 
 def put_back(storage: BaseStorage, trial: FrozenTrial) -> None:
-    """Have a trial that has not ended run again, by whoever comes first."""
-    try:
-        storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-    except optuna.exceptions.UpdateFinishedTrialError:
-        return  # another process was quicker
+    """Have a trial that has not ended run again, by whoever comes first, unless another process has it by now."""
+    now = storage.get_trial(trial._trial_id)
+    if now.state == TrialState.RUNNING and now.user_attrs.get("worker") == trial.user_attrs.get("worker"):
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)

@@ -6,18 +6,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from stages.common import files
-from stages.common.errors import ParamsError, StageError
+from stages.common.errors import ParamsError, StageError, TerminatedError
 from stages.model.autoencoder import build_autoencoder
 from stages.model.backend import tf, use_threads
 from stages.params import Model, Params, Tune
+from stages.params import space as space_module
 from stages.params.sentences import sentences
-from stages.params.space import Space, base_of, read_space, settings_of
+from stages.params.space import base_of, settings_of
 from stages.train import Training, assign, build_training, check_fit, train
 from stages.training.checkpoint import Epoch, digest_run, loaded_code
 from stages.training.images import Images, read_pixels, resident
@@ -25,13 +27,16 @@ from stages.training.optimizer import learning_rates, set_learning_rates
 from stages.training.progress import Report
 from stages.tuning.objectives import Measured, measure
 from stages.tuning.results import ended, progress
-from stages.tuning.sampling import build_sampler, suggest
+from stages.tuning.sampling import draw
 from stages.tuning.storage import Liveness, beating, open_storage, open_study, put_back, reaching, whoami
 
-LOOKS = Path("stages/drawing"), Path("stages/tools")  # code that changes no trial
+# Code that changes no trial: it shows them.
+SHOWING = ("drawing", "tools", "tuning/report.py", "tuning/results.py", "analysis/tables.py")
+LOOKS = [Path("stages", path).absolute() for path in SHOWING]
 UNSHAPED = {"learning_rate", "schedule", "warmup_epochs", "early_stopping"}  # settings that no compiled epoch holds
 CHANCES = ("noise", "shift", "dropout", "kl_weight")  # settings that put the seed into the compiled epoch
 KEPT = 4  # compiled epochs
+ATTEMPTS = 3  # processes that may die of a trial
 MOST = 25  # trials of a process, since XLA keeps all that it has compiled in memory
 
 
@@ -73,7 +78,10 @@ def digest_study(params: Params, tune: Tune, base: Model) -> dict[str, str]:
     return digest_run(
         settings | tune.model_dump(exclude={"trials", "seconds"}),
         data=[of(split) for of in (files.images_path, files.labels_path) for split in ("train", "validation")],
-        code=[p for p in loaded_code(__file__) if not any(p.is_relative_to(folder.absolute()) for folder in LOOKS)],
+        code=[
+            *(path for path in loaded_code(__file__) if not any(path.is_relative_to(looks) for looks in LOOKS)),
+            Path(space_module.__file__),  # the only code in stages/params that makes values
+        ],
     )
 
 
@@ -87,36 +95,46 @@ def read_data(params: Params) -> Data:
 
 def run_trials(study: optuna.Study, storage: BaseStorage, tune: Tune, base: Model, data: Data) -> bool:
     """Take trials and run them until the study is complete, or this process has run its share: then False."""
-    space, compiled, began = read_space(tune), dict[str, Compiled](), time.monotonic()
+    compiled, began = dict[str, Compiled](), time.monotonic()
     already = len(ended(study))
     for count, trial in enumerate(trials_to_run(study, storage, tune), 1):
         with putting_back(storage, trial), beating(storage, trial):
-            run_trial(trial, study, tune, base, space, data, compiled)
-        print(progress(study, tune, trial.number, already, time.monotonic() - began), flush=True)
+            mine = run_trial(trial, study, tune, base, data, compiled)
+        if mine:
+            print(progress(study, tune, trial.number, already, time.monotonic() - began), flush=True)
         if count == MOST:
             return False
     return True
 
 
 def trials_to_run(study: optuna.Study, storage: BaseStorage, tune: Tune) -> Iterator[optuna.Trial]:
-    """Trials of this process: those that lost theirs, and new ones while there are too few."""
+    """Trials of this process: those that lost theirs, and new ones while there are too few.
+
+    Trials count by their numbers, so the budget may change at any time.
+    """
     liveness, me = Liveness(), whoami()
     while True:
         trials = study.get_trials(deepcopy=False)
-        for trial in trials:
-            if trial.state == TrialState.RUNNING and liveness.is_dead(trial):
+        wanted = trials[: tune.trials]
+        running = [trial for trial in wanted if trial.state == TrialState.RUNNING]
+        if dead := [trial for trial in running if liveness.is_dead(trial)]:
+            for trial in dead:
                 put_back(storage, trial)
-        waiting = any(trial.state == TrialState.WAITING for trial in trials)
+            continue
+        waiting = any(trial.state == TrialState.WAITING for trial in wanted)
         spent = sum(trial.user_attrs.get("seconds", 0.0) for trial in trials)
         over = len(trials) >= tune.trials or (tune.seconds and spent >= tune.seconds)
-        if waiting or not over:
+        if any("worker" not in trial.user_attrs for trial in running):
+            time.sleep(0.2)  # whose it is decides what the next one is drawn from
+        elif waiting or not over:
             new = study.ask()
             if new.number >= tune.trials:  # another process was quicker
-                study.tell(new, state=TrialState.FAIL)
+                storage.set_trial_state_values(new._trial_id, TrialState.WAITING)
                 continue
             new.set_user_attr("worker", me)
+            new.set_user_attr("attempts", new.user_attrs.get("attempts", 0) + 1)
             yield new
-        elif any(trial.state == TrialState.RUNNING for trial in trials):
+        elif running:
             time.sleep(1)  # until the others are ready, or dead
         else:
             return
@@ -127,60 +145,84 @@ def putting_back(storage: BaseStorage, trial: optuna.Trial) -> Iterator[None]:
     """Have a trial run again if this block is left early."""
     try:
         yield
-    except BaseException:  # Ctrl-C and SIGTERM, too
+    except BaseException as error:
         with suppress(Exception):  # a storage that fails is what the first error tells
+            if isinstance(error, KeyboardInterrupt | TerminatedError):
+                trial.set_user_attr("attempts", 0)
             put_back(storage, trial._get_latest_trial())
         raise
 
 
 def run_trial(
-    trial: optuna.Trial,
-    study: optuna.Study,
-    tune: Tune,
-    base: Model,
-    space: Space,
-    data: Data,
-    compiled: dict[str, Compiled],
-) -> None:
+    trial: optuna.Trial, study: optuna.Study, tune: Tune, base: Model, data: Data, compiled: dict[str, Compiled]
+) -> bool:
     """Train and measure what a trial proposes, and tell the study.
 
-    A combination without meaning, or one whose loss stops being finite, counts as pruned and says why.
+    A combination without meaning, a loss or an objective that stops being finite, and a trial
+    that processes die of count as pruned and say why. Returns whether the trial was still this process's.
     """
     start = time.monotonic()
     epochs = 0
+    so_far = study.get_trials(deepcopy=False)[trial.number].intermediate_values  # of a process that was killed
 
     def report(row: Epoch) -> None:
         nonlocal epochs
         epochs = row.epoch
-        if tune.pruner != "none":
-            trial.report(measure(training.model, tune.objectives, data.measured)[0], epochs)
-            if trial.should_prune():
-                raise optuna.TrialPruned
+        if tune.pruner == "none" or epochs == settings.epochs:  # a trial that is through is worth its value
+            return
+        trial.report(measure(training.model, tune.objectives, data.measured)[0], epochs)
+        if epochs < max(so_far, default=0):  # it was not pruned then
+            return
+        if trial.should_prune():
+            raise optuna.TrialPruned
 
     @contextmanager
     def reporting(epochs: int, done: int) -> Iterator[Report]:
         yield report
 
-    study.sampler = build_sampler(tune, trial.number)
     values, reason = None, ""
     try:
-        settings = settings_of(base, tune.epochs, suggest(trial, space))
+        settings = settings_of(base, tune.epochs, draw(trial, tune))
+        check_attempts(trial)
         check_fit("trial", settings, len(data.train), data.measured.shape, replicas=1)
+        trial.set_user_attr("settings", settings.model_dump())
         training = training_of(settings, data, compiled)
         train(f"trial {trial.number}", training, settings, data.train, data.validation, None, reporting=reporting)
         values = measure(training.model, tune.objectives, data.measured)
+        if not np.isfinite(values).all():
+            values, reason = None, f"the objectives became {values}"
     except optuna.TrialPruned:
         pass
     except ValidationError as error:
         reason = " ".join(sentences(error))
     except ParamsError as error:
         reason = str(error).replace("params.yaml: trial.", "")
+    except optuna.exceptions.UpdateFinishedTrialError:
+        return False
     except StageError as error:
         reason = str(error).partition(", so no model")[0]
-    for key, value in (("epochs_run", epochs), ("seconds", time.monotonic() - start), ("reason", reason)):
-        trial.set_user_attr(key, value)
-    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it was taken for dead, and ran elsewhere, too
+    return end(trial, study, values, {"epochs_run": epochs, "seconds": time.monotonic() - start, "reason": reason})
+
+
+def check_attempts(trial: optuna.Trial) -> None:
+    """Raise StageError if too many processes have died of a trial."""
+    if trial.user_attrs["attempts"] > ATTEMPTS:
+        raise StageError(f"{ATTEMPTS} processes died of it")
+
+
+def end(trial: optuna.Trial, study: optuna.Study, values: list[float] | None, told: dict[str, Any]) -> bool:
+    """Tell the study how a trial ended, pruned without values. Returns False if another process has it by now."""
+    try:
+        for key, value in told.items():
+            trial.set_user_attr(key, value)
         study.tell(trial, values, TrialState.PRUNED if values is None else TrialState.COMPLETE)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        return False
+    except ValueError:  # so says Optuna of a trial that is no longer running
+        if study.get_trials(deepcopy=False)[trial.number].state == TrialState.RUNNING:
+            raise
+        return False
+    return True
 
 
 def training_of(settings: Model, data: Data, compiled: dict[str, Compiled]) -> Training:
