@@ -100,7 +100,7 @@ def test_no_stage_can_change_a_setting_after_validation() -> None:
 
 @pytest.mark.parametrize("arguments", [("train",), ("train", "deeep")])
 def test_a_missing_or_unknown_model(run_project: Path, arguments: tuple[str, ...]) -> None:
-    error = refuse(run_project, 2, "shallow, deep, hinton2006, best16.", *arguments)
+    error = refuse(run_project, 2, "shallow, deep, hinton2006, best16, variational.", *arguments)
     assert error.count("\n") == 1  # no notes of TensorFlow's around it
     assert ("(did you mean deep?)" in error) == (len(arguments) == 2)
 

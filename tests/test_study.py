@@ -48,8 +48,9 @@ def experiment(
     data = {
         "params": {"params.yaml": {"data": params}},
         "metrics": {"metrics/deep.json": {"data": metrics}},
-        "deps": {"data/models/deep.keras": {"hash": evaluated}},
-        "outs": {"data/models/deep.keras": {"hash": "a"}},
+        # of a model's file, DVC tells which one `apply` read last
+        "deps": {"data/history/deep.csv": {"hash": evaluated}, "data/models/deep.keras": {"hash": "old"}},
+        "outs": {"data/history/deep.csv": {"hash": "a"}, "data/models/deep.keras": {"hash": "new"}},
     }
     return Experiment(name, state, data)
 
@@ -119,7 +120,7 @@ def test_an_experiment_has_a_result_if_the_model_that_was_trained_was_evaluated(
         "rate-7": "trained, but not evaluated",
     }
     some = experiment("rate-1", 2, 0, 0.5)
-    nothing: list[dict[str, Any]] = [{}, {"data/models/deep.keras": {}}]
+    nothing: list[dict[str, Any]] = [{}, {"data/history/deep.csv": {}}]
     for kind in ("deps", "outs"):
         for unknown in nothing:
             assert shortcoming(some._replace(data=some.data | {kind: unknown}), "deep") == "trained, but not evaluated"

@@ -123,7 +123,7 @@ def shortcoming(experiment: Experiment, model: str) -> str:
     """Why the metrics of a model are no result of this experiment; empty if they are."""
     if experiment.state != "success":
         return experiment.state
-    path = str(model_files(model).model)
+    path = str(model_files(model).history)  # which no stage but evaluate reads
     evaluated, trained = (experiment.data.get(kind, {}).get(path, {}).get("hash") for kind in ("deps", "outs"))
     return "" if evaluated == trained else "trained, but not evaluated"
 
