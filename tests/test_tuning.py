@@ -31,7 +31,7 @@ from stages.common.errors import ParamsError, StageError
 from stages.common.files import Split
 from stages.model.autoencoder import build_autoencoder
 from stages.params import Model, Tune, read_params
-from stages.params.space import Choices, Range, check_studies, combinations_of, read_space, settings_of
+from stages.params.space import Choices, Range, check_studies, read_space, settings_of
 from stages.params.writing import add_model, check_new_name
 from stages.train import build_training, train
 from stages.training.images import resident
@@ -195,7 +195,6 @@ def test_a_grid_has_every_combination_once() -> None:
     expected = itertools.product([[], [20], [30, 20]], [0.0, 0.2, 0.4], [2, 3], ["mse", "huber"])
     drawn = [tuple(values.values()) for values in draw_many(tune, 36)]
     assert sorted(map(str, drawn)) == sorted(map(str, expected))
-    assert len(combinations_of(read_space(tune))) == 36
     seeded = study_of(sampler="grid", space=SPACE, trials=36, seed=1)
     other = [tuple(values.values()) for values in draw_many(seeded, 36)]
     assert drawn != other

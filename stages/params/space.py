@@ -1,6 +1,5 @@
 """The search spaces of params.yaml: what a study varies, and which model a choice of values describes."""
 
-import itertools
 import math
 import random
 from collections.abc import Iterable
@@ -202,9 +201,3 @@ def check_study(base: Model, tune: Tune) -> None:
 def extremes(part: Choices | Range) -> list[Any]:
     """The values of a list, and the ends of a range."""
     return part.values if isinstance(part, Choices) else [part.low, part.high]
-
-
-def combinations_of(space: Space) -> list[dict[str, Any]]:
-    """Every combination of the grid's values."""
-    grid = grid_of(space)
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]

@@ -14,7 +14,7 @@ from stages.params import Model, Tune, nearest, read_params
 from stages.params.space import check_studies
 from stages.params.writing import add_model, check_new_name
 from stages.tuning.report import write_report
-from stages.tuning.results import best_trials
+from stages.tuning.results import achieved, best_trials
 from stages.tuning.storage import default_storage, delete_study, find_study, open_storage, reaching
 
 DESCRIPTION = """\
@@ -148,11 +148,6 @@ def choose(study: optuna.Study, tune: Tune, number: int | None) -> FrozenTrial:
         front = "; ".join(f"{trial.number} ({achieved(trial, tune)})" for trial in best)
         raise ParamsError(f"--apply needs --trial, since none is best in both objectives: {front}.")
     return best[0]
-
-
-def achieved(trial: FrozenTrial, tune: Tune) -> str:
-    """A complete trial's objectives."""
-    return ", ".join(f"{name} {value:.4g}" for name, value in zip(tune.objectives, trial.values, strict=True))
 
 
 def described(trial: FrozenTrial) -> str:

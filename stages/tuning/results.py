@@ -62,6 +62,11 @@ def best_trials(study: optuna.Study) -> list[FrozenTrial]:
     return sorted(study.best_trials, key=lambda trial: trial.values)
 
 
+def achieved(trial: FrozenTrial, tune: Tune) -> str:
+    """A complete trial's objectives, in words."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in zip(tune.objectives, trial.values, strict=True))
+
+
 def importances(study: optuna.Study) -> dict[str, Importance]:
     """How much each setting decided the first objective over the complete trials, the most important first.
 
@@ -91,7 +96,7 @@ def progress(study: optuna.Study, tune: Tune, number: int, already: int, seconds
     trial = next(trial for trial in trials if trial.number == number)
     epochs = trial.user_attrs["epochs_run"]
     if trial.state == TrialState.COMPLETE:
-        told = ", ".join(f"{name} {value:.4g}" for name, value in zip(tune.objectives, trial.values, strict=True))
+        told = achieved(trial, tune)
     elif trial.user_attrs["reason"]:
         told = f"pruned, since {trial.user_attrs['reason'].rstrip('.')}"
     else:

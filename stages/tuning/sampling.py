@@ -1,6 +1,6 @@
 """Optuna's samplers and pruners, and how they draw from a space of params.yaml."""
 
-import random
+import math
 import warnings
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ import numpy as np
 import optuna
 
 from stages.params import Tune
-from stages.params.space import Choices, Space, combinations_of, read_space
+from stages.params.space import Choices, Range, Space, grid_of, read_space
 
 # Which way each objective improves.
 DIRECTIONS: dict[str, Literal["minimize", "maximize"]] = {
@@ -27,8 +27,9 @@ class Grid(optuna.samplers.BaseSampler):
     """
 
     def __init__(self, space: Space, seed: int) -> None:
-        self.combinations = combinations_of(space)
-        random.Random(seed).shuffle(self.combinations)  # noqa: S311 (no secret)
+        self.values = grid_of(space)
+        self.lengths = [len(values) for values in self.values.values()]
+        self.order = np.random.default_rng(seed).permutation(math.prod(self.lengths))
 
     def infer_relative_search_space(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
         return {}
@@ -41,8 +42,9 @@ class Grid(optuna.samplers.BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial, param_name: str, param_distribution: Any
     ) -> Any:
-        value = self.combinations[trial.number % len(self.combinations)][param_name]
-        return _plain(value)
+        places = np.unravel_index(self.order[trial.number % len(self.order)], self.lengths)
+        chosen = dict(zip(self.values, places, strict=True))
+        return _plain(self.values[param_name][chosen[param_name]])
 
 
 def draw(trial: optuna.Trial, tune: Tune) -> dict[str, Any]:
@@ -53,10 +55,10 @@ def draw(trial: optuna.Trial, tune: Tune) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
     trial.study.sampler = build_sampler(tune, trial.number, 0)
-    assert trial.relative_params is not None  # drawn together, now  # noqa: S101
+    _ = trial.relative_params  # those that are drawn together are drawn when they are first asked for
     for index, (name, part) in enumerate(read_space(tune).items(), 1):
         trial.study.sampler = build_sampler(tune, trial.number, index)
-        values |= suggest(trial, {name: part})
+        values[name] = suggest(trial, name, part)
     return values
 
 
@@ -85,19 +87,14 @@ def build_pruner(tune: Tune) -> optuna.pruners.BasePruner:
             return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=tune.epochs)
 
 
-def suggest(trial: optuna.trial.BaseTrial, space: Space) -> dict[str, Any]:
-    """A value for each part of the space, those that the trial has already, or new ones."""
-    values: dict[str, Any] = {}
-    for name, part in space.items():
-        if isinstance(part, Choices):
-            by_text = {_plain(value): value for value in part.values}
-            values[name] = by_text[trial.suggest_categorical(name, list(by_text))]
-        elif part.whole:
-            low, high, step = int(part.low), int(part.high), int(part.step or 1)
-            values[name] = trial.suggest_int(name, low, high, step=step, log=part.log)
-        else:
-            values[name] = trial.suggest_float(name, part.low, part.high, step=part.step, log=part.log)
-    return values
+def suggest(trial: optuna.Trial, name: str, part: Choices | Range) -> Any:
+    """The value that a trial has already for a part of the space, or a new one."""
+    if isinstance(part, Choices):
+        by_text = {_plain(value): value for value in part.values}
+        return by_text[trial.suggest_categorical(name, list(by_text))]
+    if part.whole:
+        return trial.suggest_int(name, int(part.low), int(part.high), step=int(part.step or 1), log=part.log)
+    return trial.suggest_float(name, part.low, part.high, step=part.step, log=part.log)
 
 
 def _plain(value: Any) -> Any:
