@@ -20,7 +20,15 @@ from hypothesis import strategies as st
 
 from stages import classical as classical_stage
 from stages.analysis import anomalies, denoisers, denoising, tables
-from stages.analysis.anomalies import Area, auroc, bootstrap_aurocs, combined_score, compare_aurocs, squared_distances
+from stages.analysis.anomalies import (
+    Area,
+    auroc,
+    bootstrap_aurocs,
+    combined_score,
+    compare_aurocs,
+    precision,
+    squared_distances,
+)
 from stages.analysis.comparison import bootstrap_means
 from stages.analysis.denoising import Application, Classical, add_noise, measure_denoised, read_chosen
 from stages.analysis.evaluation import load_evaluation
@@ -54,10 +62,15 @@ def codes(mnist: Mnist) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return pca.encode(kept / 255), pca.encode(test_images.reshape(-1, 784) / 255), test_labels
 
 
+def distances_from(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    moments = code_moments(train)
+    return squared_distances(test, moments.mean, precision(moments))
+
+
 @quick
 def test_the_distance_is_mahalanobis(codes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     train, test, _ = codes
-    found = squared_distances(test, code_moments(train))
+    found = distances_from(train, test)
     theirs = sklearn.covariance.EmpiricalCovariance().fit(train)
     np.testing.assert_allclose(found, theirs.mahalanobis(test), rtol=1e-9)
     inverse = np.linalg.inv(np.cov(train.T, bias=True))
@@ -71,11 +84,11 @@ def test_directions_without_variance_do_not_count() -> None:
     values = np.random.default_rng(0).normal(size=(50, 2))
     train = np.column_stack([values, np.full(50, 7.0), values[:, 0]])
     test = np.array([[1.0, 2, 7, 1], [1, 2, 9, 1]])
-    expected = squared_distances(test[:, :2], code_moments(values))
-    np.testing.assert_allclose(squared_distances(test, code_moments(train)), expected, rtol=1e-9)
+    expected = distances_from(values, test[:, :2])
+    np.testing.assert_allclose(distances_from(train, test), expected, rtol=1e-9)
     theirs = sklearn.covariance.EmpiricalCovariance().fit(train).mahalanobis(test)
     np.testing.assert_allclose(expected, theirs, rtol=1e-9)
-    assert squared_distances(test, code_moments(np.ones((3, 4)))).tolist() == [0, 0]
+    assert distances_from(np.ones((3, 4)), test).tolist() == [0, 0]
 
 
 @quick
@@ -105,7 +118,7 @@ def test_resampled_areas_are_those_of_scikit_learn(codes: tuple[np.ndarray, np.n
     """On the images of the same draws, with scores that have ties, too."""
     train, test, labels = codes
     anomalous = labels == 3
-    distances = squared_distances(test, code_moments(train))
+    distances = distances_from(train, test)
     columns = np.stack([distances, np.round(np.log(distances)), test[:, 0]], axis=1)
     found = bootstrap_aurocs(anomalous, columns, 25, seed=4)
     random = np.random.default_rng(4)

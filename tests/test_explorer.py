@@ -261,6 +261,18 @@ def test_an_answer_is_what_keras_computes(trained: Library, tmp_path: Path) -> N
     assert found["percentile"] == pytest.approx((errors < errors[3] * (1 - 1e-6)).mean() * 100, abs=1)
 
 
+@pytest.mark.parametrize(("model", "key"), [("deep", "model"), ("PCA (16)", "pca")])
+def test_the_anomaly_score_ranks_as_evaluate_does(trained: Library, tmp_path: Path, model: str, key: str) -> None:
+    evaluation = np.load("data/evaluation/deep.npz")
+    score = evaluation[f"{key}.squared_error"] ** 2 * evaluation[f"{key}.distance"]
+    for digit in (score.argmin(), 3, score.argmax()):
+        found = ask(trained, f"model={model}&digit={digit}", tmp_path)
+        assert found["anomaly"] == pytest.approx((score < score[digit]).mean() * 100, abs=1)
+    moved = ask(trained, f"model={model}", tmp_path, act={"do": "mean", "label": 9})
+    assert moved["moved"]
+    assert moved["anomaly"] is None
+
+
 def test_pca_is_what_evaluate_measured(trained: Library, tmp_path: Path) -> None:
     found = ask(trained, "model=PCA (16)&digit=5", tmp_path)
     assert found["squared_error"] == pytest.approx(np.load("data/evaluation/deep.npz")["pca.squared_error"][5])

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.analysis import pictures
-from stages.analysis.anomalies import combined_score, squared_distances
+from stages.analysis.anomalies import combined_score, precision, squared_distances
 from stages.analysis.codes import active_dimensions, nearest_images, sample_codes, sample_prior
 from stages.analysis.evaluation import Result
 from stages.analysis.linear import Moments, class_means, code_moments, fit_probe
@@ -50,7 +50,9 @@ def measure(codec: Codec, data: Data, settings: Evaluate) -> Result:
     if posterior:
         samples = decode(sample_prior(samples[..., 0].size, codes.shape[1], settings.seed)).reshape(samples.shape)
     shown, chosen = pictures.first_of_each_class(data.test.labels), pictures.extremes(errors, pictures.EXTREMES)
-    distances = squared_distances(codes, code_moments(train_codes))
+    moments = code_moments(train_codes)
+    code_precision = precision(moments)
+    distances = squared_distances(codes, moments.mean, code_precision)
     least, _, most = pictures.extremes(combined_score(errors, distances), pictures.UNUSUAL)
     unusual = np.stack([most[::-1], least])
     deviation = np.sqrt(np.diag(data.moments.covariance).clip(0))  # pixels that never vary can have any weight
@@ -70,6 +72,8 @@ def measure(codec: Codec, data: Data, settings: Evaluate) -> Result:
         squared_error=errors,
         distance=distances,
         codes=codes.astype(np.float32),
+        code_mean=moments.mean,
+        code_precision=code_precision,
         reconstructions=as_pictures(decode(codes[shown]), data.shape),
         extremes=chosen,
         extreme_images=as_pictures(data.test.images[chosen] / np.float32(255), data.shape),

@@ -45,6 +45,8 @@ class Result:
     squared_error: Float64  # [test images]
     distance: Float64  # [test images], squared Mahalanobis distance of the code from the training codes
     codes: Float32  # [test images, latent_dim]
+    code_mean: Float64  # [latent_dim], of the training codes
+    code_precision: Float64  # [latent_dim, latent_dim], inverse of the training codes' covariance
     reconstructions: Float32  # [classes, height, width], of Digits.images
     extremes: Int64  # [3, EXTREMES], positions of the test images with the smallest, median and largest errors
     extreme_images: Float32  # [3, EXTREMES, height, width]

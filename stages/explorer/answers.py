@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stages.analysis.anomalies import combined_score, scores, squared_distances
 from stages.analysis.pictures import first_of_each_class
 from stages.common.arrays import Bytes, Float32, Floats, Int64
 from stages.common.errors import StageError
@@ -155,7 +156,7 @@ def act(library: Library, scene: Scene, wanted: Answer) -> Scene:
         return scene._replace(code=code.astype(np.float32))
     here = -1 if scene.image is not None else scene.digit
     if do in ("best", "worst"):
-        order = np.argsort(library.test_errors(name), kind="stable")[:: 1 if do == "best" else -1]
+        order = np.argsort(library.result(name).squared_error, kind="stable")[:: 1 if do == "best" else -1]
         digit = following(order[:RANKED], here)
     elif do == "class" and isinstance(label, int):
         digit = following(np.flatnonzero(library.test.labels == label), here)
@@ -201,6 +202,7 @@ def essentials(library: Library, seen: Seen) -> Answer:
         "squared_error": seen.squared_error,
         "percentile": seen.percentile,
         "unusual": unusual_sentence(model, own) if seen.unusual else "",
+        "anomaly": None if scene.code is not None else anomaly_percentile(library, seen),
         "code": seen.code.tolist(),
         "encoded": seen.encoded.tolist(),
         "moved": scene.code is not None,
@@ -215,6 +217,14 @@ def title_of(library: Library, seen: Seen) -> str:
         return "Your digit, centred"
     label = library.test.labels[seen.scene.digit]
     return f"Test digit {seen.scene.digit}, {'an' if label in (8, 11, 18) else 'a'} {label}"
+
+
+def anomaly_percentile(library: Library, seen: Seen) -> float:
+    """Percentage of the test digits whose combined score is below that of the digit on screen, 0 to 100."""
+    result = library.result(seen.model.name)
+    distance = squared_distances(seen.encoded[None], result.code_mean, result.code_precision)
+    score = combined_score(np.array([seen.squared_error]), distance)
+    return float((scores(result)["combined"] < score).mean() * 100)
 
 
 def unusual_sentence(model: TrainedModel, own: bool) -> str:

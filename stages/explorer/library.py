@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.analysis.evaluation import Evaluation, load_evaluation
+from stages.analysis.evaluation import Evaluation, Result, load_evaluation
 from stages.analysis.linear import Moments, fit_pca, image_moments
-from stages.common.arrays import Bytes, Float32, Float64
+from stages.common.arrays import Bytes
 from stages.common.errors import StageError
 from stages.common.files import Split, read_images, read_labels
 from stages.explorer.atlas import Atlas, encode_to_file, make_atlas
@@ -34,8 +34,7 @@ class Entry:
     stamp: Stamp  # of the files it came from
     model: TrainedModel | None
     problem: str
-    errors: Float64  # [test images], squared errors in their order
-    codes: Float32  # [test images, latent_dim]
+    result: Result | None  # what was measured of it
     atlas: Atlas | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)  # one thread makes the atlas, the others wait
 
@@ -90,9 +89,11 @@ class Library:
                 errors[name] = math.inf
         return sorted(errors, key=errors.__getitem__)
 
-    def test_errors(self, name: str) -> Float64:
-        """The model's squared errors on the test images, in their order. Raises StageError as `model` does."""
-        return self._entry(name).errors
+    def result(self, name: str) -> Result:
+        """What was measured of the model on the test images. Raises StageError as `model` does."""
+        result = self._entry(name).result
+        assert result is not None  # noqa: S101 (_entry raises)
+        return result
 
     def atlas(self, name: str) -> Atlas:
         """What is known of the model's codes. Raises StageError as `model` does."""
@@ -104,7 +105,7 @@ class Library:
                 images = self.train.images.reshape(len(self.train.images), -1)
                 train_codes = encode_to_file(model.encode, images, path)
                 path.unlink()  # the mapping keeps its content until the model is let go
-                entry.atlas = make_atlas(train_codes, self.train.labels, entry.codes)
+                entry.atlas = make_atlas(train_codes, self.train.labels, self.result(name).codes)
             return entry.atlas
 
     def _entry(self, name: str) -> Entry:
@@ -136,10 +137,9 @@ class Library:
             else:
                 self.say(f"loading {name}")
                 model, result = build(choice, evaluation, uncompiled), evaluation.model
-            return Entry(now, model, "", result.squared_error, result.codes)
+            return Entry(now, model, "", result)
         except StageError as error:
-            nothing = np.zeros(0)
-            return Entry(now, None, str(error), nothing, np.zeros((0, 0), np.float32))
+            return Entry(now, None, str(error), None)
 
     def _check(self, choice: Choice, evaluation: Evaluation) -> None:
         """Raise StageError if an evaluation is of other images than those prepared now."""

@@ -224,6 +224,7 @@ window.explorer = (() => {
       text($("eye", ".what"), seen.moved ? "squared error between the input and the moved code's digit"
         : `squared error, ${rank(seen.percentile)}`);
       $("eye", ".scale i").style.left = `${seen.percentile}%`;
+      text($("eye", ".anomaly"), seen.anomaly === null ? "" : `anomaly score of error and code ${rank(seen.anomaly)}`);
       const unlike = $("eye", ".unlike");
       unlike.hidden = !seen.unusual || seen.moved;
       text(unlike, seen.unusual);

@@ -1,0 +1,105 @@
+"""Draw what the presets do, one picture for each, and print their numbers."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from stages.analysis.evaluation import Evaluation, load_evaluation
+from stages.analysis.tables import markdown, number
+from stages.common.errors import ParamsError, StageError, run
+from stages.common.files import model_files, write_all
+from stages.drawing import charts, pictures
+from stages.drawing.gallery import draw_model
+from stages.drawing.style import STYLE, png
+from stages.params import Choice, Model, Params, choose_model, nearest, read_params
+from stages.trained import check_trained
+
+FOLDER = Path("plots/gallery")
+COLUMNS = ("mse", "mse_pca", "ssim", "probe", "parameters")  # of the metrics
+DESCRIPTION = """\
+Draw what the presets of params.yaml do, one picture for each, and print their numbers.
+
+Every preset has to be trained and evaluated. Writes plots/gallery/<preset>.png, test digits
+above their reconstructions and generated digits; <preset>-map.png, the codes of all test
+digits, if a code is a point of the plane; and <preset>-weights.png, what the latent units
+look for, if the encoder has no hidden layer. Prints metrics/<preset>.json as one table.
+
+examples:
+  python -m stages gallery             # of all presets
+  python -m stages gallery best16      # of one
+"""
+
+
+def main() -> None:
+    params, names = read_params(), parse_arguments()
+    if unknown := [name for name in names if name not in params.presets]:
+        known = ", ".join(params.presets) or "none"
+        raise ParamsError(
+            f"params.yaml has no preset {unknown[0]!r}{nearest(unknown[0], list(params.presets))}; it has {known}."
+        )
+    chosen = [choose_model(params, name) for name in names or params.presets]
+    for choice in chosen:
+        check_trained(choice)
+    table = gallery_table({choice.name: choice.settings for choice in chosen})
+    drawn: dict[Path, bytes] = {}
+    with plt.rc_context(STYLE):
+        for choice in chosen:
+            drawn |= draw_preset(choice, load_evaluation(choice.files.evaluation), params)
+    write_all(drawn)
+    print(table)
+
+
+def parse_arguments() -> list[str]:
+    """The names of presets, none for all. Ends the process with status 2 if the arguments make no sense."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages gallery", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", metavar="NAME", nargs="*", help="a preset (default: all)")
+    names: list[str] = parser.parse_args().names
+    return names
+
+
+def draw_preset(choice: Choice, evaluation: Evaluation, params: Params) -> dict[Path, bytes]:
+    """The pictures of one preset by their files."""
+    result, digits, name = evaluation.model, evaluation.digits, choice.name
+    figures: dict[str, Figure] = {name: draw_model(result, digits, params.figures.classes)}
+    if result.latent_dim == 2:
+        figures[f"{name}-map"] = charts.draw_latent_space({name: result}, digits.labels)
+    if len(result.weights):
+        figures[f"{name}-weights"] = pictures.draw_weights({name: result})
+    return {FOLDER / f"{stem}.png": png(figure, params.figures.dpi) for stem, figure in figures.items()}
+
+
+def gallery_table(presets: dict[str, Model]) -> str:
+    """Settings and metrics of presets as a Markdown table, a row each.
+
+    Raises StageError if a file of metrics is missing or not such a file.
+    """
+    rows = []
+    for name, settings in presets.items():
+        found = read_metrics(name)
+        cells = [number(found[key]) if isinstance(found[key], float) else found[key] for key in COLUMNS]
+        rows.append([f"`{name}`", settings.epochs, settings.latent_dim, *cells])
+    return markdown(["preset", "epochs", "latent_dim", *COLUMNS], rows)
+
+
+def read_metrics(name: str) -> dict[str, Any]:
+    """The metrics of a preset. Raises StageError if the file is missing or lacks one."""
+    path = model_files(name, preset=True).metrics
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+        return {key: found[key] for key in COLUMNS}
+    except FileNotFoundError:
+        raise StageError(f"{path} is missing; run `python -m stages.evaluate {name}`.") from None
+    except (ValueError, KeyError, TypeError):
+        raise StageError(
+            f"{path} does not have {', '.join(COLUMNS)}; run `python -m stages.evaluate {name}`."
+        ) from None
+
+
+if __name__ == "__main__":
+    run(main)
