@@ -1,0 +1,118 @@
+"""The gallery of presets, drawn from made-up evaluations; the page itself is checked in test_docs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.analysis.evaluation import Evaluation
+from stages.analysis.records import save_record
+from stages.common.errors import ParamsError, StageError
+from stages.drawing.gallery import draw_model
+from stages.params import choose_model, read_params
+from stages.tools import gallery
+from tests import made_up
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.quick
+PARAMS = read_params(ROOT / "params.yaml")
+METRICS = {"mse": 0.00512345, "mse_pca": 0.0268, "ssim": 0.9, "probe": 0.85, "parameters": 1234567}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with nothing but params.yaml, and the metrics of one preset."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/best16.json").write_text(json.dumps(METRICS))
+    return tmp_path
+
+
+def one(latent_dim: int = 16, **values: Any) -> Evaluation:
+    """An evaluation of three test digits, a 4 and two 7s."""
+    results = made_up.result([1, 2, 3], latent_dim, **values), made_up.result([2, 3, 4], latent_dim)
+    return made_up.evaluation(*results, labels=[4, 7, 7])
+
+
+def test_a_picture_has_digits_above_reconstructions_above_samples() -> None:
+    evaluation = one()
+    figure = draw_model(evaluation.model, evaluation.digits, classes=2)
+    (ax,) = figure.axes
+    shown = np.asarray(ax.images[0].get_array())
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["test digits", "reconstructions", "samples"]
+    height, width = evaluation.digits.images.shape[1:]
+    for row, pictures in enumerate(
+        (evaluation.digits.images, evaluation.model.reconstructions, evaluation.model.samples[:, 0])
+    ):
+        for column in range(2):
+            top, left = row * (height + 1), column * (width + 1)
+            np.testing.assert_array_equal(shown[top : top + height, left : left + width], pictures[column])
+        assert top < ax.get_yticks()[row] < top + height
+    plt.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("latent_dim", "shallow", "expected"),
+    [(16, False, ["best16"]), (2, False, ["best16", "best16-map"]), (16, True, ["best16", "best16-weights"])],
+)
+def test_a_preset_has_the_pictures_that_suit_it(latent_dim: int, shallow: bool, expected: list[str]) -> None:
+    weights: dict[str, Any] = {} if shallow else {"weights": np.zeros((0, made_up.HEIGHT, made_up.WIDTH), np.float32)}
+    evaluation = one(latent_dim, **weights)
+    drawn = gallery.draw_preset(choose_model(PARAMS, "best16"), evaluation, PARAMS)
+    assert [str(path) for path in drawn] == [f"plots/gallery/{stem}.png" for stem in expected]
+
+
+def test_the_table_has_settings_and_metrics(here: Path) -> None:
+    table = gallery.gallery_table({"best16": PARAMS.presets["best16"]})
+    cells = [cell.strip() for cell in table.splitlines()[2].strip("|").split("|")]
+    assert cells == ["`best16`", "120", "16", "0.005123", "0.02680", "0.9000", "0.8500", "1234567"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, r"metrics/best16\.json is missing; run `python -m stages\.evaluate best16`\."),
+        ("{", r"metrics/best16\.json does not have mse, mse_pca, .*; run"),
+        ('{"mse": 1}', "does not have"),
+    ],
+)
+def test_broken_metrics_are_named(here: Path, text: str | None, reason: str) -> None:
+    path = here / "metrics/best16.json"
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(StageError, match=reason):
+        gallery.gallery_table({"best16": PARAMS.presets["best16"]})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["best17"], r"no preset 'best17' \(did you mean best16\?\)"),
+        (["deep"], "no preset 'deep'"),
+        ([], "the preset .* is not trained and evaluated; run `python -m stages.train"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(
+    here: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["gallery", *arguments])
+    with pytest.raises((ParamsError, StageError), match=reason):
+        gallery.main()
+    assert not (here / "plots").exists()
+
+
+def test_it_draws_what_was_trained(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    files = choose_model(PARAMS, "best16").files
+    files.evaluation.parent.mkdir(parents=True)
+    with files.evaluation.open("wb") as file:
+        save_record(file, one())
+    files.model.write_bytes(b"not read")
+    monkeypatch.setattr("sys.argv", ["gallery", "best16"])
+    gallery.main()
+    assert "| `best16` |" in capsys.readouterr().out
+    with Image.open(here / "plots/gallery/best16.png") as picture:
+        assert picture.width > 300
