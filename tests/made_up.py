@@ -58,6 +58,7 @@ def result(errors: list[float], latent_dim: int = 2, seed: int = 0, classes: int
         "kl": np.zeros(0),
         "squared_error": squared,
         "distance": random.random(len(errors)),
+        "combined": random.normal(size=len(errors)),
         "codes": random.normal(size=(len(errors), latent_dim)).astype(np.float32),
         "code_mean": np.zeros(latent_dim),
         "code_precision": np.eye(latent_dim),

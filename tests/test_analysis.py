@@ -498,7 +498,9 @@ def test_distances_are_from_the_training_codes_and_order_the_digits_with_the_err
     codes = theirs.transform(data.train.images / 255)
     expected = sklearn.covariance.EmpiricalCovariance().fit(codes).mahalanobis(theirs.transform(data.test.images / 255))
     np.testing.assert_allclose(measured.distance, expected, rtol=1e-4)
-    order = np.argsort(measured.squared_error**2 * measured.distance)
+    score = (measured.squared_error / (data.test.images / 255).sum(axis=1)) ** 2 * measured.distance
+    np.testing.assert_allclose(measured.combined, np.log(score) / 2)
+    order = np.argsort(score)
     np.testing.assert_array_equal(measured.unusual, [order[:-11:-1], order[:10]])
     images = data.test.images.reshape(-1, HEIGHT, WIDTH) / 255
     np.testing.assert_allclose(measured.unusual_images, images[measured.unusual], atol=1e-6)

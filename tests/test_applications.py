@@ -93,10 +93,10 @@ def test_directions_without_variance_do_not_count() -> None:
 
 @quick
 def test_the_combined_score_by_hand() -> None:
-    """Errors of 1 and e, squared distances of e^2 and 1; nothing is infinite where either is 0."""
-    score = combined_score(np.array([1, np.e]), np.array([np.e**2, 1]))
-    np.testing.assert_allclose(score, [1, 1])
-    none = combined_score(np.zeros(2), np.array([0.0, 4]))
+    """Errors of 1 and e, ink of 1 and e^3, squared distances of e^2 and 1; nothing is infinite where one is 0."""
+    score = combined_score(np.array([1, np.e]), np.array([1, np.e**3]), np.array([np.e**2, 1]))
+    np.testing.assert_allclose(score, [1, -2])
+    none = combined_score(np.zeros(2), np.zeros(2), np.array([0.0, 4]))
     assert np.isfinite(none).all()
     assert none[0] < none[1]
 
@@ -106,7 +106,8 @@ def test_the_combined_score_by_hand() -> None:
 @given(errors=st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=8), factor=st.floats(1e-3, 1e3))
 def test_units_do_not_change_the_order_of_combined_scores(errors: list[float], factor: float) -> None:
     values, distances = np.array(errors), np.array(errors[::-1])
-    shift = combined_score(values * factor, distances) - combined_score(values, distances)
+    ink = np.arange(1.0, len(values) + 1)
+    shift = combined_score(values * factor, ink, distances) - combined_score(values, ink, distances)
     np.testing.assert_allclose(shift, np.log(factor), atol=1e-9)
 
 

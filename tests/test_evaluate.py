@@ -109,7 +109,7 @@ def test_the_metrics_of_a_model_have_six_digits() -> None:
 
 def test_a_model_that_lacks_a_class_has_its_area_among_the_metrics() -> None:
     """By the combined score: of four pairs two are in order."""
-    model = made_up.result([1, 4, 2, 3], distance=np.ones(4))
+    model = made_up.result([4, 3, 2, 1], combined=np.array([1.0, 4, 2, 3]))
     some = made_up.evaluation(model, made_up.result([1, 1, 1, 1]), [0, 0, 5, 5])
     assert "auroc" not in json.loads(metrics_json(some))
     missing = replace(some, digits=made_up.digits([0, 0, 5, 5], trained=[0]))

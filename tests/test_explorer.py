@@ -264,7 +264,8 @@ def test_an_answer_is_what_keras_computes(trained: Library, tmp_path: Path) -> N
 @pytest.mark.parametrize(("model", "key"), [("deep", "model"), ("PCA (16)", "pca")])
 def test_the_anomaly_score_ranks_as_evaluate_does(trained: Library, tmp_path: Path, model: str, key: str) -> None:
     evaluation = np.load("data/evaluation/deep.npz")
-    score = evaluation[f"{key}.squared_error"] ** 2 * evaluation[f"{key}.distance"]
+    ink = np.load("data/prepared/test_images.npy").sum(axis=(1, 2))
+    score = (evaluation[f"{key}.squared_error"] / ink) ** 2 * evaluation[f"{key}.distance"]
     for digit in (score.argmin(), 3, score.argmax()):
         found = ask(trained, f"model={model}&digit={digit}", tmp_path)
         assert found["anomaly"] == pytest.approx((score < score[digit]).mean() * 100, abs=1)

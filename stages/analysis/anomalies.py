@@ -33,13 +33,16 @@ def squared_distances(codes: Floats, mean: Float64, precision: Float64) -> Float
     return distances
 
 
-def combined_score(errors: Float64, distances: Float64) -> Float64:
-    """Logarithm of the squared error plus half that of the squared distance: float64 [images] each.
+def combined_score(errors: Float64, ink: Float64, distances: Float64) -> Float64:
+    """Logarithm of the squared error over the ink, plus half that of the squared distance: float64 [images] each.
 
-    What the code does not hold is in the error, what it holds in the distance. Logarithms make
-    their sum independent of the units of both.
+    ink: the sum of an image's pixels. What the code does not hold is in the error, what it holds in the
+    distance. Errors grow with the ink: without it a 1 of any kind would look familiar, and an 8 strange.
+    Logarithms make the sum independent of the units of both.
     """
-    combined: Float64 = np.log(errors.clip(SMALLEST)) + np.log(distances.clip(SMALLEST)) / 2
+    logarithms = (np.log(values.clip(SMALLEST)) for values in (errors, ink, distances))
+    error, amount, distance = logarithms
+    combined: Float64 = error - amount + distance / 2
     return combined
 
 
@@ -48,7 +51,7 @@ def scores(result: Result) -> dict[str, Float64]:
     return {
         "error": result.squared_error,
         "distance": result.distance,
-        "combined": combined_score(result.squared_error, result.distance),
+        "combined": result.combined,
     }
 
 

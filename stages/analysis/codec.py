@@ -53,7 +53,8 @@ def measure(codec: Codec, data: Data, settings: Evaluate) -> Result:
     moments = code_moments(train_codes)
     code_precision = precision(moments)
     distances = squared_distances(codes, moments.mean, code_precision)
-    least, _, most = pictures.extremes(combined_score(errors, distances), pictures.UNUSUAL)
+    combined = combined_score(errors, data.test.images.sum(axis=1) / 255, distances)
+    least, _, most = pictures.extremes(combined, pictures.UNUSUAL)
     unusual = np.stack([most[::-1], least])
     deviation = np.sqrt(np.diag(data.moments.covariance).clip(0))  # pixels that never vary can have any weight
     return Result(
@@ -71,6 +72,7 @@ def measure(codec: Codec, data: Data, settings: Evaluate) -> Result:
         kl=divergences(posterior, data.test.images, settings.batch_size),
         squared_error=errors,
         distance=distances,
+        combined=combined,
         codes=codes.astype(np.float32),
         code_mean=moments.mean,
         code_precision=code_precision,

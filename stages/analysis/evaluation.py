@@ -44,6 +44,7 @@ class Result:
     kl: Float64  # [test images], divergence of the posterior from the prior in nats; empty if not variational
     squared_error: Float64  # [test images]
     distance: Float64  # [test images], squared Mahalanobis distance of the code from the training codes
+    combined: Float64  # [test images], anomaly score of both
     codes: Float32  # [test images, latent_dim]
     code_mean: Float64  # [latent_dim], of the training codes
     code_precision: Float64  # [latent_dim, latent_dim], inverse of the training codes' covariance

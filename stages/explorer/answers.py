@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.analysis.anomalies import combined_score, scores, squared_distances
+from stages.analysis.anomalies import combined_score, squared_distances
 from stages.analysis.pictures import first_of_each_class
 from stages.common.arrays import Bytes, Float32, Floats, Int64
 from stages.common.errors import StageError
@@ -223,8 +223,8 @@ def anomaly_percentile(library: Library, seen: Seen) -> float:
     """Percentage of the test digits whose combined score is below that of the digit on screen, 0 to 100."""
     result = library.result(seen.model.name)
     distance = squared_distances(seen.encoded[None], result.code_mean, result.code_precision)
-    score = combined_score(np.array([seen.squared_error]), distance)
-    return float((scores(result)["combined"] < score).mean() * 100)
+    score = combined_score(np.array([seen.squared_error]), np.array([seen.image.sum() / 255]), distance)
+    return float((result.combined < score).mean() * 100)
 
 
 def unusual_sentence(model: TrainedModel, own: bool) -> str:
