@@ -61,7 +61,7 @@ def result(errors: list[float], latent_dim: int = 2, seed: int = 0, classes: int
         "combined": random.normal(size=len(errors)),
         "codes": random.normal(size=(len(errors), latent_dim)).astype(np.float32),
         "code_mean": np.zeros(latent_dim),
-        "code_precision": np.eye(latent_dim),
+        "code_inverse_covariance": np.eye(latent_dim),
         "reconstructions": pictures(classes),
         "extremes": random.integers(0, len(errors), (3, EXTREMES)),
         "extreme_images": pictures(3, EXTREMES),

@@ -26,7 +26,7 @@ from stages.analysis.anomalies import (
     bootstrap_aurocs,
     combined_score,
     compare_aurocs,
-    precision,
+    inverse_covariance,
     squared_distances,
 )
 from stages.analysis.comparison import bootstrap_means
@@ -64,7 +64,7 @@ def codes(mnist: Mnist) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def distances_from(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     moments = code_moments(train)
-    return squared_distances(test, moments.mean, precision(moments))
+    return squared_distances(test, moments.mean, inverse_covariance(moments))
 
 
 @quick

@@ -16,20 +16,20 @@ from stages.common.arrays import Float64, Floats
 SMALLEST = float(np.finfo(np.float64).tiny)  # keeps the logarithm of a perfect reconstruction finite
 
 
-def precision(moments: Moments) -> Float64:
+def inverse_covariance(moments: Moments) -> Float64:
     """Inverse of the covariance of codes: float64 [latent_dim, latent_dim], 0 where they do not vary at all."""
     rounding = len(moments.mean) * np.finfo(np.float64).eps
     return np.linalg.pinv(moments.covariance, rounding, hermitian=True).astype(np.float64, copy=False)
 
 
-def squared_distances(codes: Floats, mean: Float64, precision: Float64) -> Float64:
+def squared_distances(codes: Floats, mean: Float64, inverse: Float64) -> Float64:
     """Squared Mahalanobis distance of codes float [images, latent_dim] from others of this mean: float64 [images].
 
-    precision: of the others, as `precision` gives it. P. C. Mahalanobis, "On the generalised distance in
+    inverse: of their covariance, as `inverse_covariance` gives it. P. C. Mahalanobis, "On the generalised distance in
     statistics" (1936).
     """
     centred = codes - mean
-    distances: Float64 = ((centred @ precision) * centred).sum(axis=1).clip(0)
+    distances: Float64 = ((centred @ inverse) * centred).sum(axis=1).clip(0)
     return distances
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.analysis import pictures
-from stages.analysis.anomalies import combined_score, precision, squared_distances
+from stages.analysis.anomalies import combined_score, inverse_covariance, squared_distances
 from stages.analysis.codes import active_dimensions, nearest_images, sample_codes, sample_prior
 from stages.analysis.evaluation import Result
 from stages.analysis.linear import Moments, class_means, code_moments, fit_probe
@@ -51,8 +51,8 @@ def measure(codec: Codec, data: Data, settings: Evaluate) -> Result:
         samples = decode(sample_prior(samples[..., 0].size, codes.shape[1], settings.seed)).reshape(samples.shape)
     shown, chosen = pictures.first_of_each_class(data.test.labels), pictures.extremes(errors, pictures.EXTREMES)
     moments = code_moments(train_codes)
-    code_precision = precision(moments)
-    distances = squared_distances(codes, moments.mean, code_precision)
+    code_inverse_covariance = inverse_covariance(moments)
+    distances = squared_distances(codes, moments.mean, code_inverse_covariance)
     combined = combined_score(errors, data.test.images.sum(axis=1) / 255, distances)
     least, _, most = pictures.extremes(combined, pictures.UNUSUAL)
     unusual = np.stack([most[::-1], least])
@@ -75,7 +75,7 @@ def measure(codec: Codec, data: Data, settings: Evaluate) -> Result:
         combined=combined,
         codes=codes.astype(np.float32),
         code_mean=moments.mean,
-        code_precision=code_precision,
+        code_inverse_covariance=code_inverse_covariance,
         reconstructions=as_pictures(decode(codes[shown]), data.shape),
         extremes=chosen,
         extreme_images=as_pictures(data.test.images[chosen] / np.float32(255), data.shape),

@@ -47,7 +47,7 @@ class Result:
     combined: Float64  # [test images], anomaly score of both
     codes: Float32  # [test images, latent_dim]
     code_mean: Float64  # [latent_dim], of the training codes
-    code_precision: Float64  # [latent_dim, latent_dim], inverse of the training codes' covariance
+    code_inverse_covariance: Float64  # [latent_dim, latent_dim], inverse of the training codes' covariance
     reconstructions: Float32  # [classes, height, width], of Digits.images
     extremes: Int64  # [3, EXTREMES], positions of the test images with the smallest, median and largest errors
     extreme_images: Float32  # [3, EXTREMES, height, width]

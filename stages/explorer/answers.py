@@ -222,7 +222,7 @@ def title_of(library: Library, seen: Seen) -> str:
 def anomaly_percentile(library: Library, seen: Seen) -> float:
     """Percentage of the test digits whose combined score is below that of the digit on screen, 0 to 100."""
     result = library.result(seen.model.name)
-    distance = squared_distances(seen.encoded[None], result.code_mean, result.code_precision)
+    distance = squared_distances(seen.encoded[None], result.code_mean, result.code_inverse_covariance)
     score = combined_score(np.array([seen.squared_error]), np.array([seen.image.sum() / 255]), distance)
     return float((result.combined < score).mean() * 100)
 
