@@ -40,8 +40,7 @@ def combined_score(errors: Float64, ink: Float64, distances: Float64) -> Float64
     distance. Errors grow with the ink: without it a 1 of any kind would look familiar, and an 8 strange.
     Logarithms make the sum independent of the units of both.
     """
-    logarithms = (np.log(values.clip(SMALLEST)) for values in (errors, ink, distances))
-    error, amount, distance = logarithms
+    error, amount, distance = (np.log(values.clip(SMALLEST)) for values in (errors, ink, distances))
     combined: Float64 = error - amount + distance / 2
     return combined
 
