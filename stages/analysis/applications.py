@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from stages.analysis.denoising import METHODS, Classical, Denoised
 from stages.analysis.evaluation import Evaluation, by_name
-from stages.analysis.labels import PIXEL_LABELS, PIXELS, CodeLabels, Classified, PixelLabels
+from stages.analysis.labels import PIXEL_LABELS, PIXELS, UNTRAINED, Classified, CodeLabels, PixelLabels
 from stages.analysis.records import load_record
 from stages.common.errors import StageError
 from stages.common.files import CLASSICAL, model_files
@@ -39,7 +39,7 @@ def load_denoised(evaluations: dict[str, Evaluation]) -> tuple[Classical, dict[s
 def load_labels(evaluations: dict[str, Evaluation]) -> tuple[PixelLabels, dict[str, Classified]]:
     """The record of pixels, and what every method does with few labels, by the name to show.
 
-    evaluations: by model name. Pixels and untrained encoders come first, the models last.
+    evaluations: by model name. Pixels come first, then PCA and untrained encoders, the models last.
     Raises StageError if a file is missing, broken or of other images or numbers of labels than the rest.
     """
     pixels = load_record(PixelLabels, PIXEL_LABELS)
@@ -49,6 +49,8 @@ def load_labels(evaluations: dict[str, Evaluation]) -> tuple[PixelLabels, dict[s
         found, expected = records[name].model, pixels.pixels
         if (found.logistic.shape, found.precision.shape) != (expected.logistic.shape, expected.precision.shape):
             raise StageError(f"{path} is of other images or labels than {PIXEL_LABELS}; run `dvc repro`.")
-    without = {PIXELS: pixels.pixels} | {f"untrained {name}": record.untrained for name, record in records.items()}
-    models = {name: record.model for name, record in records.items()}
-    return pixels, without | by_name(evaluations, models, {name: record.pca for name, record in records.items()})
+    shown = by_name(evaluations, records, records)
+    pcas = {name: record.pca for name, record in shown.items() if name.startswith("PCA")}
+    models = {name: record for name, record in shown.items() if name not in pcas}
+    untrained = {f"{UNTRAINED}{name}": record.untrained for name, record in models.items()}
+    return pixels, {PIXELS: pixels.pixels} | pcas | untrained | {name: r.model for name, r in models.items()}

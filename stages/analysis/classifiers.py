@@ -28,8 +28,7 @@ def measure_labels(encode: Transform, task: Task, settings: Apply) -> Classified
     for number in task.numbers:
         draws = task.draws[:1] if number == len(gallery) else task.draws  # there is only one way to draw all
         classes = [
-            classify(gallery[draw[:number]], task.gallery.labels[draw[:number]], queries, settings)
-            for draw in draws
+            classify(gallery[draw[:number]], task.gallery.labels[draw[:number]], queries, settings) for draw in draws
         ]
         right = np.broadcast_to((np.array(classes) == task.queries.labels).mean(axis=2), (len(task.draws), 2))
         logistic.append(right[:, 0])
@@ -49,7 +48,9 @@ def scale(gallery: Floats, queries: Floats) -> tuple[Float32, Float32]:
     as much on few features as on many.
     """
     mean = gallery.mean(axis=0, dtype=np.float64)
-    deviation = np.sqrt(gallery.var(axis=0, dtype=np.float64).sum()) or 1.0  # a collapsed model's codes are all the same
+    deviation = (
+        np.sqrt(gallery.var(axis=0, dtype=np.float64).sum()) or 1.0
+    )  # a collapsed model's codes are all the same
     scaled, also = (((features - mean) / deviation).astype(np.float32) for features in (gallery, queries))
     return scaled, also
 

@@ -15,7 +15,8 @@ from stages.common.files import Split, read_split
 from stages.params import Apply
 
 PIXEL_LABELS = Path("data/classical/labels.npz")
-PIXELS = "all pixels"  # the name to show, which no model can have
+PIXELS, UNTRAINED = "all pixels", "untrained "  # to show, the latter before a model's name; no model can have them
+CLASSIFIERS = {"logistic": "logistic regression", "neighbours": "k-nearest neighbours"}  # fields of Classified, names
 
 
 class Task(NamedTuple):
