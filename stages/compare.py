@@ -3,7 +3,8 @@
     python -m stages.compare
 
 Reads data/evaluation/<name>.npz and data/applications/<name>.npz of every model in
-params.yaml and data/classical. Writes metrics/README.md, everything that was measured as tables to read, and the tables behind the charts of `dvc plots show`: plots/comparison.csv, a
+params.yaml and data/classical. Writes metrics/README.md, everything that was measured as
+tables to read, and the tables behind the charts of `dvc plots show`: plots/comparison.csv, a
 row for each pair of models and each model beside PCA of the same latent size,
 plots/denoising.csv, plots/labels.csv, plots/mse_per_class.csv and plots/losses.csv.
 """

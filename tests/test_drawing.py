@@ -560,7 +560,7 @@ def test_every_figure_gets_its_own_data_and_file(
             save_record(file, made_up.application([seed, 9], [9, 9]))
     with open("data/classical/denoising.npz", "wb") as file:
         save_record(file, made_up.classical([5, 5], [5, 5]))
-    for path in (tables.COMPARISON, tables.DENOISING, tables.LOSSES, tables.MSE_PER_CLASS):
+    for path in (tables.COMPARISON, tables.DENOISING, tables.LABELS, tables.LOSSES, tables.MSE_PER_CLASS):
         path.write_text(f"name\n{path.stem}\n")
 
     def describe(value: Any) -> Any:
@@ -597,6 +597,7 @@ def test_every_figure_gets_its_own_data_and_file(
         "weights": (results,),
         "anomalies": (results, "digits"),
         "denoising": ("pictures", denoised, "denoising"),
+        "labels": ("labels",),
         "losses": ("losses", names),
     }
     written = {path.stem: path.read_text() for path in Path("plots").glob("*.png")}

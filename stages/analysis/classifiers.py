@@ -9,12 +9,11 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
-from stages.analysis.labels import Classified, Task
+from stages.analysis.labels import NEAREST, Classified, Task
 from stages.analysis.measures import scaled_batches
 from stages.common.arrays import Bytes, Float32, Float64, Floats, Transform
 from stages.params import Apply
 
-NEAREST = 10  # images of the gallery that are retrieved
 BATCH = 1000  # images encoded at a time
 STEPS = 10_000  # of logistic regression, at most; it ends far earlier
 # Without scikit-learn's own threads, whose number would decide between equal distances; memory in MiB.

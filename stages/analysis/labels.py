@@ -15,6 +15,7 @@ from stages.common.files import Split, read_split
 from stages.params import Apply
 
 PIXEL_LABELS = Path("data/classical/labels.npz")
+NEAREST = 10  # images of the gallery that are retrieved for a query
 PIXELS, UNTRAINED = "all pixels", "untrained "  # to show, the latter before a model's name; no model can have them
 CLASSIFIERS = {"logistic": "logistic regression", "neighbours": "k-nearest neighbours"}  # fields of Classified, names
 
@@ -34,7 +35,7 @@ class Classified:
 
     logistic: Float64  # [numbers, draws], accuracy of logistic regression on the queries
     neighbours: Float64  # [numbers, draws], accuracy of k-nearest neighbours
-    precision: Float64  # [queries], share of the nearest images of the gallery that are of the query's class
+    precision: Float64  # [queries], share of the NEAREST images of the gallery that are of the query's class
 
 
 @dataclass(frozen=True, eq=False)

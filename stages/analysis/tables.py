@@ -11,7 +11,7 @@ from stages.analysis.anomalies import Area
 from stages.analysis.comparison import PERCENTILES, Comparison, bootstrap_means
 from stages.analysis.denoising import METHODS, Classical, Denoised
 from stages.analysis.evaluation import Evaluation, Result, results_by_name
-from stages.analysis.labels import Classified, PixelLabels
+from stages.analysis.labels import NEAREST, Classified, PixelLabels
 from stages.analysis.measures import psnr
 from stages.common.arrays import Float64, Int64
 from stages.common.errors import StageError
@@ -247,14 +247,14 @@ def report_labels(table: pd.DataFrame, pixels: PixelLabels) -> str:
         ]
         retrieval = group[["precision", "precision_low", "precision_high"]].iloc[0]
         rows.append([method, *accuracies, "{:.3f} ({:.3f} to {:.3f})".format(*retrieval)])
-    draws = pixels.pixels.logistic.shape[1]
+    draws, queries = pixels.pixels.logistic.shape[1], len(pixels.pixels.precision)
     return f"""\
 ## How far do a few labels go?
 
-Accuracy of two classifiers on {len(pixels.pixels.precision):,} test images, with so many labelled training images: logistic
-regression and k-nearest neighbours, mean ± standard deviation over {draws} draws of the labelled
-images. `precision` is the share of the 10 nearest of {pixels.gallery:,} training images that are of the
-same class, with 95 % intervals. [docs/few-labels.md](../docs/few-labels.md) explains the methods.
+Accuracy on {queries:,} test images of logistic regression and of k-nearest neighbours, with so many
+labelled training images: mean ± standard deviation over {draws} draws of these. `precision` is the
+share of the {NEAREST} nearest of {pixels.gallery:,} training images that are of the same class, with 95 % intervals.
+[docs/few-labels.md](../docs/few-labels.md) explains the methods.
 
 {markdown(["", *header, "precision"], rows)}
 """
