@@ -375,8 +375,8 @@ def test_everything_denoised_has_its_name_and_models_come_last(tmp_path: Path, m
     classical = made_up.classical(errors)
     save(files.CLASSICAL, classical)
     for seed, name in enumerate(evaluations):
-        labels = made_up.application().labels
-        record = Application(made_up.denoised([1, seed], seed=seed), made_up.denoised([2, seed], seed=seed), labels)
+        codes = made_up.application().labels
+        record = Application(made_up.denoised([1, seed], seed=seed), made_up.denoised([2, seed], seed=seed), codes)
         save(files.model_files(name).application, record)
     found_classical, found = applications.load_denoised(evaluations)
     assert found_classical.settings.tolist() == [["a"], ["c"], ["e"]]

@@ -265,7 +265,7 @@ def test_figures_have_their_size_and_the_colours_of_the_models(run_template: Pat
         "denoising": 3,
         "labels": 3,
         "losses": 2,
-    }  # PCA among those of all but the last
+    }  # PCA, too, but for losses
     for name in FIGURES:
         picture = imread(run_template / f"plots/{name}.png")[..., :3]
         assert 300 < picture.shape[0] < 1300
