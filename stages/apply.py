@@ -47,6 +47,8 @@ def main() -> None:
         save_record(file, application)
     levels = zip(params.apply.noise, application.model.squared_error / clean[0].size, strict=True)
     print(f"{name}: psnr {', '.join(f'{psnr(e.mean()):.1f} dB at noise {deviation:g}' for deviation, e in levels)}")
+    accuracies = zip(application.labels.numbers, application.labels.model.logistic.mean(axis=1), strict=True)
+    print(f"{name}: accuracy {', '.join(f'{share:.3f} with {number:,} labels' for number, share in accuracies)}")
 
 
 def measure_codes(encoder: keras.Model, pca: Pca, settings: Apply) -> CodeLabels:
@@ -55,6 +57,7 @@ def measure_codes(encoder: keras.Model, pca: Pca, settings: Apply) -> CodeLabels
     keras.utils.set_random_seed(settings.seed)
     untrained = keras.models.clone_model(encoder)  # with new weights
     return CodeLabels(
+        numbers=task.numbers,
         model=measure_labels(uncompiled(encoder), task, settings),
         pca=measure_labels(pca.encode, task, settings),
         untrained=measure_labels(uncompiled(untrained), task, settings),

@@ -92,7 +92,7 @@ def denoised(*levels: list[float], seed: int = 0) -> Denoised:
 
 def application(*levels: list[float], seed: int = 0) -> Application:
     levels = levels or ([1, 2, 3], [4, 5, 6])
-    labels = CodeLabels(classified(30 + seed), classified(40 + seed), classified(50 + seed))
+    labels = CodeLabels(np.array([10, 1000]), classified(30 + seed), classified(40 + seed), classified(50 + seed))
     return Application(denoised(*levels, seed=10 + seed), denoised(*levels, seed=20 + seed), labels)
 
 

@@ -292,11 +292,12 @@ def test_every_method_has_its_name_and_models_come_last(tmp_path: Path, monkeypa
     for name, classified in expected.items():
         np.testing.assert_array_equal(found[name].precision, classified.precision)
         np.testing.assert_array_equal(found[name].logistic, classified.logistic)
-    few = PixelLabels(np.array([10]), 5000, Classified(np.ones((1, 3)), np.ones((1, 3)), np.ones(4)))
-    with open(PIXEL_LABELS, "wb") as file:
-        save_record(file, few)
-    with pytest.raises(StageError, match=r"huge\.npz is of other images or labels than data/classical/labels\.npz; "):
-        load_labels(evaluations)
+    fewer = Classified(np.ones((2, 3)), np.ones((2, 3)), np.ones(3))
+    for other in (PixelLabels(np.array([10, 999]), 5000, pixels.pixels), PixelLabels(pixels.numbers, 5000, fewer)):
+        with open(PIXEL_LABELS, "wb") as file:
+            save_record(file, other)
+        with pytest.raises(StageError, match=r"huge\.npz is of other images or labels than data/classical/labels\.npz"):
+            load_labels(evaluations)
 
 
 # --- the pipeline --------------------------------------------------------------------------

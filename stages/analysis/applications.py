@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from stages.analysis.denoising import METHODS, Classical, Denoised
 from stages.analysis.evaluation import Evaluation, by_name
 from stages.analysis.labels import PIXEL_LABELS, PIXELS, UNTRAINED, Classified, CodeLabels, PixelLabels
@@ -46,8 +48,8 @@ def load_labels(evaluations: dict[str, Evaluation]) -> tuple[PixelLabels, dict[s
     paths = {name: model_files(name).application for name in evaluations}
     records = {name: load_record(Application, path).labels for name, path in paths.items()}
     for name, path in paths.items():
-        found, expected = records[name].model, pixels.pixels
-        if (found.logistic.shape, found.precision.shape) != (expected.logistic.shape, expected.precision.shape):
+        same = np.array_equal(records[name].numbers, pixels.numbers)
+        if not same or records[name].model.precision.shape != pixels.pixels.precision.shape:
             raise StageError(f"{path} is of other images or labels than {PIXEL_LABELS}; run `dvc repro`.")
     shown = by_name(evaluations, records, records)
     pcas = {name: record.pca for name, record in shown.items() if name.startswith("PCA")}

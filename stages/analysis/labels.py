@@ -42,6 +42,7 @@ class Classified:
 class CodeLabels:
     """Few labels on a model's codes, beside PCA of its latent size and the same encoder before any training."""
 
+    numbers: Int64  # [numbers], of labels, ascending
     model: Classified
     pca: Classified
     untrained: Classified
@@ -51,7 +52,7 @@ class CodeLabels:
 class PixelLabels:
     """What does not depend on a model: the numbers of labels, and what pixels do with them."""
 
-    numbers: Int64  # [numbers], ascending
+    numbers: Int64  # [numbers], of labels, ascending
     gallery: int  # training images
     pixels: Classified
 
