@@ -1,14 +1,16 @@
-"""Denoise test images by the classical methods of scikit-image, which need no training.
+"""What needs no training: denoise test images by classical methods, and classify them with few labels by pixels.
 
     python -m stages.classical
 
 Reads data/prepared and writes data/classical/denoising.npz: noisy test images, and what non-local means,
-total variation and wavelets make of them. Their settings are chosen on noisy validation images.
+total variation and wavelets make of them, as scikit-image has these. Their settings are chosen on noisy
+validation images. Writes data/classical/labels.npz, too: how many test images a few labels tell by their pixels.
 Needs no TensorFlow.
 """
 
 import numpy as np
 
+from stages.analysis.classifiers import measure_labels
 from stages.analysis.denoisers import CHOICES, choose
 from stages.analysis.denoising import (
     METHODS,
@@ -20,6 +22,7 @@ from stages.analysis.denoising import (
     noisy_tests,
     read_chosen,
 )
+from stages.analysis.labels import PIXEL_LABELS, PixelLabels, read_task
 from stages.analysis.records import save_record
 from stages.common import files
 from stages.common.errors import run
@@ -31,8 +34,10 @@ def main() -> None:
     parse_no_arguments("classical", __doc__)
     settings = read_params().apply
     classical = measure_classical(settings)
-    with files.replacing(files.CLASSICAL) as file:
-        save_record(file, classical)
+    pixels = measure_pixels(settings)
+    with files.replacing_all([files.CLASSICAL, PIXEL_LABELS]) as (denoising, labels):
+        save_record(denoising, classical)
+        save_record(labels, pixels)
     for method, chosen in zip(METHODS.values(), classical.settings, strict=True):
         print(f"{method}: {'; '.join(chosen)}")
 
@@ -58,6 +63,13 @@ def measure_classical(settings: Apply) -> Classical:
         noisy=measure_denoised(clean, (noisy for _, noisy in levels)),
         **measured,
     )
+
+
+def measure_pixels(settings: Apply) -> PixelLabels:
+    """What few labels do with the pixels themselves."""
+    task = read_task(settings)
+    measured = measure_labels(lambda images: images, task, settings)
+    return PixelLabels(task.numbers, len(task.gallery.labels), measured)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
     python -m stages.compare
 
 Reads data/evaluation/<name>.npz and data/applications/<name>.npz of every model in
-params.yaml and data/classical/denoising.npz. Writes metrics/README.md, everything that was measured as
+params.yaml and data/classical. Writes metrics/README.md, everything that was measured as
 tables to read, and the tables behind the charts of `dvc plots show`: plots/comparison.csv, a
 row for each pair of models and each model beside PCA of the same latent size,
-plots/denoising.csv, plots/mse_per_class.csv and plots/losses.csv.
+plots/denoising.csv, plots/labels.csv, plots/mse_per_class.csv and plots/losses.csv.
 """
 
 import shlex
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from stages.analysis import tables
 from stages.analysis.anomalies import compare_aurocs, missing_classes
+from stages.analysis.applications import load_denoised, load_labels
 from stages.analysis.comparison import compare_all
-from stages.analysis.denoising import load_denoised
 from stages.analysis.evaluation import load_evaluations, results_by_name
 from stages.common import files
 from stages.common.errors import StageError, run
@@ -29,6 +29,7 @@ def main() -> None:
     check_no_other_files(params)
     evaluations = load_evaluations(list(params.models))
     classical, denoised = load_denoised(evaluations)
+    pixels, classified = load_labels(evaluations)
     resamples, seed = params.compare.resamples, params.compare.seed
     comparisons = compare_all(evaluations, resamples, seed)
     results = results_by_name(evaluations)
@@ -36,6 +37,7 @@ def main() -> None:
     digits = next(iter(evaluations.values())).digits
     aurocs = compare_aurocs(results, digits, resamples, seed)
     denoising = tables.denoising_table(denoised, classical.noise, models, resamples, seed)
+    labels = tables.labels_table(classified, pixels.numbers, models, resamples, seed)
     per_class = tables.mse_per_class_table(evaluations)
     losses = tables.loss_table(evaluations, {name: settings.kl_weight for name, settings in params.models.items()})
     files.write_all(
@@ -45,10 +47,12 @@ def main() -> None:
                     tables.report(evaluations, comparisons, per_class),
                     tables.report_anomalies(aurocs, missing_classes(digits)),
                     tables.report_denoising(denoising, classical),
+                    tables.report_labels(labels, pixels),
                 ]
             ).encode(),
             tables.COMPARISON: tables.csv(tables.comparison_table(comparisons)),
             tables.DENOISING: tables.csv(denoising),
+            tables.LABELS: tables.csv(labels),
             tables.MSE_PER_CLASS: tables.csv(per_class),
             tables.LOSSES: tables.csv(losses, digits=9),
         }

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from stages.analysis.denoising import load_denoised
+from stages.analysis.applications import load_denoised
 from stages.analysis.evaluation import load_evaluations, results_by_name
-from stages.analysis.tables import COMPARISON, DENOISING, LOSSES, MSE_PER_CLASS, read_table
+from stages.analysis.tables import COMPARISON, DENOISING, LABELS, LOSSES, MSE_PER_CLASS, read_table
 from stages.common import files
 from stages.common.errors import run
 from stages.drawing import applications, charts, pictures
@@ -45,6 +45,7 @@ def main() -> None:
             "weights": pictures.draw_weights(results),
             "anomalies": applications.draw_anomalies(results, digits),
             "denoising": applications.draw_denoising(classical.images, denoised, read_table(DENOISING)),
+            "labels": applications.draw_labels(read_table(LABELS)),
             "losses": charts.draw_losses(read_table(LOSSES), loss_names),
         }
         files.write_all({Path(f"plots/{name}.png"): png(figure, dpi) for name, figure in figures.items()})

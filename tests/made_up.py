@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from stages.analysis.denoising import Application, Classical, Denoised
+from stages.analysis.applications import Application
+from stages.analysis.denoising import Classical, Denoised
 from stages.analysis.evaluation import Digits, Evaluation, Result
+from stages.analysis.labels import Classified, CodeLabels, PixelLabels
 from stages.analysis.pictures import DIMENSIONS, EXTREMES, SAMPLES, STEPS, UNUSUAL
 from stages.common.errors import run
 
@@ -93,7 +95,18 @@ def denoised(*levels: list[float], seed: int = 0) -> Denoised:
 
 def application(*levels: list[float], seed: int = 0) -> Application:
     levels = levels or ([1, 2, 3], [4, 5, 6])
-    return Application(denoised(*levels, seed=10 + seed), denoised(*levels, seed=20 + seed))
+    labels = CodeLabels(np.array([10, 1000]), classified(30 + seed), classified(40 + seed), classified(50 + seed))
+    return Application(denoised(*levels, seed=10 + seed), denoised(*levels, seed=20 + seed), labels)
+
+
+def classified(seed: int = 0) -> Classified:
+    """Accuracies with two numbers of labels, three draws each, and the precision for four queries."""
+    random = np.random.default_rng(seed)
+    return Classified(random.random((2, 3)), random.random((2, 3)), random.random(4))
+
+
+def pixel_labels() -> PixelLabels:
+    return PixelLabels(np.array([10, 1000]), 5000, classified(60))
 
 
 def classical(*levels: list[float]) -> Classical:

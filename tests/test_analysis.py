@@ -23,10 +23,10 @@ from hypothesis.extra.numpy import arrays
 
 from stages import compare
 from stages.analysis import pictures, tables
+from stages.analysis.applications import load_denoised, load_labels
 from stages.analysis.codec import Codec, Data, measure, probe_pixels
 from stages.analysis.codes import active_dimensions, nearest_images, sample_codes
 from stages.analysis.comparison import Comparison, bootstrap_means, compare_all, compare_errors
-from stages.analysis.denoising import load_denoised
 from stages.analysis.evaluation import Evaluation, Result, load_evaluation, results_by_name
 from stages.analysis.linear import Pca, class_means, code_moments, fit_pca, fit_probe, image_moments
 from stages.analysis.measures import bce, psnr, scaled_batches, squared_error, ssim
@@ -798,6 +798,7 @@ def test_compare_writes_what_it_prints(
         save(tmp_path / f"data/evaluation/{name}.npz", one)
         save(tmp_path / f"data/applications/{name}.npz", made_up.application())
     save(tmp_path / "data/classical/denoising.npz", made_up.classical())
+    save(tmp_path / "data/classical/labels.npz", made_up.pixel_labels())
     ended = made_up.call_main(compare.main, monkeypatch, capsys)
     assert (ended.status, ended.err) == (0, "")
     rows = compare_all(some, 2000, 0)
@@ -811,9 +812,12 @@ def test_compare_writes_what_it_prints(
     classical, denoised = load_denoised(some)
     denoising = tables.denoising_table(denoised, classical.noise, ["shallow", "deep"], 2000, 0)
     parts = [tables.report(some, rows, per_class), tables.report_anomalies({}, [])]
-    parts.append(tables.report_denoising(denoising, classical))
+    pixels, classified = load_labels(some)
+    labels = tables.labels_table(classified, pixels.numbers, ["shallow", "deep"], 2000, 0)
+    parts += [tables.report_denoising(denoising, classical), tables.report_labels(labels, pixels)]
     assert Path("metrics/README.md").read_text() == "\n".join(parts)
     assert Path("plots/denoising.csv").read_bytes() == tables.csv(denoising)
+    assert Path("plots/labels.csv").read_bytes() == tables.csv(labels)
     assert Path("plots/comparison.csv").read_bytes() == tables.csv(tables.comparison_table(rows))
     assert Path("plots/mse_per_class.csv").read_bytes() == tables.csv(per_class)
     assert Path("plots/losses.csv").read_bytes() == tables.csv(

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import classical as classical_stage
-from stages.analysis import anomalies, denoisers, denoising, tables
+from stages.analysis import anomalies, applications, denoisers, denoising, tables
 from stages.analysis.anomalies import (
     Area,
     auroc,
@@ -29,8 +29,9 @@ from stages.analysis.anomalies import (
     inverse_covariance,
     squared_distances,
 )
+from stages.analysis.applications import Application
 from stages.analysis.comparison import bootstrap_means
-from stages.analysis.denoising import Application, Classical, add_noise, measure_denoised, read_chosen
+from stages.analysis.denoising import Classical, add_noise, measure_denoised, read_chosen
 from stages.analysis.evaluation import load_evaluation
 from stages.analysis.linear import code_moments, fit_pca, image_moments
 from stages.analysis.records import load_record, save_record
@@ -39,14 +40,16 @@ from stages.common.errors import StageError
 from stages.explorer.answers import map_points, see, sliders
 from stages.explorer.library import Library
 from stages.explorer.scenes import Scene
-from stages.params import Apply, read_params
+from stages.params import read_params
 from tests import made_up
 from tests.conftest import MODELS, ROOT, change_params, stages_run, succeed
 
 quick = pytest.mark.quick
 
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
-SETTINGS = Apply(noise=[0.1, 0.4], images=30, validation_images=12, seed=3)
+SETTINGS = read_params(ROOT / "params.yaml").apply.model_copy(
+    update={"noise": [0.1, 0.4], "images": 30, "validation_images": 12, "seed": 3}
+)
 
 
 # --- scores --------------------------------------------------------------------------------
@@ -212,8 +215,9 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mnist: Mnist) -> P
     shutil.copy(ROOT / "params.yaml", tmp_path)
     change_params(tmp_path, lambda p: p["apply"].update(SETTINGS.model_dump()))
     (tmp_path / "data/prepared").mkdir(parents=True)
-    np.save(files.images_path("validation"), mnist["train"][0][:60])
-    np.save(files.images_path("test"), mnist["test"][0][:60])
+    for split, (images, labels) in (("train", mnist["train"]), ("validation", mnist["train"]), ("test", mnist["test"])):
+        np.save(files.images_path(split), images[:60])
+        np.save(files.labels_path(split), labels[:60])
     return tmp_path
 
 
@@ -385,9 +389,10 @@ def test_everything_denoised_has_its_name_and_models_come_last(tmp_path: Path, m
     classical = made_up.classical(errors)
     save(files.CLASSICAL, classical)
     for seed, name in enumerate(evaluations):
-        record = Application(made_up.denoised([1, seed], seed=seed), made_up.denoised([2, seed], seed=seed))
+        codes = made_up.application().labels
+        record = Application(made_up.denoised([1, seed], seed=seed), made_up.denoised([2, seed], seed=seed), codes)
         save(files.model_files(name).application, record)
-    found_classical, found = denoising.load_denoised(evaluations)
+    found_classical, found = applications.load_denoised(evaluations)
     assert found_classical.settings.tolist() == [["a"], ["c"], ["e"]]
     assert list(found) == [
         "noisy image", "non-local means", "total variation", "wavelet shrinkage",
@@ -401,10 +406,10 @@ def test_everything_denoised_has_its_name_and_models_come_last(tmp_path: Path, m
     with pytest.raises(
         StageError, match=r"huge\.npz is of other images or noise than data/classical/denoising\.npz; run `dvc"
     ):
-        denoising.load_denoised(evaluations)
+        applications.load_denoised(evaluations)
     files.CLASSICAL.write_bytes(b"nothing")
     with pytest.raises(StageError, match=r"data/classical/denoising\.npz is not a whole classical \("):
-        denoising.load_denoised(evaluations)
+        applications.load_denoised(evaluations)
 
 
 @quick

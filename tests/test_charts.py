@@ -17,7 +17,7 @@ from matplotlib.image import imread
 from stages.drawing.style import BASELINE_COLOURS, COLOURS
 from tests.conftest import ROOT, change_params, succeed
 
-CHARTS = ("losses", "mse_per_class", "comparison", "denoising")
+CHARTS = ("losses", "mse_per_class", "comparison", "denoising", "labels")
 VEGA_LITE = "5.8"  # the oldest here; DVC's own page asks for 5.2
 PAIRS = ["deep / shallow", "shallow / PCA (16)", "deep / PCA (16)"]
 
@@ -48,9 +48,9 @@ def intervals(chart: Any) -> list[tuple[str, str, float, float]]:
 
 
 def test_the_charts_show_every_model_in_its_colour(run_template: Path) -> None:
-    names = ("losses", "mse_per_class", "denoising")
-    losses, bars, curves = (drawn(specification(run_template, name)) for name in names)
-    for picture in (losses, bars, curves):
+    names = ("losses", "mse_per_class", "denoising", "labels")
+    losses, bars, *curves = (drawn(specification(run_template, name)) for name in names)
+    for picture in (losses, bars, *curves):
         assert picture.shape[0] > 250
         assert picture.shape[1] > 500
         for colour in COLOURS[:2]:
@@ -108,7 +108,7 @@ def test_the_page_has_a_place_for_every_plot_and_a_question_for_every_kind() -> 
         "How certain is that?",
         "On every class?",
     ]
-    tables = ("mse_per_class", "denoising", "losses")
+    tables = ("mse_per_class", "denoising", "labels", "losses")
     assert [plot for plot in places if plot not in questions] == [f"plots_{table}_png" for table in tables]
     order = list(places)
     for table in tables:
@@ -123,7 +123,7 @@ def test_the_page_needs_no_network(run_template: Path, tmp_path: Path) -> None:
     assert "https://cdn" in inert
     assert "https://" not in re.sub(r"var spec = .*", "", active)
     pictures = re.findall(r'<img src="([^"]+)"', page)
-    assert len(pictures) == 12
+    assert len(pictures) == 13
     for picture in pictures:
         assert imread(tmp_path / "page" / picture).size > 0
     charts = re.findall(r'id = "(plots_\w+_csv)"', page)

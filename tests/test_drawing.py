@@ -323,6 +323,44 @@ def test_denoised_digits_stand_under_the_noisy_ones_and_curves_have_their_interv
     assert "PSNR in dB" in chart.get_ylabel()
 
 
+def test_curves_of_accuracy_have_their_spread_and_bars_their_intervals() -> None:
+    names = ("all pixels", "PCA (2)", "untrained ant", "ant")
+    given = {name: made_up.classified(seed) for seed, name in enumerate(names)}
+    table = tables.labels_table(given, np.array([10, 1000]), ["ant"], 100, seed=0)
+    *curves, bars = applications.draw_labels(table).axes
+    inks = dict(zip(names, (applications.INK, BASELINE_COLOURS[0], BLUE, BLUE), strict=True))
+    dashed = dict(zip(names, (True, False, True, False), strict=True))
+    for ax, classifier, title in zip(
+        curves, ("logistic", "neighbours"), ("logistic regression", "k-nearest neighbours"), strict=True
+    ):
+        assert ax.get_title(loc="left") == title
+        assert [text.get_text() for text in ax.get_xticklabels()] == ["10", "1,000"]
+        assert [container.get_label() for container in ax.containers] == list(names)
+        for name, (line, _, (spread,)) in zip(names, ax.containers, strict=True):
+            accuracies = getattr(given[name], classifier)
+            assert same_color(line.get_color(), inks[name])
+            assert line.is_dashed() == dashed[name]
+            assert list(line.get_xdata()) == [10, 1000]
+            means, deviations = accuracies.mean(axis=1), accuracies.std(axis=1, ddof=1)
+            np.testing.assert_allclose(np.asarray(line.get_ydata(), np.float64), means)
+            ends = np.array([segment[:, 1] for segment in spread.get_segments()])
+            np.testing.assert_allclose(ends, np.stack([means - deviations, means + deviations], axis=1))
+    legend = curves[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == list(names)
+    assert curves[0].get_ylim() == curves[1].get_ylim()
+    assert [text.get_text() for text in bars.get_yticklabels()] == list(names)
+    assert bars.yaxis_inverted()
+    (drawn,) = (container for container in bars.containers if isinstance(container, BarContainer))
+    for bar, name in zip(drawn, names, strict=True):
+        assert bar.get_width() == given[name].precision.mean()
+        assert same_color(bar.get_facecolor()[:3], inks[name])
+    assert drawn.errorbar
+    intervals = [segment[:, 0] for segment in drawn.errorbar.lines[2][0].get_segments()]
+    rows = table.drop_duplicates("method")[["precision_low", "precision_high"]]
+    np.testing.assert_allclose(intervals, rows.to_numpy(np.float64))
+
+
 # --- charts --------------------------------------------------------------------------------
 
 
@@ -560,7 +598,7 @@ def test_every_figure_gets_its_own_data_and_file(
             save_record(file, made_up.application([seed, 9], [9, 9]))
     with open("data/classical/denoising.npz", "wb") as file:
         save_record(file, made_up.classical([5, 5], [5, 5]))
-    for path in (tables.COMPARISON, tables.DENOISING, tables.LOSSES, tables.MSE_PER_CLASS):
+    for path in (tables.COMPARISON, tables.DENOISING, tables.LABELS, tables.LOSSES, tables.MSE_PER_CLASS):
         path.write_text(f"name\n{path.stem}\n")
 
     def describe(value: Any) -> Any:
@@ -597,6 +635,7 @@ def test_every_figure_gets_its_own_data_and_file(
         "weights": (results,),
         "anomalies": (results, "digits"),
         "denoising": ("pictures", denoised, "denoising"),
+        "labels": ("labels",),
         "losses": ("losses", names),
     }
     written = {path.stem: path.read_text() for path in Path("plots").glob("*.png")}

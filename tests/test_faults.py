@@ -15,7 +15,7 @@ OUTPUTS = {
     "prepare": ["data/prepared/*"],
     "train": ["data/models/shallow.keras", "data/history/shallow.csv"],
     "evaluate": ["data/evaluation/shallow.npz", "metrics/shallow.json"],
-    "classical": ["data/classical/denoising.npz"],
+    "classical": ["data/classical/*"],
     "apply": ["data/applications/shallow.npz"],
     "compare": ["metrics/README.md", "plots/*.csv"],
     "figures": ["plots/*.png"],

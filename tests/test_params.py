@@ -174,6 +174,19 @@ def test_a_number_in_quotes_is_a_text(tmp_path: Path, key: str, number: str) -> 
         ),
         ("apply.noise", [0.1, 0.1], "apply.noise is [0.1, 0.1], but has to be a list of 1 to 16 items, each a number"),
         ("apply.noise", [0.1, 0], "apply.noise.1 is 0, but has to be a number above 0 and at most 10."),
+        (
+            "apply.labels",
+            [10, 0],
+            "apply.labels.1 is 0, but has to be a whole number from 1 to 10000000.",
+        ),
+        (
+            "apply.labels",
+            [10, 10],
+            "apply.labels is [10, 10], but has to be a list of 1 to 16 items, each a whole number from 1 to 10000000, "
+            "none twice.",
+        ),
+        ("apply.draws", 1, "apply.draws is 1, but has to be a whole number from 2 to 1000."),
+        ("apply.penalty", 0, "apply.penalty is 0, but has to be a number above 0 and at most 1e+12."),
         ("apply.images", 0, "apply.images is 0, but has to be a whole number from 1 to 10000."),
         ("models", {}, "models is {}, but has to be a mapping from names to settings."),
         ("prepare", {}, "prepare.raw is missing; it has to be a text that is not empty."),

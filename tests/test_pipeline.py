@@ -39,7 +39,7 @@ from tests.conftest import (
 
 FIGURES = (
     "reconstructions", "errors", "mse_per_class", "extremes", "latent_space", "interpolations", "traversals", "samples",
-    "anomalies", "denoising", "weights", "losses",
+    "anomalies", "denoising", "labels", "weights", "losses",
 )  # fmt: skip
 METRICS = ["mse", "mse_pca", "mse_validation", "ssim", "probe", "parameters"]
 FOUR_DIGITS = 6e-4  # the largest relative error of a number with four significant digits, and a little
@@ -259,7 +259,13 @@ def test_histories_and_their_table(run_template: Path) -> None:
 
 
 def test_figures_have_their_size_and_the_colours_of_the_models(run_template: Path) -> None:
-    coloured = {"errors": 3, "mse_per_class": 3, "denoising": 3, "losses": 2}  # PCA among those of the first two
+    coloured = {
+        "errors": 3,
+        "mse_per_class": 3,
+        "denoising": 3,
+        "labels": 3,
+        "losses": 2,
+    }  # PCA, too, but for losses
     for name in FIGURES:
         picture = imread(run_template / f"plots/{name}.png")[..., :3]
         assert 300 < picture.shape[0] < 1300

@@ -1,4 +1,4 @@
-"""Denoising: noisy images, what a method makes of them, and the records of it.
+"""Denoising: noisy images, and the records of what a method makes of them.
 
 Every method gets the same noisy test images, and what it gives back is clipped to [0, 1] as they are.
 """
@@ -9,12 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.analysis.evaluation import Evaluation, by_name
 from stages.analysis.measures import squared_error, ssim
-from stages.analysis.records import load_record
 from stages.common.arrays import Float32, Float64, Floats
-from stages.common.errors import StageError
-from stages.common.files import CLASSICAL, model_files, read_images
+from stages.common.files import read_images
 from stages.params import Apply
 
 # The classical methods: their fields in Classical, and the names to show, which no model can have.
@@ -30,14 +27,6 @@ class Denoised:
     squared_error: Float64  # [noise, images], from the clean image, summed over pixels
     ssim: Float64  # [noise, images], to the clean image
     pictures: Float32  # [noise, SHOWN, height, width], of the first images
-
-
-@dataclass(frozen=True, eq=False)
-class Application:
-    """What a model makes of the noisy test images, beside PCA of its latent size."""
-
-    model: Denoised
-    pca: Denoised
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,20 +78,3 @@ def measure_denoised(clean: Float32, given: Iterable[Floats]) -> Denoised:
         similarities.append(ssim(clean, result))
         pictures.append(result[:SHOWN].astype(np.float32))
     return Denoised(np.stack(errors), np.stack(similarities), np.stack(pictures))
-
-
-def load_denoised(evaluations: dict[str, Evaluation]) -> tuple[Classical, dict[str, Denoised]]:
-    """The record of the classical methods, and what every method made of the noisy images, by the name to show.
-
-    evaluations: by model name. The noisy images themselves come first, the models last.
-    Raises StageError if a file is missing, broken or of other images than the rest.
-    """
-    classical = load_record(Classical, CLASSICAL)
-    paths = {name: model_files(name).application for name in evaluations}
-    applications = {name: load_record(Application, path) for name, path in paths.items()}
-    for name, path in paths.items():
-        if applications[name].model.squared_error.shape != classical.noisy.squared_error.shape:
-            raise StageError(f"{path} is of other images or noise than {CLASSICAL}; run `dvc repro`.")
-    without = {"noisy image": classical.noisy} | {name: getattr(classical, key) for key, name in METHODS.items()}
-    models = {name: a.model for name, a in applications.items()}
-    return classical, without | by_name(evaluations, models, {name: a.pca for name, a in applications.items()})

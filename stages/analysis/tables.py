@@ -11,13 +11,15 @@ from stages.analysis.anomalies import Area
 from stages.analysis.comparison import PERCENTILES, Comparison, bootstrap_means
 from stages.analysis.denoising import METHODS, Classical, Denoised
 from stages.analysis.evaluation import Evaluation, Result, results_by_name
+from stages.analysis.labels import NEAREST, Classified, PixelLabels
 from stages.analysis.measures import psnr
-from stages.common.arrays import Float64
+from stages.common.arrays import Float64, Int64
 from stages.common.errors import StageError
 
 REPORT = Path("metrics/README.md")
 COMPARISON = Path("plots/comparison.csv")
 DENOISING = Path("plots/denoising.csv")
+LABELS = Path("plots/labels.csv")
 MSE_PER_CLASS = Path("plots/mse_per_class.csv")
 LOSSES = Path("plots/losses.csv")
 
@@ -84,6 +86,35 @@ def denoising_table(
                 }
             )
     return pd.DataFrame(rows)
+
+
+def labels_table(
+    classified: dict[str, Classified], numbers: Int64, models: list[str], resamples: int, seed: int
+) -> pd.DataFrame:
+    """What every method does with each number of labels, a row for both.
+
+    method, kind ("model" or "baseline"), labels, the mean accuracy over draws of both classifiers (logistic,
+    neighbours) with its standard deviation (_std), and the precision of retrieval, which needs no labels, with
+    the ends of its 95 % interval (_low, _high).
+    """
+    shares = np.stack([method.precision for method in classified.values()], axis=1)
+    ends = np.percentile(bootstrap_means(shares, resamples, seed), PERCENTILES, axis=0).T
+    return pd.DataFrame(
+        {
+            "method": name,
+            "kind": "model" if name in models else "baseline",
+            "labels": number,
+            "logistic": method.logistic[row].mean(),
+            "logistic_std": method.logistic[row].std(ddof=1),
+            "neighbours": method.neighbours[row].mean(),
+            "neighbours_std": method.neighbours[row].std(ddof=1),
+            "precision": method.precision.mean(),
+            "precision_low": low,
+            "precision_high": high,
+        }
+        for (name, method), (low, high) in zip(classified.items(), ends, strict=True)
+        for row, number in enumerate(numbers)
+    )
 
 
 def loss_table(evaluations: dict[str, Evaluation], kl_weights: dict[str, float]) -> pd.DataFrame:
@@ -200,6 +231,32 @@ the clean ones, with 95 % intervals. [docs/denoising.md](../docs/denoising.md) e
 The settings of the classical methods were chosen on noisy validation images; σ is the noise.
 
 {markdown(["noise", *noise], settings)}
+"""
+
+
+def report_labels(table: pd.DataFrame, pixels: PixelLabels) -> str:
+    """How far a few labels go, in Markdown. table: as `labels_table` has it."""
+    numbers = [f"{number:,}" for number in pixels.numbers]
+    header = [f"{classifier}, {number}" for classifier in ("logistic", "neighbours") for number in numbers]
+    rows = []
+    for method, group in table.groupby("method", sort=False):
+        accuracies = [
+            f"{mean:.3f} ± {spread:.3f}"
+            for name in ("logistic", "neighbours")
+            for mean, spread in zip(group[name], group[f"{name}_std"], strict=True)
+        ]
+        retrieval = group[["precision", "precision_low", "precision_high"]].iloc[0]
+        rows.append([method, *accuracies, "{:.3f} ({:.3f} to {:.3f})".format(*retrieval)])
+    draws, queries = pixels.pixels.logistic.shape[1], len(pixels.pixels.precision)
+    return f"""\
+## How far do a few labels go?
+
+Accuracy on {queries:,} test images of logistic regression and of k-nearest neighbours, with so many
+labelled training images: mean ± standard deviation over {draws} draws of these. `precision` is the
+share of the {NEAREST} nearest of {pixels.gallery:,} training images that are of the same class, with 95 % intervals.
+[docs/few-labels.md](../docs/few-labels.md) explains the methods.
+
+{markdown(["", *header, "precision"], rows)}
 """
 
 

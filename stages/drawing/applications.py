@@ -1,4 +1,4 @@
-"""What models are good for: digits unlike the training images, and noise taken off."""
+"""What models are good for: digits unlike the training images, noise taken off, and classes from few labels."""
 
 from itertools import cycle
 
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from stages.analysis.anomalies import auroc, scores, untrained
 from stages.analysis.denoising import Denoised
 from stages.analysis.evaluation import Digits, Result
+from stages.analysis.labels import CLASSIFIERS, UNTRAINED
 from stages.common.arrays import Float32
 from stages.drawing.style import GREY, colours, mosaic, show
 
@@ -95,4 +96,40 @@ def draw_denoising(images: Float32, denoised: dict[str, Denoised], table: pd.Dat
     chart.set_title("higher is nearer to the original", loc="left")
     chart.legend(fontsize=8)
     figure.suptitle("Noisy test digits, and what each method gives back")
+    return figure
+
+
+def draw_labels(table: pd.DataFrame) -> Figure:
+    """Accuracy against the number of labels for both classifiers, and the precision of retrieval.
+
+    table: as `tables.labels_table` has it. An untrained encoder has its model's colour, with dashes.
+    """
+    names = list(dict.fromkeys(table["method"]))
+    models = list(dict.fromkeys(table["method"][table["kind"] == "model"]))
+    palette = colours([name for name in names if name in models or name.startswith("PCA")])
+    inks = [palette.get(name.removeprefix(UNTRAINED), INK) for name in names]
+    dashes = ["-" if name in palette else "--" if name.startswith(UNTRAINED) else ":" for name in names]
+    figure, (*charts, bars) = plt.subplots(1, 3, figsize=(9.6, 3.8), layout="constrained")
+    for ax, (classifier, title) in zip(charts, CLASSIFIERS.items(), strict=True):
+        for name, ink, dash in zip(names, inks, dashes, strict=True):
+            rows = table[table["method"] == name]
+            style = {"color": ink, "linestyle": dash, "marker": "o", "markersize": 3, "capsize": 2}
+            ax.errorbar(rows["labels"], rows[classifier], rows[f"{classifier}_std"], label=name, **style)
+        numbers = np.sort(table["labels"].unique())
+        ax.set_xscale("log")
+        ax.set_xticks(numbers, [f"{number:,}" for number in numbers])
+        ax.minorticks_off()
+        ax.set(xlabel="labelled images", ylabel="accuracy")
+        ax.set_title(title, loc="left")
+    charts[1].sharey(charts[0])
+    charts[0].legend(fontsize=7)
+    found = table.drop_duplicates("method")
+    ends = [found["precision"] - found["precision_low"], found["precision_high"] - found["precision"]]
+    drawn = bars.barh(names, found["precision"], xerr=ends, color=inks, capsize=2, error_kw={"linewidth": 0.8})
+    for bar, dash in zip(drawn, dashes, strict=True):
+        bar.set_alpha(1 if dash == "-" else 0.5)
+    bars.invert_yaxis()
+    bars.set(xlabel="precision at 10, with 95 % intervals", xlim=(0, 1))
+    bars.set_title("nearest neighbours, all of the gallery", loc="left")
+    figure.suptitle("Classes of test digits from few labels; bars on the curves: one standard deviation over draws")
     return figure

@@ -33,6 +33,7 @@ Objective = Literal["mse", "bce", "ssim", "probe", "parameters", "latent_dim"]
 BETA_2 = ("adam", "adamax", "adamw", "lion", "nadam")  # the optimizers that have it
 
 
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Deviation = Annotated[float, Field(gt=0, le=10)]
 Units = Annotated[int, Field(ge=1, le=16384)]
 ModelName = Annotated[str, StringConstraints(pattern=r"^(?!pca\Z)[a-z][a-z0-9_-]{0,39}\Z")]
@@ -50,7 +51,7 @@ ALL_OR_LABELS = {
 }
 
 
-def no_value_twice(values: list[float]) -> list[float]:
+def no_value_twice(values: list[Any]) -> list[Any]:
     if len(set(values)) < len(values):
         raise PydanticCustomError("twice", "a value stands there twice")
     return values
@@ -281,7 +282,29 @@ class Apply(Section):
         le=10_000,
         description="validation images at most, chosen at random, on which the classical methods' settings are chosen",
     )
-    seed: int = Field(ge=0, lt=2**32, description="seed of the noise and of the choice of images")
+    labels: Annotated[list[Count], AfterValidator(no_value_twice)] = Field(
+        min_length=1,
+        max_length=16,
+        json_schema_extra={"uniqueItems": True},
+        description="numbers of training images that have a label, as many of each class; more than the gallery has "
+        "stands for all of it",
+    )
+    draws: int = Field(ge=2, le=1000, description="random choices of the images that have a label, for each number")
+    gallery: Count = Field(
+        description="training images at most, chosen at random, among which labels are given and neighbours searched"
+    )
+    queries: Count = Field(
+        description="test images of the trained classes at most, chosen at random, that are classified and searched for"
+    )
+    neighbours: int = Field(ge=1, le=1000, description="labelled images that vote in k-nearest neighbours, at most")
+    penalty: float = Field(
+        gt=0,
+        le=1e12,
+        description="half of it times the squared weights is added to the summed cross-entropy of logistic regression",
+    )
+    seed: int = Field(
+        ge=0, lt=2**32, description="seed of the noise, of the choices of images and of untrained encoders"
+    )
 
 
 class Compare(Section):

@@ -1,0 +1,77 @@
+"""Classifiers and retrieval, as scikit-learn has them, on features of which few have a label.
+
+The same settings serve all kinds of features, so nothing is chosen here.
+"""
+
+import numpy as np
+import sklearn
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+
+from stages.analysis.labels import NEAREST, Classified, Task
+from stages.analysis.measures import scaled_batches
+from stages.common.arrays import Bytes, Float32, Float64, Floats, Transform
+from stages.params import Apply
+
+BATCH = 1000  # images encoded at a time
+STEPS = 10_000  # of logistic regression, at most; it ends far earlier
+# Without scikit-learn's own threads, whose number would decide between equal distances; memory in MiB.
+ONE_THREAD = {"enable_cython_pairwise_dist": False, "working_memory": 64}
+
+
+def measure_labels(encode: Transform, task: Task, settings: Apply) -> Classified:
+    """What features do with few labels. encode: images float32 [images, pixels] in [0, 1] -> features."""
+    gallery, queries = scale(*(encode_all(encode, split.images) for split in (task.gallery, task.queries)))
+    logistic, neighbours = [], []
+    for number in task.numbers:
+        draws = task.draws[:1] if number == len(gallery) else task.draws  # there is only one way to draw all
+        classes = [
+            classify(gallery[draw[:number]], task.gallery.labels[draw[:number]], queries, settings) for draw in draws
+        ]
+        right = np.broadcast_to((np.array(classes) == task.queries.labels).mean(axis=2), (len(task.draws), 2))
+        logistic.append(right[:, 0])
+        neighbours.append(right[:, 1])
+    return Classified(np.array(logistic), np.array(neighbours), precision(gallery, queries, task))
+
+
+def encode_all(encode: Transform, images: Bytes) -> Float32:
+    """Features of images uint8 [images, pixels]."""
+    return np.concatenate([encode(batch).astype(np.float32) for batch in scaled_batches(images, BATCH)])
+
+
+def scale(gallery: Floats, queries: Floats) -> tuple[Float32, Float32]:
+    """Both float [images, features], moved and divided by one number so that the gallery has mean 0 and variance 1.
+
+    Its variance is the mean squared distance from the mean. The order of distances stays, and a penalty weighs
+    as much on few features as on many.
+    """
+    mean = gallery.mean(axis=0, dtype=np.float64)
+    deviation = (
+        np.sqrt(gallery.var(axis=0, dtype=np.float64).sum()) or 1.0
+    )  # a collapsed model's codes are all the same
+    scaled, also = (((features - mean) / deviation).astype(np.float32) for features in (gallery, queries))
+    return scaled, also
+
+
+def classify(features: Float32, labels: Bytes, queries: Float32, settings: Apply) -> tuple[Bytes, Bytes]:
+    """The classes of queries by two classifiers fitted to labelled features: uint8 [queries] each.
+
+    Logistic regression minimises the summed cross-entropy in nats plus half the penalty times the squared weights.
+    Each of the nearest neighbours votes with the inverse of its distance, so that a single label of a class counts.
+    """
+    several = len(np.unique(labels)) > 1  # of one class there is nothing to tell apart
+    logistic = LogisticRegression(C=1 / settings.penalty, max_iter=STEPS) if several else DummyClassifier()
+    nearest = KNeighborsClassifier(min(settings.neighbours, len(labels)), weights="distance", algorithm="brute")
+    with sklearn.config_context(**ONE_THREAD):
+        by_logistic, by_neighbours = (model.fit(features, labels).predict(queries) for model in (logistic, nearest))
+    return by_logistic, by_neighbours
+
+
+def precision(gallery: Float32, queries: Float32, task: Task) -> Float64:
+    """Share of the NEAREST images of the gallery that are of the query's class: float64 [queries]."""
+    index = NearestNeighbors(n_neighbors=min(NEAREST, len(gallery)), algorithm="brute").fit(gallery)
+    with sklearn.config_context(**ONE_THREAD):
+        found = index.kneighbors(queries, return_distance=False)
+    shares: Float64 = (task.gallery.labels[found] == task.queries.labels[:, None]).mean(axis=1)
+    return shares

@@ -1,0 +1,342 @@
+"""Few labels, against SciPy on real digits, by hand, and by the real pipeline."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy
+import sklearn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.analysis import tables
+from stages.analysis.applications import Application, load_labels
+from stages.analysis.classifiers import classify, measure_labels, scale
+from stages.analysis.labels import PIXEL_LABELS, PIXELS, Classified, PixelLabels, Task, draw_in_turns, read_task
+from stages.analysis.linear import fit_pca, image_moments
+from stages.analysis.records import load_record, save_record
+from stages.common import files
+from stages.common.errors import StageError
+from stages.common.files import Split
+from stages.params import read_params
+from tests import made_up
+from tests.conftest import MODELS, ROOT
+
+quick = pytest.mark.quick
+
+Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
+SETTINGS = read_params(ROOT / "params.yaml").apply.model_copy(
+    update={"labels": [10, 50, 1000], "draws": 2, "gallery": 200, "queries": 60, "seed": 3}
+)
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mnist: Mnist) -> Path:
+    """A folder with prepared images, of which training lacks the class 3."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data/prepared").mkdir(parents=True)
+    images, labels = mnist["train"]
+    save_split("train", images[labels != 3], labels[labels != 3])
+    save_split("test", *mnist["test"])
+    return tmp_path
+
+
+def save_split(split: str, images: np.ndarray, labels: np.ndarray) -> None:
+    np.save(files.images_path(split), images)
+    np.save(files.labels_path(split), labels)
+
+
+# --- which images --------------------------------------------------------------------------
+
+
+@quick
+@settings(max_examples=50, deadline=None)
+@given(labels=st.lists(st.integers(0, 4), min_size=1, max_size=40), seed=st.integers(0, 2**32 - 1))
+def test_classes_take_turns(labels: list[int], seed: int) -> None:
+    """Among the first images of a draw no class is ahead of another that has images left; in the end all are drawn."""
+    given_labels = np.array(labels, np.uint8)
+    order = draw_in_turns(given_labels, np.random.default_rng(seed))
+    assert sorted(order) == list(range(len(labels)))
+    available = Counter(labels)
+    for count in range(1, len(labels) + 1):
+        drawn = Counter(given_labels[order[:count]].tolist())
+        fewest = min((drawn[label] for label in available if drawn[label] < available[label]), default=count)
+        assert max(drawn.values()) <= fewest + 1
+
+
+@quick
+def test_every_image_is_drawn_as_often_as_others_of_its_class() -> None:
+    labels = np.array([0] * 5 + [1] * 3, np.uint8)
+    random = np.random.default_rng(0)
+    first = Counter(int(place) for _ in range(1000) for place in draw_in_turns(labels, random)[:2])
+    assert scipy.stats.chisquare([first[place] for place in range(5)]).pvalue > 0.01
+    assert scipy.stats.chisquare([first[place] for place in range(5, 8)]).pvalue > 0.01
+
+
+@quick
+def test_the_task_is_of_training_images_and_of_test_images_of_trained_classes(prepared: Path) -> None:
+    train, test = files.read_split("train"), files.read_split("test")
+    task = read_task(SETTINGS)
+    for chosen, split, count in ((task.gallery, train, 200), (task.queries, test, 60)):
+        assert len(chosen.labels) == count
+        places = {(image.tobytes(), label) for image, label in zip(split.images, split.labels, strict=True)}
+        found = {(image.tobytes(), label) for image, label in zip(chosen.images, chosen.labels, strict=True)}
+        assert len(found) == count
+        assert found < places
+        assert 3 not in chosen.labels
+    assert task.numbers.tolist() == [10, 50, 200]  # 1,000 stand for all
+    for draw in task.draws:
+        assert sorted(Counter(task.gallery.labels[draw[:10]].tolist()).values()) == [1] * 8 + [2]
+    assert (task.draws[0] != task.draws[1]).any()
+    again, other = read_task(SETTINGS), read_task(SETTINGS.model_copy(update={"seed": 4}))
+    np.testing.assert_array_equal(again.draws, task.draws)
+    np.testing.assert_array_equal(again.queries.images, task.queries.images)
+    assert (other.gallery.images != task.gallery.images).any()
+    assert (other.queries.images != task.queries.images).any()
+    everything = read_task(SETTINGS.model_copy(update={"gallery": 10**6, "queries": 10**6, "labels": [10**6, 10**5]}))
+    np.testing.assert_array_equal(everything.gallery.images, train.images)
+    assert len(everything.queries.labels) == (test.labels != 3).sum()
+    assert everything.numbers.tolist() == [len(train.labels)]
+
+
+# --- classifiers ---------------------------------------------------------------------------
+
+
+def by_scipy(features: np.ndarray, labels: np.ndarray, queries: np.ndarray, penalty: float) -> np.ndarray:
+    """The classes that logistic regression gives, its objective minimised by SciPy."""
+    classes, places = np.unique(labels, return_inverse=True)
+    shape = (features.shape[1] + 1, len(classes))
+    inputs = np.column_stack([features, np.ones(len(features))]).astype(np.float64)
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = flat.reshape(shape)
+        logs = scipy.special.log_softmax(inputs @ weights, axis=1)
+        free = np.vstack([weights[:-1], np.zeros((1, shape[1]))])  # of the intercept nothing is penalised
+        loss = -logs[np.arange(len(places)), places].sum() + penalty / 2 * np.square(free).sum()
+        return loss, (inputs.T @ (np.exp(logs) - np.eye(shape[1])[places]) + penalty * free).ravel()
+
+    found = scipy.optimize.minimize(
+        objective, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"gtol": 1e-6}
+    )
+    weights = found.x.reshape(shape)
+    best: np.ndarray = classes[np.argmax(queries @ weights[:-1] + weights[-1], axis=1)]
+    return best
+
+
+def by_votes(features: np.ndarray, labels: np.ndarray, queries: np.ndarray, count: int) -> np.ndarray:
+    """The classes that k-nearest neighbours give, one query at a time."""
+    found = []
+    for row in scipy.spatial.distance.cdist(queries, features):
+        nearest = np.argsort(row)[:count]
+        votes = {label: (1 / row[nearest])[labels[nearest] == label].sum() for label in set(labels[nearest])}
+        found.append(max(votes, key=lambda label: votes[label]))
+    return np.array(found)
+
+
+@pytest.fixture(scope="module")
+def coded(mnist: Mnist) -> tuple[Task, Any]:
+    """300 training digits of which 40 or all have a label, 100 test digits, and PCA of 12 components."""
+    gallery = Split(mnist["train"][0][:300].reshape(300, -1), mnist["train"][1][:300])
+    queries = Split(mnist["test"][0][:100].reshape(100, -1), mnist["test"][1][:100])
+    random = np.random.default_rng(0)
+    draws = [draw_in_turns(gallery.labels, random) for _ in range(2)]
+    return Task(gallery, queries, draws, np.array([40, 300])), fit_pca(image_moments(gallery.images, 100), 12)
+
+
+@quick
+def test_accuracy_and_precision_are_those_of_scipy(coded: tuple[Task, Any]) -> None:
+    """On PCA's codes of real digits, from the definitions."""
+    task, pca = coded
+    found = measure_labels(pca.encode, task, SETTINGS)
+    codes, queries = (pca.encode(split.images / 255) for split in (task.gallery, task.queries))
+    deviation = np.sqrt(np.square(codes - codes.mean(axis=0)).sum(axis=1).mean())
+    codes, queries = codes / deviation, (queries - codes.mean(axis=0)) / deviation
+    codes -= codes.mean(axis=0)
+    labels = task.gallery.labels
+    for column, draw in enumerate(task.draws):
+        for row, number in enumerate(task.numbers):
+            some = draw[:number]
+            logistic = by_scipy(codes[some], labels[some], queries, SETTINGS.penalty)
+            votes = by_votes(codes[some], labels[some], queries, SETTINGS.neighbours)
+            assert found.logistic[row, column] == pytest.approx((logistic == task.queries.labels).mean(), abs=0.011)
+            assert found.neighbours[row, column] == pytest.approx((votes == task.queries.labels).mean(), abs=1e-9)
+    assert found.logistic.shape == found.neighbours.shape == (2, 2)
+    assert found.logistic[0, 0] != found.logistic[0, 1]  # other images have a label
+    nearest = np.argsort(scipy.spatial.distance.cdist(queries, codes), axis=1)[:, :10]
+    np.testing.assert_allclose(found.precision, (labels[nearest] == task.queries.labels[:, None]).mean(axis=1))
+
+
+@quick
+def test_logistic_regression_has_the_penalty_of_the_settings(coded: tuple[Task, Any]) -> None:
+    task, pca = coded
+    codes, queries = scale(*(pca.encode(split.images / 255) for split in (task.gallery, task.queries)))
+    some = task.draws[0][:40]
+    predictions = []
+    for penalty in (0.01, 10.0):
+        given_settings = SETTINGS.model_copy(update={"penalty": penalty})
+        found, _ = classify(codes[some], task.gallery.labels[some], queries, given_settings)
+        expected = by_scipy(codes[some], task.gallery.labels[some], queries, penalty)
+        assert (found == expected).mean() >= 0.99
+        predictions.append(found)
+    assert (predictions[0] != predictions[1]).mean() > 0.03  # so that a wrong penalty would be noticed
+
+
+@quick
+def test_scaled_features_have_one_unit_and_keep_their_geometry() -> None:
+    random = np.random.default_rng(0)
+    gallery, queries = random.normal(5, [1, 10, 0.1], (40, 3)), random.normal(5, 1, (7, 3))
+    scaled, also = scale(gallery, queries)
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-6)
+    assert np.square(scaled).sum(axis=1).mean() == pytest.approx(1, rel=1e-6)
+    before, after = (scipy.spatial.distance.cdist(*pair) for pair in ((queries, gallery), (also, scaled)))
+    np.testing.assert_allclose(after / before, after[0, 0] / before[0, 0], rtol=1e-5)
+    collapsed, _ = scale(np.full((4, 2), 7.0), queries[:, :2])
+    assert not collapsed.any()
+
+
+@quick
+@pytest.mark.parametrize("classes", [[5], [5, 7]])
+def test_of_one_class_everything_is_right(classes: list[int]) -> None:
+    """Of two, with a label of one only, half of it is; and nothing warns."""
+    labels = np.array(classes * 2, np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (len(labels), 4), np.uint8)
+    task = Task(Split(images, labels), Split(images, labels), [np.arange(len(labels))] * 2, np.array([1]))
+    found = measure_labels(lambda pixels: pixels, task, SETTINGS)
+    share = 1 / len(classes)
+    assert found.logistic.tolist() == found.neighbours.tolist() == [[share, share]]
+    assert found.precision.tolist() == [share] * len(labels)
+
+
+@quick
+def test_a_collapsed_model_is_measured(coded: tuple[Task, Any]) -> None:
+    task, _ = coded
+    found = measure_labels(lambda images: np.zeros((len(images), 3), np.float32), task, SETTINGS)
+    assert found.logistic.max() <= 0.25
+    assert found.precision.max() <= 1
+
+
+@quick
+def test_no_choice_is_made_by_the_classes_of_queries(coded: tuple[Task, Any]) -> None:
+    """Whatever they are called, the answers stay: each is right under exactly one of ten ways to call them."""
+    task, pca = coded
+    called = [(task.queries.labels + shift) % 10 for shift in range(10)]
+    tasks = [task._replace(queries=Split(task.queries.images, labels), numbers=task.numbers[:1]) for labels in called]
+    found = [measure_labels(pca.encode, one, SETTINGS) for one in tasks]
+    for measure in ("logistic", "neighbours", "precision"):
+        np.testing.assert_allclose(sum(getattr(one, measure) for one in found), 1)
+
+
+# --- tables --------------------------------------------------------------------------------
+
+
+def by_hand() -> dict[str, Classified]:
+    first = Classified(np.array([[0.1, 0.3], [0.5, 0.7]]), np.array([[0.2, 0.2], [0.4, 0.8]]), np.array([1.0, 0, 0.5]))
+    return {PIXELS: first, "deep": Classified(first.neighbours, first.logistic, np.array([1.0, 1, 1]))}
+
+
+@quick
+def test_the_table_by_hand() -> None:
+    table = tables.labels_table(by_hand(), np.array([10, 200]), ["deep"], 1001, seed=7)
+    assert table[["method", "kind", "labels"]].to_numpy().tolist() == [
+        [PIXELS, "baseline", 10], [PIXELS, "baseline", 200], ["deep", "model", 10], ["deep", "model", 200]
+    ]  # fmt: skip
+    np.testing.assert_allclose(table["logistic"], [0.2, 0.6, 0.2, 0.6])
+    np.testing.assert_allclose(table["logistic_std"], np.sqrt([0.02, 0.02, 0, 0.08]), atol=1e-12)
+    np.testing.assert_allclose(table["neighbours_std"], np.sqrt([0, 0.08, 0.02, 0.02]), atol=1e-12)
+    assert table["precision"].tolist() == [0.5, 0.5, 1, 1]
+    assert table["precision_low"].tolist() == [0, 0, 1, 1]
+    assert table["precision_high"].tolist() == [1, 1, 1, 1]
+
+
+@quick
+def test_the_report_by_hand() -> None:
+    table = tables.labels_table(by_hand(), np.array([10, 2000]), ["deep"], 1001, seed=7)
+    page = tables.report_labels(table, PixelLabels(np.array([10, 2000]), 2000, by_hand()[PIXELS]))
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
+    assert rows[0] == ["", "logistic, 10", "logistic, 2,000", "neighbours, 10", "neighbours, 2,000", "precision"]
+    assert rows[3] == [
+        "deep", "0.200 ± 0.000", "0.600 ± 0.283", "0.200 ± 0.141", "0.600 ± 0.141", "1.000 (1.000 to 1.000)"
+    ]  # fmt: skip
+    assert "Accuracy on 3 test images" in page
+    assert "over 2 draws" in page
+    assert "10 nearest of 2,000 training images" in page
+
+
+@quick
+def test_every_method_has_its_name_and_models_come_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    evaluations = {
+        "huge": made_up.evaluation(made_up.result([1, 2], 6), made_up.result([0, 0], 6), [0, 1]),
+        "deep": made_up.evaluation(made_up.result([1, 2], 2), made_up.result([1, 1], 2), [0, 1]),
+    }
+    records: dict[str, Application] = {name: made_up.application(seed=seed) for seed, name in enumerate(evaluations)}
+    saved = {files.model_files(name).application: record for name, record in records.items()}
+    for path, record in (saved | {PIXEL_LABELS: made_up.pixel_labels()}).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as file:
+            save_record(file, record)
+    pixels, found = load_labels(evaluations)
+    assert (pixels.numbers.tolist(), pixels.gallery) == ([10, 1000], 5000)
+    expected = {
+        PIXELS: made_up.pixel_labels().pixels,
+        "PCA (2)": records["deep"].labels.pca,
+        "untrained huge (overcomplete)": records["huge"].labels.untrained,
+        "untrained deep": records["deep"].labels.untrained,
+        "huge (overcomplete)": records["huge"].labels.model,
+        "deep": records["deep"].labels.model,
+    }
+    assert list(found) == list(expected)
+    for name, classified in expected.items():
+        np.testing.assert_array_equal(found[name].precision, classified.precision)
+        np.testing.assert_array_equal(found[name].logistic, classified.logistic)
+    fewer = Classified(np.ones((2, 3)), np.ones((2, 3)), np.ones(3))
+    for other in (PixelLabels(np.array([10, 999]), 5000, pixels.pixels), PixelLabels(pixels.numbers, 5000, fewer)):
+        with open(PIXEL_LABELS, "wb") as file:
+            save_record(file, other)
+        with pytest.raises(StageError, match=r"huge\.npz is of other images or labels than data/classical/labels\.npz"):
+            load_labels(evaluations)
+
+
+# --- the pipeline --------------------------------------------------------------------------
+
+
+def test_what_the_pipeline_measured_is_what_keras_and_scikit_learn_give(
+    run_template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With codes by Keras' own predict; an untrained encoder knows less, and has the same shape."""
+    import keras
+
+    monkeypatch.chdir(run_template)
+    given_settings = read_params().apply
+    task = read_task(given_settings)
+    table = pd.read_csv(tables.LABELS).set_index(["method", "labels"])
+    draws = [draw[:100] for draw in task.draws]
+    pixels = load_record(PixelLabels, PIXEL_LABELS)
+    assert (pixels.numbers.tolist(), pixels.gallery) == ([10, 100], 300)
+    for name in MODELS:
+        record = load_record(Application, files.model_files(name).application).labels
+        encoder = keras.saving.load_model(files.model_files(name).model).get_layer("encoder")
+        keras.utils.set_random_seed(given_settings.seed)
+        untrained = keras.models.clone_model(encoder)
+        for method, found, function in (
+            (name, record.model, encoder),
+            (f"untrained {name}", record.untrained, untrained),
+        ):
+            gallery, queries = (
+                function.predict(split.images / np.float32(255), verbose=0) for split in (task.gallery, task.queries)
+            )
+            mean, deviation = gallery.mean(axis=0), np.sqrt(gallery.var(axis=0).sum())
+            gallery, queries = (gallery - mean) / deviation, (queries - mean) / deviation
+            expected = [
+                sklearn.linear_model.LogisticRegression(C=1 / given_settings.penalty, max_iter=1000)
+                .fit(gallery[draw], task.gallery.labels[draw])
+                .score(queries, task.queries.labels)
+                for draw in draws
+            ]
+            np.testing.assert_allclose(found.logistic[1], expected, atol=0.021)
+            assert table.loc[(method, 100), "logistic"] == pytest.approx(found.logistic[1].mean(), rel=1e-5)
+            assert table.loc[(method, 100), "precision"] == pytest.approx(found.precision.mean(), rel=1e-5)
+        assert record.untrained.precision.mean() != record.model.precision.mean()
