@@ -2,11 +2,11 @@
 
     python -m stages.compare
 
-Reads data/evaluation/<name>.npz and data/applications/<name>.npz of every model in
-params.yaml and data/classical/denoising.npz. Writes metrics/README.md, everything that was measured as
-tables to read, and the tables behind the charts of `dvc plots show`: plots/comparison.csv, a
-row for each pair of models and each model beside PCA of the same latent size,
-plots/denoising.csv, plots/mse_per_class.csv and plots/losses.csv.
+Reads data/evaluation/<name>.npz, data/applications/<name>.npz and data/generation/<name>.npz of every
+model in params.yaml, data/classical/denoising.npz and data/classifier/floor.npz. Writes
+metrics/README.md, everything that was measured as tables to read, and the tables behind the charts
+of `dvc plots show`: plots/comparison.csv, a row for each pair of models and each model beside PCA of
+the same latent size, plots/denoising.csv, plots/mse_per_class.csv and plots/losses.csv.
 """
 
 import shlex
@@ -17,6 +17,7 @@ from stages.analysis.anomalies import compare_aurocs, missing_classes
 from stages.analysis.comparison import compare_all
 from stages.analysis.denoising import load_denoised
 from stages.analysis.evaluation import load_evaluations, results_by_name
+from stages.analysis.generation import load_generations
 from stages.common import files
 from stages.common.errors import StageError, run
 from stages.params import Params, read_params
@@ -29,6 +30,7 @@ def main() -> None:
     check_no_other_files(params)
     evaluations = load_evaluations(list(params.models))
     classical, denoised = load_denoised(evaluations)
+    floor, generations = load_generations(evaluations)
     resamples, seed = params.compare.resamples, params.compare.seed
     comparisons = compare_all(evaluations, resamples, seed)
     results = results_by_name(evaluations)
@@ -45,6 +47,7 @@ def main() -> None:
                     tables.report(evaluations, comparisons, per_class),
                     tables.report_anomalies(aurocs, missing_classes(digits)),
                     tables.report_denoising(denoising, classical),
+                    tables.report_generation(floor, generations),
                 ]
             ).encode(),
             tables.COMPARISON: tables.csv(tables.comparison_table(comparisons)),
@@ -64,7 +67,7 @@ def check_no_other_files(params: Params) -> None:
     """Raise StageError if a folder that DVC counts as an input holds what belongs to no model."""
     kept = {path for name in params.models for path in files.model_files(name)}
     kept |= {path for name in params.presets for path in files.model_files(name, preset=True)}
-    folders = (files.EVALUATIONS, files.APPLICATIONS)
+    folders = (files.EVALUATIONS, files.APPLICATIONS, files.GENERATIONS)
     found = [path for folder in folders for path in sorted(folder.glob("[!.]*"))]  # .dvcignore has the rest
     others = [path for path in found if path not in kept]
     if others:

@@ -29,7 +29,7 @@ NAMES = {
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
 TINY = {"train": 600, "test": 200}
-STAGES = ("prepare", "train", "evaluate", "classical", "apply", "compare", "figures")
+STAGES = ("prepare", "train", "evaluate", "classical", "classifier", "apply", "compare", "figures")
 MODELS = ("shallow", "deep")
 
 # The recipe of most tutorials: what tests of one thing begin with, whatever the models of params.yaml have.

@@ -8,6 +8,7 @@ import pytest
 
 from stages.analysis.denoising import Application, Classical, Denoised
 from stages.analysis.evaluation import Digits, Evaluation, Result
+from stages.analysis.generation import SHOWN, Generation
 from stages.analysis.pictures import DIMENSIONS, EXTREMES, SAMPLES, STEPS, UNUSUAL
 from stages.common.errors import run
 
@@ -91,6 +92,13 @@ def denoised(*levels: list[float], seed: int = 0) -> Denoised:
 def application(*levels: list[float], seed: int = 0) -> Application:
     levels = levels or ([1, 2, 3], [4, 5, 6])
     return Application(denoised(*levels, seed=10 + seed), denoised(*levels, seed=20 + seed))
+
+
+def generation(*methods: str, seed: int = 0) -> Generation:
+    """What these methods generate in two draws; its numbers all differ."""
+    random, count = np.random.default_rng(seed), len(methods)
+    pictures = random.random((count, SHOWN, HEIGHT, WIDTH)).astype(np.float32)
+    return Generation(np.array(methods, np.str_), random.random((count, 2)), random.random((count, 2)), pictures)
 
 
 def classical(*levels: list[float]) -> Classical:
