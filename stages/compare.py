@@ -30,7 +30,9 @@ def main() -> None:
     check_no_other_files(params)
     evaluations = load_evaluations(list(params.models))
     classical, denoised = load_denoised(evaluations)
-    floor, generations = load_generations(evaluations)
+    floor, generations = load_generations(
+        {name: files.model_files(name).generation for name in evaluations}, evaluations
+    )
     resamples, seed = params.compare.resamples, params.compare.seed
     comparisons = compare_all(evaluations, resamples, seed)
     results = results_by_name(evaluations)

@@ -6,6 +6,7 @@ labels, or the prior alone. A classifier that was trained on real digits judges 
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from stages.analysis.linear import Moments, code_moments
 from stages.analysis.records import load_record
 from stages.common.arrays import Bytes, Float32, Float64, Floats, Int64, Transform
 from stages.common.errors import StageError
-from stages.common.files import FLOOR, Split, model_files
+from stages.common.files import FLOOR, Split
 from stages.params import Generate
 
 SHOWN = 20  # generated digits that are drawn
@@ -51,7 +52,7 @@ class Floor:
     @property
     def measured(self) -> bool:
         """Whether there is a classifier."""
-        return self.real.frechet.size > 0
+        return len(self.real.methods) > 0
 
 
 class Mixture(NamedTuple):
@@ -77,17 +78,17 @@ def no_generation(height: int, width: int) -> Generation:
     )
 
 
-def load_generations(evaluations: dict[str, Evaluation]) -> tuple[Floor, dict[str, Generation]]:
-    """What real images give, and what the models and PCA generate, by the name to show. evaluations: by model name.
+def load_generations(paths: dict[str, Path], evaluations: dict[str, Evaluation]) -> tuple[Floor, dict[str, Generation]]:
+    """What real digits give, and what the models and PCA generate, by the name to show. Both by model name.
 
-    Raises StageError if a file is missing, broken or of other methods than the rest.
+    Raises StageError if a file is missing or broken, or if some were measured and others were not.
     """
     floor = load_record(Floor, FLOOR)
-    paths = {name: model_files(name).generation for name in evaluations}
     found = {name: load_record(Generations, path) for name, path in paths.items()}
     for name, path in paths.items():
-        if (found[name].model.frechet.size > 0) != floor.measured:
-            raise StageError(f"{path} was measured by another classifier than {FLOOR}; run `dvc repro`.")
+        if bool(len(found[name].model.methods)) != floor.measured:
+            only = (path, FLOOR) if floor.measured else (FLOOR, path)
+            raise StageError(f"{only[0]} has no measure of generated digits, but {only[1]} has; run `dvc repro`.")
     models, pcas = ({name: getattr(of, kind) for name, of in found.items()} for kind in ("model", "pca"))
     return floor, by_name(evaluations, models, pcas)
 

@@ -210,7 +210,7 @@ def generation_table(floor: Floor, generations: dict[str, Generation]) -> pd.Dat
     Columns: model, method, frechet, frechet_std, accuracy, accuracy_std: means and standard deviations over draws.
     """
     rows = []
-    for name, generation in {"real digits": floor.real, **generations}.items():
+    for name, generation in {"real": floor.real, **generations}.items():
         for method, distances, accuracies in zip(
             generation.methods, generation.frechet, generation.accuracy, strict=True
         ):
@@ -236,18 +236,24 @@ def report_generation(floor: Floor, generations: dict[str, Generation]) -> str:
             "[docs/generation.md](../docs/generation.md) shows how to train one.\n"
         )
     draws = floor.real.frechet.shape[1]
-    rows = [
-        [row["model"], row["method"], *(spread(row[key], row[f"{key}_std"]) for key in ("frechet", "accuracy"))]
-        for _, row in generation_table(floor, generations).iterrows()
-    ]
+    rows = generation_rows(generation_table(floor, generations))
     return f"""\
 {heading}`frechet` is the distance to the test images in a classifier's features, lower is better. `accuracy`
 is the share of the test images that another one names, which learned from these digits alone; that
 of the classifier itself is {number(floor.accuracy)}. Mean and standard deviation over {draws} draws.
 [docs/generation.md](../docs/generation.md) explains both.
 
-{markdown(["", "digits from", "`frechet`", "`accuracy`"], rows)}
+{markdown(*rows)}
 """
+
+
+def generation_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Header and rows to read of what `generation_table` gives."""
+    rows = [
+        [row["model"], row["method"], *(spread(row[key], row[f"{key}_std"]) for key in ("frechet", "accuracy"))]
+        for _, row in table.iterrows()
+    ]
+    return ["", "codes from", "`frechet`", "`accuracy`"], rows
 
 
 def spread(mean: float, deviation: float) -> str:
