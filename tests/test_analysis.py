@@ -28,6 +28,7 @@ from stages.analysis.codes import active_dimensions, nearest_images, sample_code
 from stages.analysis.comparison import Comparison, bootstrap_means, compare_all, compare_errors
 from stages.analysis.denoising import load_denoised
 from stages.analysis.evaluation import Evaluation, Result, load_evaluation, results_by_name
+from stages.analysis.generation import Floor, Generations, load_generations
 from stages.analysis.linear import Pca, class_means, code_moments, fit_pca, fit_probe, image_moments
 from stages.analysis.measures import bce, psnr, scaled_batches, squared_error, ssim
 from stages.analysis.records import save_record
@@ -789,12 +790,15 @@ def test_compare_writes_what_it_prints(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    for folder in ("data/evaluation", "data/applications", "data/classical"):
+    for folder in ("data/evaluation", "data/applications", "data/generation", "data/classical", "data/classifier"):
         (tmp_path / folder).mkdir(parents=True)
     some = {name: evaluations()[name] for name in ("shallow", "deep")}
     for name, one in some.items():
         save(tmp_path / f"data/evaluation/{name}.npz", one)
         save(tmp_path / f"data/applications/{name}.npz", made_up.application())
+        save(tmp_path / f"data/generation/{name}.npz", Generations(made_up.generation("a"), made_up.generation("b")))
+    floor = Floor(0.99, made_up.generation("real"))
+    save(tmp_path / "data/classifier/floor.npz", floor)
     save(tmp_path / "data/classical/denoising.npz", made_up.classical())
     ended = made_up.call_main(compare.main, monkeypatch, capsys)
     assert (ended.status, ended.err) == (0, "")
@@ -810,6 +814,9 @@ def test_compare_writes_what_it_prints(
     denoising = tables.denoising_table(denoised, classical.noise, ["shallow", "deep"], 2000, 0)
     parts = [tables.report(some, rows, per_class), tables.report_anomalies({}, [])]
     parts.append(tables.report_denoising(denoising, classical))
+    _, generations = load_generations({name: Path(f"data/generation/{name}.npz") for name in some}, some)
+    assert list(generations) == ["PCA (2)", "PCA (4)", "shallow", "deep"]
+    parts.append(tables.report_generation(floor, generations))
     assert Path("metrics/README.md").read_text() == "\n".join(parts)
     assert Path("plots/denoising.csv").read_bytes() == tables.csv(denoising)
     assert Path("plots/comparison.csv").read_bytes() == tables.csv(tables.comparison_table(rows))

@@ -294,7 +294,9 @@ def test_every_setting_and_stage_in_a_dvc_command_exists() -> None:
 @each_page
 def test_every_key_of_params_that_is_named_exists(page: str) -> None:
     params = PARAMS.model_dump()
-    for section, key in re.findall(r"`(prepare|evaluate|apply|compare|figures)\.(\w+)`", PAGES[page]):
+    for section, key in re.findall(
+        r"`(prepare|evaluate|apply|classifier|generate|compare|figures)\.(\w+)`", PAGES[page]
+    ):
         assert key in params[section], f"{section}.{key}"
     for key in re.findall(r"`(\w+): [^`]*`", PAGES[page]):
         assert key in params["models"]["deep"], key

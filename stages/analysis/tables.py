@@ -250,10 +250,10 @@ of the classifier itself is {number(floor.accuracy)}. Mean and standard deviatio
 def generation_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Header and rows to read of what `generation_table` gives."""
     rows = [
-        [row["model"], row["method"], *(spread(row[key], row[f"{key}_std"]) for key in ("frechet", "accuracy"))]
+        [f"{row['model']}: {row['method']}", *(spread(row[key], row[f"{key}_std"]) for key in ("frechet", "accuracy"))]
         for _, row in table.iterrows()
     ]
-    return ["", "codes from", "`frechet`", "`accuracy`"], rows
+    return ["", "`frechet`", "`accuracy`"], rows
 
 
 def spread(mean: float, deviation: float) -> str:

@@ -321,7 +321,7 @@ class Apply(Section):
 
 
 class Generate(Section):
-    digits: int = Field(ge=10, le=60_000, description="digits that each method generates at a time")
+    digits: int = Field(ge=20, le=60_000, description="digits that each method generates at a time")
     draws: int = Field(ge=2, le=100, description="times that each method generates as many, for mean and deviation")
     components: int = Field(ge=1, le=1000, description="Gaussians in the mixture that is fitted without labels")
     codes: int = Field(
