@@ -16,7 +16,7 @@ import yaml
 
 from stages.__main__ import STAGES, tools
 from stages.analysis.comparison import Comparison
-from stages.analysis.tables import MEASURES, interval, number
+from stages.analysis.tables import MEASURES, generation_rows, interval, markdown, number
 from stages.params import read_params
 from stages.tools.study import readable
 from tests.conftest import ROOT, succeed
@@ -194,6 +194,13 @@ def test_the_columns_of_denoised_images_are_explained() -> None:
     explained = rows_named("docs/denoising.md")
     assert explained >= set(pd.read_csv(ROOT / "plots/denoising.csv").columns)
     assert rows_named("docs/anomalies.md") >= {"error", "distance", "combined"}
+
+
+@quick
+def test_the_table_of_generated_digits_is_the_committed_study() -> None:
+    page, study = PAGES["docs/generation.md"], pd.read_csv(ROOT / "plots/studies/generation.csv")
+    assert f"\n\n{markdown(*generation_rows(study))}\n\n" in page
+    assert set(re.findall(r"`(\w+)`", page)) >= set(study.columns)
 
 
 @quick

@@ -30,7 +30,7 @@ def build_judge(
     learner = build_classifier(*shape, len(classes), settings)
     training = build_classification(learner, settings, digits, shape)
     variables = learner.variables + training.optimizer.variables
-    initial = [variable.numpy().copy() for variable in variables]
+    initial = [np.asarray(variable).copy() for variable in variables]
 
     def learn(given: Split) -> Callable[[Bytes], Bytes]:
         for variable, value in zip(variables, initial, strict=True):  # compiled once, trained from the same start
