@@ -1,4 +1,4 @@
-"""The pipeline: prepare -> train -> evaluate -> apply -> compare -> figures, and classical, one file each.
+"""The pipeline: prepare -> train -> evaluate -> apply -> compare -> figures, with classical and classifier beside.
 
 What the stages share lies in folders beside them, named after what they are about; the
 map in README.md says which is which. `python -m stages` lists what can be run.

@@ -13,7 +13,7 @@ from stages.common.errors import ParamsError, run
 from stages.params import nearest
 
 # in an order in which they can run
-STAGES = ("prepare", "train", "evaluate", "classical", "apply", "compare", "figures")
+STAGES = ("prepare", "train", "evaluate", "classical", "classifier", "apply", "compare", "figures")
 FOLDER = Path(__file__).parent
 
 

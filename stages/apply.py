@@ -1,27 +1,33 @@
-"""Put one trained autoencoder to use, next to PCA: denoise test images, and classify them with few labels.
+"""Put one trained autoencoder to use, next to PCA: denoise test images, classify them with few labels, generate digits.
 
     python -m stages.apply deep
 
 Reads data/prepared, data/models/<name>.keras and data/evaluation/<name>.npz, which has the
-PCA, and writes data/applications/<name>.npz: what the model and PCA make of noisy test images, and how
-many test images a few labels tell on their codes and on those of an untrained encoder.
+PCA. Writes data/applications/<name>.npz, what the model and PCA make of noisy test images and how many
+test images a few labels tell on their codes and on those of an untrained encoder, and
+data/generation/<name>.npz: how good the digits are that they generate, by the classifier in
+data/classifier. It holds no measure unless `classifier.train` is true in params.yaml.
 """
+
+import numpy as np
 
 from stages.analysis.applications import Application
 from stages.analysis.classifiers import measure_labels
 from stages.analysis.denoising import measure_denoised, noisy_tests, read_chosen
 from stages.analysis.evaluation import load_evaluation
+from stages.analysis.generation import Generations, collect, generate, judge_methods, no_generation
 from stages.analysis.labels import CodeLabels, read_task
 from stages.analysis.linear import Pca
-from stages.analysis.measures import psnr
+from stages.analysis.measures import psnr, scaled_batches
 from stages.analysis.records import save_record
 from stages.common import files
 from stages.common.errors import StageError, run
+from stages.model.autoencoder import is_variational
 from stages.model.backend import keras, use_threads
-from stages.params import Apply, choose_model, read_params
+from stages.params import Apply, Params, choose_model, read_params
 from stages.params.command import parse_model
-from stages.trained import uncompiled
-from stages.trained.loading import check_size, load_autoencoder
+from stages.trained import BATCH, uncompiled
+from stages.trained.loading import check_size, load_autoencoder, load_classifier
 
 
 def main() -> None:
@@ -43,8 +49,15 @@ def main() -> None:
         pca=measure_denoised(clean, (pca.decode(pca.encode(images)) for images in noisy)),
         labels=measure_codes(model.get_layer("encoder"), pca, params.apply),
     )
-    with files.replacing(written.application) as file:
-        save_record(file, application)
+    none = no_generation(height, width)
+    judged = (
+        judge_generated(name, model, pca, (height, width), params)
+        if params.classifier.train
+        else Generations(none, none)
+    )
+    with files.replacing_all([written.application, written.generation]) as (applied, generated):
+        save_record(applied, application)
+        save_record(generated, judged)
     levels = zip(params.apply.noise, application.model.squared_error / clean[0].size, strict=True)
     print(f"{name}: psnr {', '.join(f'{psnr(e.mean()):.1f} dB at noise {deviation:g}' for deviation, e in levels)}")
     accuracies = zip(application.labels.numbers, application.labels.model.logistic.mean(axis=1), strict=True)
@@ -62,6 +75,31 @@ def measure_codes(encoder: keras.Model, pca: Pca, settings: Apply) -> CodeLabels
         pca=measure_labels(pca.encode, task, settings),
         untrained=measure_labels(uncompiled(untrained), task, settings),
     )
+
+
+def judge_generated(name: str, model: keras.Model, pca: Pca, shape: tuple[int, int], params: Params) -> Generations:
+    """Judge the digits that a model and PCA generate, and say how good they are, method by method."""
+    from stages.trained.judge import build_judge  # loads the training, which the defaults need not
+
+    train, test = files.read_split("train"), files.read_split("test")
+    classes = np.unique(train.labels)
+    settings = params.generate
+    judge = build_judge(load_classifier(files.CLASSIFIER), classes, params.classifier, settings.digits, shape)
+    encoder, decoder = uncompiled(model.get_layer("encoder")), uncompiled(model.get_layer("decoder"))
+    generations = []
+    for shown, encode, decode, variational in (
+        (name, encoder, decoder, is_variational(model)),
+        (f"PCA ({len(pca.components)})", pca.encode, pca.decode, False),
+    ):
+        codes = np.concatenate([encode(batch) for batch in scaled_batches(train.images, BATCH)])
+        methods = generate(decode, codes, train.labels, judge, settings, variational)
+        judged = []
+        for one in judge_methods(methods, judge, test.of_classes(classes), shape):
+            judged.append(one)
+            distance, accuracy = np.mean(one.frechet), np.mean(one.accuracy)
+            print(f"{shown}, {one.method}: Fréchet distance {distance:.3g}, accuracy {accuracy:.2%}", flush=True)
+        generations.append(collect(judged))
+    return Generations(*generations)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
     python -m stages.compare
 
-Reads data/evaluation/<name>.npz and data/applications/<name>.npz of every model in
-params.yaml and data/classical. Writes metrics/README.md, everything that was measured as
-tables to read, and the tables behind the charts of `dvc plots show`: plots/comparison.csv, a
-row for each pair of models and each model beside PCA of the same latent size,
-plots/denoising.csv, plots/labels.csv, plots/mse_per_class.csv and plots/losses.csv.
+Reads data/evaluation, data/applications and data/generation of every model in params.yaml,
+data/classical and data/classifier. Writes metrics/README.md, everything that was measured as tables
+to read, and the tables behind the charts of `dvc plots show`: plots/comparison.csv, a row for each pair
+of models and each model beside PCA of the same latent size, plots/denoising.csv, plots/labels.csv,
+plots/mse_per_class.csv and plots/losses.csv.
 """
 
 import shlex
@@ -17,6 +17,7 @@ from stages.analysis.anomalies import compare_aurocs, missing_classes
 from stages.analysis.applications import load_denoised, load_labels
 from stages.analysis.comparison import compare_all
 from stages.analysis.evaluation import load_evaluations, results_by_name
+from stages.analysis.generation import load_generations
 from stages.common import files
 from stages.common.errors import StageError, run
 from stages.params import Params, read_params
@@ -30,6 +31,9 @@ def main() -> None:
     evaluations = load_evaluations(list(params.models))
     classical, denoised = load_denoised(evaluations)
     pixels, classified = load_labels(evaluations)
+    floor, generations = load_generations(
+        {name: files.model_files(name).generation for name in evaluations}, evaluations
+    )
     resamples, seed = params.compare.resamples, params.compare.seed
     comparisons = compare_all(evaluations, resamples, seed)
     results = results_by_name(evaluations)
@@ -48,6 +52,7 @@ def main() -> None:
                     tables.report_anomalies(aurocs, missing_classes(digits)),
                     tables.report_denoising(denoising, classical),
                     tables.report_labels(labels, pixels),
+                    tables.report_generation(floor, generations),
                 ]
             ).encode(),
             tables.COMPARISON: tables.csv(tables.comparison_table(comparisons)),
@@ -68,7 +73,7 @@ def check_no_other_files(params: Params) -> None:
     """Raise StageError if a folder that DVC counts as an input holds what belongs to no model."""
     kept = {path for name in params.models for path in files.model_files(name)}
     kept |= {path for name in params.presets for path in files.model_files(name, preset=True)}
-    folders = (files.EVALUATIONS, files.APPLICATIONS)
+    folders = (files.EVALUATIONS, files.APPLICATIONS, files.GENERATIONS)
     found = [path for folder in folders for path in sorted(folder.glob("[!.]*"))]  # .dvcignore has the rest
     others = [path for path in found if path not in kept]
     if others:

@@ -54,7 +54,7 @@ def main() -> None:
         print("note: prepare.validation_images is 0, so training is monitored on the test images")
         train, validation = given, test
     if isinstance(params.classes, list):
-        train, validation = (keep_classes(split, params.classes) for split in (train, validation))
+        train, validation = (split.of_classes(params.classes) for split in (train, validation))
         if not (len(train.images) and len(validation.images)):
             raise ParamsError(
                 f"params.yaml: prepare.classes leaves {len(train.images)} training and {len(validation.images)} "
@@ -159,12 +159,6 @@ def check_fit(params: Prepare, raw: Raw, given: Split, test: Split) -> None:
             f"params.yaml: prepare.validation_images is {params.validation_images}, but has to be below "
             f"{len(given.images)}, the number of images in {raw['train', 'images']}."
         )
-
-
-def keep_classes(split: Split, classes: list[int]) -> Split:
-    """The images of these classes, in their order."""
-    kept = np.isin(split.labels, classes)
-    return Split(split.images[kept], split.labels[kept])
 
 
 def choose_validation(labels: Bytes, count: int, seed: int) -> NDArray[np.bool_]:

@@ -9,6 +9,7 @@ import pytest
 from stages.analysis.applications import Application
 from stages.analysis.denoising import Classical, Denoised
 from stages.analysis.evaluation import Digits, Evaluation, Result
+from stages.analysis.generation import SHOWN, Generation
 from stages.analysis.labels import Classified, CodeLabels, PixelLabels
 from stages.analysis.pictures import DIMENSIONS, EXTREMES, SAMPLES, STEPS, UNUSUAL
 from stages.common.errors import run
@@ -107,6 +108,13 @@ def classified(seed: int = 0) -> Classified:
 
 def pixel_labels() -> PixelLabels:
     return PixelLabels(np.array([10, 1000]), 5000, classified(60))
+
+
+def generation(*methods: str, seed: int = 0) -> Generation:
+    """What these methods generate in two draws; its numbers all differ."""
+    random, count = np.random.default_rng(seed), len(methods)
+    pictures = random.random((count, SHOWN, HEIGHT, WIDTH)).astype(np.float32)
+    return Generation(np.array(methods, np.str_), random.random((count, 2)), random.random((count, 2)), pictures)
 
 
 def classical(*levels: list[float]) -> Classical:

@@ -28,6 +28,7 @@ from stages.analysis.codec import Codec, Data, measure, probe_pixels
 from stages.analysis.codes import active_dimensions, nearest_images, sample_codes
 from stages.analysis.comparison import Comparison, bootstrap_means, compare_all, compare_errors
 from stages.analysis.evaluation import Evaluation, Result, load_evaluation, results_by_name
+from stages.analysis.generation import Floor, Generations, load_generations
 from stages.analysis.linear import Pca, class_means, code_moments, fit_pca, fit_probe, image_moments
 from stages.analysis.measures import bce, psnr, scaled_batches, squared_error, ssim
 from stages.analysis.records import save_record
@@ -791,12 +792,15 @@ def test_compare_writes_what_it_prints(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    for folder in ("data/evaluation", "data/applications", "data/classical"):
+    for folder in ("data/evaluation", "data/applications", "data/generation", "data/classical", "data/classifier"):
         (tmp_path / folder).mkdir(parents=True)
     some = {name: evaluations()[name] for name in ("shallow", "deep")}
     for name, one in some.items():
         save(tmp_path / f"data/evaluation/{name}.npz", one)
         save(tmp_path / f"data/applications/{name}.npz", made_up.application())
+        save(tmp_path / f"data/generation/{name}.npz", Generations(made_up.generation("a"), made_up.generation("b")))
+    floor = Floor(0.99, made_up.generation("real"))
+    save(tmp_path / "data/classifier/floor.npz", floor)
     save(tmp_path / "data/classical/denoising.npz", made_up.classical())
     save(tmp_path / "data/classical/labels.npz", made_up.pixel_labels())
     ended = made_up.call_main(compare.main, monkeypatch, capsys)
@@ -814,7 +818,10 @@ def test_compare_writes_what_it_prints(
     parts = [tables.report(some, rows, per_class), tables.report_anomalies({}, [])]
     pixels, classified = load_labels(some)
     labels = tables.labels_table(classified, pixels.numbers, ["shallow", "deep"], 2000, 0)
+    _, generations = load_generations({name: Path(f"data/generation/{name}.npz") for name in some}, some)
+    assert list(generations) == ["PCA (2)", "PCA (4)", "shallow", "deep"]
     parts += [tables.report_denoising(denoising, classical), tables.report_labels(labels, pixels)]
+    parts.append(tables.report_generation(floor, generations))
     assert Path("metrics/README.md").read_text() == "\n".join(parts)
     assert Path("plots/denoising.csv").read_bytes() == tables.csv(denoising)
     assert Path("plots/labels.csv").read_bytes() == tables.csv(labels)

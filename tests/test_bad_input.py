@@ -227,10 +227,16 @@ def test_what_belongs_to_no_model(run_project: Path) -> None:
         assert shlex.split(command) == ["rm", "-r", f"data/evaluation/{name}"]
         succeed(run_project, *shlex.split(command))
         assert outputs(run_project) == before
-    for folder in ("applications", "evaluation"):  # a model's files are named once, whichever folder has them
+    for folder in (
+        "applications",
+        "evaluation",
+        "generation",
+    ):  # a model's files are named once, whichever folder has them
         (run_project / f"data/{folder}/old.npz").write_bytes(b"")
     command = stage(run_project, "compare").stderr.split(" again: ")[1]
-    assert shlex.split(command) == ["rm", "-r", "data/evaluation/old.npz", "data/applications/old.npz"]
+    assert shlex.split(command) == [
+        "rm", "-r", "data/evaluation/old.npz", "data/applications/old.npz", "data/generation/old.npz"
+    ]  # fmt: skip
     succeed(run_project, *shlex.split(command))
     succeed(run_project, sys.executable, "-m", "stages.compare")
     assert outputs(run_project) == before

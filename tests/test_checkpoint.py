@@ -28,10 +28,10 @@ from stages.common import files
 from stages.model.archive import keras_bytes
 from stages.model.autoencoder import build_autoencoder
 from stages.params import Model, read_params
-from stages.train import build_training, train
 from stages.training import checkpoint
 from stages.training.checkpoint import Epoch, History, checkpoint_path, digest_run, read_checkpoint, restore, save
 from stages.training.images import resident
+from stages.training.loop import build_training, train
 from tests.conftest import (
     ROOT,
     TUTORIAL,
@@ -79,7 +79,7 @@ def kill_after(
         return -math.inf
 
     with monkeypatch.context() as patch:
-        patch.setattr("stages.train.save", save_and_end)
+        patch.setattr("stages.training.loop.save", save_and_end)
         with pytest.raises(KilledError):
             run(mnist, path, model_settings)
 

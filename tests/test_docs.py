@@ -16,7 +16,7 @@ import yaml
 
 from stages.__main__ import STAGES, tools
 from stages.analysis.comparison import Comparison
-from stages.analysis.tables import MEASURES, interval, number
+from stages.analysis.tables import MEASURES, generation_rows, interval, markdown, number
 from stages.params import read_params
 from stages.tools.study import readable
 from tests.conftest import ROOT, succeed
@@ -197,6 +197,13 @@ def test_the_columns_of_denoised_images_are_explained() -> None:
 
 
 @quick
+def test_the_table_of_generated_digits_is_the_committed_study() -> None:
+    page, study = PAGES["docs/generation.md"], pd.read_csv(ROOT / "plots/studies/generation.csv")
+    assert f"\n\n{markdown(*generation_rows(study))}\n\n" in page
+    assert set(re.findall(r"`(\w+)`", page)) >= set(study.columns)
+
+
+@quick
 def test_the_text_speaks_of_the_defaults() -> None:
     deep, shallow = PARAMS.models["deep"], PARAMS.models["shallow"]
     assert f"`hidden_units: {deep.hidden_units}`" in README
@@ -294,7 +301,9 @@ def test_every_setting_and_stage_in_a_dvc_command_exists() -> None:
 @each_page
 def test_every_key_of_params_that_is_named_exists(page: str) -> None:
     params = PARAMS.model_dump()
-    for section, key in re.findall(r"`(prepare|evaluate|apply|compare|figures)\.(\w+)`", PAGES[page]):
+    for section, key in re.findall(
+        r"`(prepare|evaluate|apply|classifier|generate|compare|figures)\.(\w+)`", PAGES[page]
+    ):
         assert key in params[section], f"{section}.{key}"
     for key in re.findall(r"`(\w+): [^`]*`", PAGES[page]):
         assert key in params["models"]["deep"], key

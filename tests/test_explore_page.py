@@ -585,7 +585,7 @@ def other_kinds(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
     change_params(project, change)
     commands = [f"{stage} {name}" for stage in ("train", "evaluate", "apply") for name in ("conv", "wide")]
-    result = stages_in_turn(project, "prepare", "classical", *commands, "compare")
+    result = stages_in_turn(project, "prepare", "classical", "classifier", *commands, "compare")
     assert result.returncode == 0, result.stderr
     return project
 

@@ -16,7 +16,8 @@ OUTPUTS = {
     "train": ["data/models/shallow.keras", "data/history/shallow.csv"],
     "evaluate": ["data/evaluation/shallow.npz", "metrics/shallow.json"],
     "classical": ["data/classical/*"],
-    "apply": ["data/applications/shallow.npz"],
+    "classifier": ["data/classifier/*"],
+    "apply": ["data/applications/shallow.npz", "data/generation/shallow.npz"],
     "compare": ["metrics/README.md", "plots/*.csv"],
     "figures": ["plots/*.png"],
 }
@@ -35,6 +36,13 @@ OUTPUTS = {
             "data/classical/denoising.npz",
             "data/classical",
             "data/prepared/validation_images.npy",
+        ),
+        (
+            ["classifier"],
+            300,
+            "data/classifier/floor.npz",
+            "data/classifier",
+            "data/prepared/test_images.npy",
         ),
         (
             ["apply", "shallow"],

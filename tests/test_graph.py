@@ -13,7 +13,7 @@ import yaml
 from dvc.repo import Repo  # type: ignore[import-untyped]
 
 from stages.params import schema
-from tests.conftest import MODELS, ROOT, STAGES, stages_run, succeed
+from tests.conftest import MODELS, ROOT, STAGES, ask_for_generation, change_params, stages_run, succeed
 
 quick = pytest.mark.quick
 EVALUATIONS = {f"evaluate@{model}" for model in MODELS}
@@ -92,7 +92,7 @@ def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
     assert found == {f"stages/{name}" for name in ("__init__.py", "a", "b", "c", "d.py", "e", "train.py")}
 
 
-@pytest.mark.parametrize("name", ["prepare", "classical", "compare", "figures"])
+@pytest.mark.parametrize("name", ["prepare", "classical", "classifier", "compare", "figures"])
 def test_a_stage_without_tensorflow_loads_only_what_was_found(name: str) -> None:
     code = f"import sys, stages.{name}; print(*sys.modules)"
     loaded = succeed(ROOT, sys.executable, "-c", code).split()
@@ -103,7 +103,7 @@ def test_a_stage_without_tensorflow_loads_only_what_was_found(name: str) -> None
 
 
 def test_an_edit_changes_the_stages_that_use_the_folder(run_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measuring = {*EVALUATIONS, *APPLICATIONS, "classical", "compare", "figures"}
+    measuring = {*EVALUATIONS, *APPLICATIONS, "classical", "classifier", "compare", "figures"}
     edits: dict[str, set[str]] = {
         "stages/drawing/style.py": {"figures"},
         "stages/figures.py": {"figures"},
@@ -111,11 +111,12 @@ def test_an_edit_changes_the_stages_that_use_the_folder(run_project: Path, monke
         "stages/evaluate.py": EVALUATIONS,
         "stages/apply.py": APPLICATIONS,
         "stages/classical.py": {"classical"},
+        "stages/classifier.py": {"classifier"},
         "stages/analysis/measures.py": measuring,  # SSIM
         "stages/analysis/a_new_module.py": measuring,
-        "stages/training/epoch.py": TRAININGS,
-        "stages/model/autoencoder.py": TRAININGS | EVALUATIONS | APPLICATIONS,
-        "stages/trained/inference.py": EVALUATIONS | APPLICATIONS,
+        "stages/training/epoch.py": TRAININGS | APPLICATIONS | {"classifier"},
+        "stages/model/autoencoder.py": TRAININGS | EVALUATIONS | APPLICATIONS | {"classifier"},
+        "stages/trained/inference.py": EVALUATIONS | APPLICATIONS | {"classifier"},
         "stages/images/idx.py": {"prepare"},
         "stages/common/files.py": {"prepare", *TRAININGS, *measuring},
         "stages/params/schema.py": set(),
@@ -124,6 +125,7 @@ def test_an_edit_changes_the_stages_that_use_the_folder(run_project: Path, monke
         "stages/__main__.py": set(),
         "data/evaluation/.deep.npz.0123456789abcdef.tmp": set(),  # an unfinished file
         "data/applications/.deep.npz.0123456789abcdef.tmp": set(),
+        "data/generation/.deep.npz.0123456789abcdef.tmp": set(),
         "data/evaluation/.gitignore": set(),  # DVC's own, where a user's git ignores nothing
         "data/presets/other.npz": set(),
         "stages/common/__pycache__/files.cpython-311.pyc": set(),
@@ -150,7 +152,7 @@ def test_a_new_module_needs_no_line_in_dvc_yaml(run_project: Path) -> None:
     assert line in compare.read_text()
     compare.write_text(compare.read_text().replace(line, "import stages.analysis.extra\n" + line))
     planned = succeed(run_project, "dvc", "repro", "--dry")
-    assert stages_run(planned) == {*EVALUATIONS, *APPLICATIONS, "classical", "compare", "figures"}
+    assert stages_run(planned) == {*EVALUATIONS, *APPLICATIONS, "classical", "classifier", "compare", "figures"}
     assert "extra was here" in succeed(run_project, "dvc", "repro", "--single-item", "compare")
 
 
@@ -160,6 +162,10 @@ def test_a_new_module_needs_no_line_in_dvc_yaml(run_project: Path) -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_lists_exactly_the_parameters_that_it_reads(run_project: Path, name: str) -> None:
     """Run the stage in a process that notes which settings are looked up after validation."""
+    if name in ("classifier", "apply"):  # without a classifier most are not looked up
+        change_params(run_project, ask_for_generation)
+    if name == "apply":
+        succeed(run_project, sys.executable, "-m", "stages.classifier")
     recorder = """
 import sys, runpy
 import stages.params
@@ -186,7 +192,9 @@ print("READ", sorted(read))
     out = succeed(run_project, sys.executable, "-c", recorder, *arguments)
     read = ast.literal_eval(out.splitlines()[-1].removeprefix("READ "))
     classes = {"Prepare": "prepare", "Model": "models.${key}"}
-    classes |= {section.title(): section for section in ("evaluate", "apply", "compare", "figures")}
+    classes |= {
+        section.title(): section for section in ("evaluate", "apply", "classifier", "generate", "compare", "figures")
+    }
     keys = {f"{classes[c]}.{key}" for c, key in read if c in classes}
     if name in ("compare", "figures"):  # they read the names of all models, so they list `models` as a whole
         keys = {k for k in keys if not k.startswith("models.$")} | {"models"}
@@ -214,7 +222,7 @@ def test_dvc_prints_commands_that_can_be_typed(run_template: Path) -> None:
     planned = succeed(run_template, "dvc", "repro", "--dry", "--force")
     commands = [line.removeprefix("> ") for line in planned.splitlines() if line.startswith("> ")]
     of_models = [f"python -m stages.{name} {model}" for name in ("train", "evaluate", "apply") for model in MODELS]
-    others = [f"python -m stages.{name}" for name in ("prepare", "classical", "compare", "figures")]
+    others = [f"python -m stages.{name}" for name in ("prepare", "classical", "classifier", "compare", "figures")]
     assert sorted(commands) == sorted(of_models + others)
 
 

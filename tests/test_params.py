@@ -254,7 +254,7 @@ def test_every_problem_is_told(tmp_path: Path) -> None:
         (
             "",
             "the file is empty, but has to be a mapping with the keys prepare, models, presets, tune, evaluate, apply, "
-            "compare, figures.",
+            "classifier, generate, compare, figures.",
         ),
         ("- 1", "the file is [1], but"),
         ("a: b: c", "line 1, column 5: not valid YAML"),
@@ -282,7 +282,9 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_
 values = st.recursive(
     scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(scalars, v, max_size=3), max_leaves=5
 )
-LEAVES: list[tuple[str, ...]] = [(s, k) for s in ("prepare", "evaluate", "apply", "figures") for k in DEFAULTS[s]]
+LEAVES: list[tuple[str, ...]] = [
+    (s, k) for s in ("prepare", "evaluate", "apply", "classifier", "generate", "figures") for k in DEFAULTS[s]
+]
 LEAVES += [("models", "deep", k) for k in DEFAULTS["models"]["deep"]] + [("models",), ("models", "deep"), ("prepare",)]
 
 

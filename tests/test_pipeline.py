@@ -378,7 +378,7 @@ def test_a_model_comes_and_goes_with_its_block(run_project: Path, tmp_path: Path
     assert stages_run(result.stdout) == {"compare"}
     advice = re.findall(r"error: (\S+) belongs to no model in params.yaml; .*: (rm -r .*)\n", result.stderr)
     left = ["data/models/wide.keras", "data/history/wide.csv", "data/evaluation/wide.npz"]
-    left += ["data/applications/wide.npz", "metrics/wide.json"]
+    left += ["data/applications/wide.npz", "data/generation/wide.npz", "metrics/wide.json"]
     assert advice == [("data/evaluation/wide.npz", f"rm -r {' '.join(left)}")]
     assert all((run_project / name).exists() for name in left)
     succeed(run_project, *shlex.split(advice[0][1]))
@@ -419,7 +419,7 @@ def test_presets_are_trained_by_name(run_project: Path) -> None:
     assert result.returncode == 0, result.stderr
     after = outputs(run_project)
     written = {str(path.relative_to(run_project)) for path in set(after) - set(before)}
-    kinds = ("keras", "csv", "npz", "application.npz")
+    kinds = ("keras", "csv", "npz", "application.npz", "generation.npz")
     assert written == {f"data/presets/{preset}.{kind}" for preset in sizes for kind in kinds} | {
         f"metrics/{preset}.json" for preset in sizes
     }

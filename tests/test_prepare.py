@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stages import prepare as stage
 from stages.common.files import Split
-from stages.prepare import choose_validation, keep_classes
+from stages.prepare import choose_validation
 from tests import made_up
 from tests.conftest import NAMES, ROOT, change_params, idx_bytes, write_raw
 
@@ -158,7 +158,7 @@ def test_classes_that_are_left_out_are_missing_from_training_only(
 @given(labels=st.lists(st.integers(0, 6), min_size=1, max_size=60), classes=st.sets(st.integers(0, 6), min_size=1))
 def test_kept_classes_keep_their_images_and_order(labels: list[int], classes: set[int]) -> None:
     whole = Split(np.arange(len(labels), dtype=np.uint8)[:, None], np.array(labels, np.uint8))
-    kept = keep_classes(whole, list(classes))
+    kept = whole.of_classes(list(classes))
     expected = [(place, label) for place, label in enumerate(labels) if label in classes]
     assert list(zip(kept.images[:, 0].tolist(), kept.labels.tolist(), strict=True)) == expected
 

@@ -337,7 +337,7 @@ import stages
 from stages.model.backend import tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from stages import train
+from stages.training import loop
 from stages.model.autoencoder import build_autoencoder
 from stages.params import read_params
 from stages.training.images import read_pixels
@@ -355,8 +355,8 @@ for strategy, replicas in ((tf.distribute.get_strategy(), ONE), (mirrored, two))
         images, validation = (read_pixels(split, replicas.place) for split in ("train", "validation"))
         model = build_autoencoder(28, 28, settings)
         path = Path(f"none/{replicas.count}.npz")
-        training = train.build_training(model, settings, len(images), (28, 28), replicas)
-        histories.append(train.train("x", training, settings, images, validation, path, replicas))
+        training = loop.build_training(model, settings, len(images), (28, 28), replicas)
+        histories.append(loop.train("x", training, settings, images, validation, path, replicas))
 print(json.dumps(histories))
 """
 

@@ -15,6 +15,7 @@ from stages.common.errors import ParamsError, StageError
 from stages.common.files import images_path
 from stages.model.autoencoder import build_autoencoder
 from stages.params import Choice, Model, choose_model, read_params
+from stages.training import loop
 from stages.training.checkpoint import History
 from stages.training.images import epoch_order, resident
 from stages.training.optimizer import build_optimizer
@@ -37,8 +38,8 @@ def run(folder: Path, settings: Model, images: np.ndarray, model: keras.Model | 
     """Train on images of 3×5, from the weights of seed 0 whatever the seed of the settings."""
     model = model or build_autoencoder(HEIGHT, WIDTH, settings.model_copy(update={"seed": 0}))
     placed = resident(images)
-    training = train.build_training(model, settings, len(placed), (HEIGHT, WIDTH))
-    return train.train("models.x", training, settings, placed, placed, folder / "checkpoint.npz")
+    training = loop.build_training(model, settings, len(placed), (HEIGHT, WIDTH))
+    return loop.train("models.x", training, settings, placed, placed, folder / "checkpoint.npz")
 
 
 def variant(**changes: Any) -> Model:
@@ -79,7 +80,7 @@ def test_a_cosine_ends_with_the_last_step_of_training(tmp_path: Path, monkeypatc
         made.append(build_optimizer(*args, **named))
         return made[0]
 
-    monkeypatch.setattr("stages.train.build_optimizer", build)
+    monkeypatch.setattr("stages.training.loop.build_optimizer", build)
     run(tmp_path, variant(schedule="cosine", warmup_epochs=2, epochs=5, learning_rate=0.06), pixels(10))
     assert int(made[0].iterations) == 15
 
@@ -97,7 +98,7 @@ def test_averaged_weights_are_those_of_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early_stopping: int
 ) -> None:
     """They are validated and become the model; training itself goes on with the others."""
-    monkeypatch.setattr("stages.train.epoch_order", lambda seed, epoch, count: np.arange(count, dtype=np.int32))
+    monkeypatch.setattr("stages.training.loop.epoch_order", lambda seed, epoch, count: np.arange(count, dtype=np.int32))
     settings, images = variant(ema_momentum=0.6, early_stopping=early_stopping), pixels(10)
     ours, theirs = (build_autoencoder(HEIGHT, WIDTH, settings) for _ in range(2))
     history = run(tmp_path, settings, images, ours)
@@ -159,7 +160,7 @@ def test_a_log_has_a_line_at_once_and_one_at_the_end(
         clock[0] += 1 if args[1] > 1 else 60
         return epoch_order(*args)
 
-    monkeypatch.setattr("stages.train.epoch_order", second)
+    monkeypatch.setattr("stages.training.loop.epoch_order", second)
     history = run(tmp_path, variant(epochs=25), pixels(4))
     out, err = capsys.readouterr()
     left = {1: "", 11: ", 14 s left", 21: ", 4 s left", 25: ", 0 s left"}

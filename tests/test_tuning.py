@@ -33,8 +33,8 @@ from stages.model.autoencoder import build_autoencoder
 from stages.params import Model, Tune, read_params
 from stages.params.space import Choices, Range, check_studies, read_space, settings_of
 from stages.params.writing import add_model, check_new_name
-from stages.train import build_training, train
 from stages.training.images import resident
+from stages.training.loop import build_training, train
 from stages.tuning import storage as storage_module
 from stages.tuning import worker
 from stages.tuning.objectives import Measured, measure

@@ -11,6 +11,7 @@ from stages.analysis.anomalies import Area
 from stages.analysis.comparison import PERCENTILES, Comparison, bootstrap_means
 from stages.analysis.denoising import METHODS, Classical, Denoised
 from stages.analysis.evaluation import Evaluation, Result, results_by_name
+from stages.analysis.generation import Floor, Generation
 from stages.analysis.labels import NEAREST, Classified, PixelLabels
 from stages.analysis.measures import psnr
 from stages.common.arrays import Float64, Int64
@@ -258,6 +259,63 @@ share of the {NEAREST} nearest of {pixels.gallery:,} training images that are of
 
 {markdown(["", *header, "precision"], rows)}
 """
+
+
+def generation_table(floor: Floor, generations: dict[str, Generation]) -> pd.DataFrame:
+    """How good generated digits are, a row for every model and method, that of real images first.
+
+    Columns: model, method, frechet, frechet_std, accuracy, accuracy_std: means and standard deviations over draws.
+    """
+    rows = []
+    for name, generation in {"real": floor.real, **generations}.items():
+        for method, distances, accuracies in zip(
+            generation.methods, generation.frechet, generation.accuracy, strict=True
+        ):
+            rows.append(
+                {
+                    "model": name,
+                    "method": method,
+                    "frechet": distances.mean(),
+                    "frechet_std": distances.std(ddof=1),
+                    "accuracy": accuracies.mean(),
+                    "accuracy_std": accuracies.std(ddof=1),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def report_generation(floor: Floor, generations: dict[str, Generation]) -> str:
+    """How good generated digits are, in Markdown."""
+    heading = "## How good are generated digits?\n\n"
+    if not floor.measured:
+        return heading + (
+            "No classifier was trained, so there is nothing to judge them by;\n"
+            "[docs/generation.md](../docs/generation.md) shows how to train one.\n"
+        )
+    draws = floor.real.frechet.shape[1]
+    rows = generation_rows(generation_table(floor, generations))
+    return f"""\
+{heading}`frechet` is the distance to the test images in a classifier's features, lower is better. `accuracy`
+is the share of the test images that another one names, which learned from these digits alone; that
+of the classifier itself is {number(floor.accuracy)}. Mean and standard deviation over {draws} draws.
+[docs/generation.md](../docs/generation.md) explains both.
+
+{markdown(*rows)}
+"""
+
+
+def generation_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Header and rows to read of what `generation_table` gives."""
+    rows = [
+        [f"{row['model']}: {row['method']}", *(spread(row[key], row[f"{key}_std"]) for key in ("frechet", "accuracy"))]
+        for _, row in table.iterrows()
+    ]
+    return ["", "`frechet`", "`accuracy`"], rows
+
+
+def spread(mean: float, deviation: float) -> str:
+    """A mean with its standard deviation."""
+    return f"{number(mean)} ± {deviation:.2g}"
 
 
 def interval(value: float, low: float, high: float) -> str:

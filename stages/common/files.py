@@ -30,7 +30,10 @@ except ImportError:  # Windows
 
 EVALUATIONS = Path("data/evaluation")
 APPLICATIONS = Path("data/applications")
+GENERATIONS = Path("data/generation")
 CLASSICAL = Path("data/classical/denoising.npz")
+CLASSIFIER = Path("data/classifier/classifier.keras")
+FLOOR = Path("data/classifier/floor.npz")
 SPLITS = ("train", "validation", "test")
 CHUNK = 2**24  # bytes of an array written at a time
 ABANDONED_AFTER = 3600  # seconds without a write, after which an unfinished file's writer may be dead
@@ -48,6 +51,7 @@ class ModelFiles(NamedTuple):
     history: Path
     evaluation: Path
     application: Path
+    generation: Path
     metrics: Path
 
 
@@ -61,6 +65,7 @@ def model_files(name: str, preset: bool = False) -> ModelFiles:
             folder / f"{name}.csv",
             folder / f"{name}.npz",
             folder / f"{name}.application.npz",  # no model's name has a dot
+            folder / f"{name}.generation.npz",
             metrics,
         )
     return ModelFiles(
@@ -68,6 +73,7 @@ def model_files(name: str, preset: bool = False) -> ModelFiles:
         Path(f"data/history/{name}.csv"),
         EVALUATIONS / f"{name}.npz",
         APPLICATIONS / f"{name}.npz",
+        GENERATIONS / f"{name}.npz",
         metrics,
     )
 
@@ -196,6 +202,11 @@ class Split(NamedTuple):
 
     images: Bytes  # [images, pixels] or [images, height, width], 0 to 255
     labels: Bytes  # [images]
+
+    def of_classes(self, classes: Sequence[int] | Bytes) -> "Split":
+        """The images of these classes, in their order."""
+        kept = np.isin(self.labels, classes)
+        return Split(self.images[kept], self.labels[kept])
 
 
 def read_split(split: str) -> Split:

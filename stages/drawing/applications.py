@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from stages.analysis.anomalies import auroc, scores, untrained
 from stages.analysis.denoising import Denoised
 from stages.analysis.evaluation import Digits, Result
+from stages.analysis.generation import Floor, Generation
 from stages.analysis.labels import CLASSIFIERS, UNTRAINED
 from stages.common.arrays import Float32
 from stages.drawing.style import GREY, colours, mosaic, show
@@ -132,4 +133,27 @@ def draw_labels(table: pd.DataFrame) -> Figure:
     bars.set(xlabel="precision at 10, with 95 % intervals", xlim=(0, 1))
     bars.set_title("nearest neighbours, all of the gallery", loc="left")
     figure.suptitle("Classes of test digits from few labels; bars on the curves: one standard deviation over draws")
+    return figure
+
+
+def draw_generation(floor: Floor, generations: dict[str, Generation]) -> Figure:
+    """Real digits, and below them what each model generates, a row per method, with how good all of its digits are."""
+    pictures, names, measures = [], [], []
+    for name, generation in {"real": floor.real, **generations}.items():
+        for index, method in enumerate(generation.methods):
+            pictures.append(generation.pictures[index])
+            names.append(f"{name}: {method}")
+            distance, accuracy = generation.frechet[index].mean(), generation.accuracy[index].mean()
+            measures.append(f"{distance:.3g}, {accuracy:.1%}")
+    figure, ax = plt.subplots(figsize=(9.6, 0.34 * len(names) + 0.6), layout="constrained")
+    show(ax, mosaic(np.stack(pictures)), **GREY)
+    height = pictures[0].shape[1] + 1
+    middles = [height * (row + 0.5) - 1 for row in range(len(names))]
+    ax.set_yticks(middles, names)
+    right = ax.secondary_yaxis("right")
+    right.set_yticks(middles, measures)
+    right.spines[:].set_visible(False)
+    for axis in (ax, right):
+        axis.tick_params(length=0)
+    figure.suptitle("Generated digits; right: Fréchet distance, and accuracy of what learned from them")
     return figure

@@ -5,7 +5,7 @@ are no defaults. Validation never changes a value, so no stage depends on these 
 dvc.yaml: what counts are the values, which DVC tracks as params.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -82,7 +82,9 @@ class Prepare(Section):
     seed: int = Field(ge=0, lt=2**32, description="seed of the choice of validation images")
 
 
-class Model(Section):
+class ModelLayers(Section):
+    """What an autoencoder is made of, and what it minimises."""
+
     layers: Literal["dense", "conv"] = Field(
         description="kind of the hidden layers; conv ones are 3×3 and halve height and width in the encoder, double "
         "them in the decoder"
@@ -127,6 +129,11 @@ class Model(Section):
         ge=0, le=100_000, description="epochs, or a part of one, in which kl_weight first rises from zero"
     )
     loss: Loss = Field(description="what training minimises, between image and reconstruction")
+
+
+class Recipe(Section):
+    """How a network is trained: the settings that the optimizer and the loop over epochs read."""
+
     optimizer: Optimizer = Field(description="the Keras optimizer, its other settings as Keras has them")
     beta_2: float = Field(
         ge=0,
@@ -175,8 +182,31 @@ class Model(Section):
         "the order of sums and so the last bits of the result",
     )
 
+    def clashes(self) -> list[str]:
+        """What is wrong with settings that are possible one by one, in words."""
+        problems = []
+        if self.beta_2 > 0 and self.optimizer not in BETA_2:
+            problems.append(f"beta_2 is {self.beta_2:g}, but {self.optimizer} has no beta_2; it has to be 0")
+        if self.schedule == "constant" and self.warmup_epochs > 0:
+            problems.append(
+                f"warmup_epochs is {self.warmup_epochs:g}, but schedule is constant; it has to be 0, or schedule "
+                "cosine or linear"
+            )
+        if self.schedule != "constant" and self.warmup_epochs >= self.epochs:
+            problems.append(f"warmup_epochs is {self.warmup_epochs:g}, but has to be below epochs, {self.epochs}")
+        if self.early_stopping >= self.epochs:
+            problems.append(f"early_stopping is {self.early_stopping}, but has to be below epochs, {self.epochs}")
+        return problems
+
     @model_validator(mode="after")
-    def check_combinations(self) -> "Model":
+    def check_combinations(self) -> Self:
+        if problems := self.clashes():
+            raise ValueError("\n".join(problems))
+        return self
+
+
+class Model(Recipe, ModelLayers):
+    def clashes(self) -> list[str]:
         problems = []
         if self.layers == "conv" and not self.hidden_units:
             problems.append(
@@ -210,20 +240,26 @@ class Model(Section):
             problems.append(f"kl_warmup_epochs is {self.kl_warmup_epochs:g}, but kl_weight is 0; it has to be 0")
         if self.kl_weight > 0 and self.kl_warmup_epochs >= self.epochs:
             problems.append(f"kl_warmup_epochs is {self.kl_warmup_epochs:g}, but has to be below epochs, {self.epochs}")
-        if self.beta_2 > 0 and self.optimizer not in BETA_2:
-            problems.append(f"beta_2 is {self.beta_2:g}, but {self.optimizer} has no beta_2; it has to be 0")
-        if self.schedule == "constant" and self.warmup_epochs > 0:
-            problems.append(
-                f"warmup_epochs is {self.warmup_epochs:g}, but schedule is constant; it has to be 0, or schedule "
-                "cosine or linear"
-            )
-        if self.schedule != "constant" and self.warmup_epochs >= self.epochs:
-            problems.append(f"warmup_epochs is {self.warmup_epochs:g}, but has to be below epochs, {self.epochs}")
-        if self.early_stopping >= self.epochs:
-            problems.append(f"early_stopping is {self.early_stopping}, but has to be below epochs, {self.epochs}")
-        if problems:
-            raise ValueError("\n".join(problems))
-        return self
+        return problems + super().clashes()
+
+
+class ClassifierLayers(Section):
+    """What a classifier is made of."""
+
+    train: bool = Field(description="whether a classifier is trained, and the generation of digits is measured with it")
+    filters: list[Units] = Field(
+        max_length=16, description="filters of the 3×3 convolutions, each of which halves height and width"
+    )
+    features: Units = Field(
+        description="units of the layer before the classes, whose outputs the Fréchet distance compares"
+    )
+    activation: Activation = Field(description="activation of the convolutions and of the features")
+    dropout: float = Field(ge=0, lt=1, description="share of the features that training sets to zero; 0 for none")
+    shift: int = Field(ge=0, le=8, description="pixels by which training moves each image at random; 0 for none")
+
+
+class Classifier(Recipe, ClassifierLayers):
+    pass
 
 
 class Tune(Section):
@@ -307,6 +343,16 @@ class Apply(Section):
     )
 
 
+class Generate(Section):
+    digits: int = Field(ge=20, le=60_000, description="digits that each method generates at a time")
+    draws: int = Field(ge=2, le=100, description="times that each method generates as many, for mean and deviation")
+    components: int = Field(ge=1, le=1000, description="Gaussians in the mixture that is fitted without labels")
+    codes: int = Field(
+        ge=2, le=1_000_000, description="training codes at most, chosen at random, to which the mixture is fitted"
+    )
+    seed: int = Field(ge=0, lt=2**32, description="seed of the generated digits, of the mixture and of its codes")
+
+
 class Compare(Section):
     resamples: int = Field(
         ge=100, le=100_000, description="bootstrap samples of the test images behind each 95 % interval"
@@ -326,6 +372,8 @@ class Params(Section):
     tune: dict[ModelName, Tune]
     evaluate: Evaluate
     apply: Apply
+    classifier: Classifier
+    generate: Generate
     compare: Compare
     figures: Figures
 

@@ -1,9 +1,10 @@
-"""Loading the .keras file of a trained model."""
+"""Loading the .keras file of a trained model or of the classifier."""
 
 from pathlib import Path
 
 from stages.common.errors import StageError
 from stages.model.backend import keras
+from stages.model.classifier import FEATURES
 
 
 def load_autoencoder(path: Path) -> keras.Model:
@@ -11,16 +12,26 @@ def load_autoencoder(path: Path) -> keras.Model:
 
     Raises StageError if the file is missing or broken or is no autoencoder.
     """
+    return _load(path, "autoencoder", ("encoder", "decoder"))
+
+
+def load_classifier(path: Path) -> keras.Model:
+    """Load what the classifier stage wrote. Raises StageError as `load_autoencoder` does."""
+    return _load(path, "classifier", (FEATURES,))
+
+
+def _load(path: Path, kind: str, layers: tuple[str, ...]) -> keras.Model:
     try:
         path.open("rb").close()  # Keras would call a file that may not be read missing
     except FileNotFoundError:
         raise StageError(f"{path} is missing; run `dvc repro`.") from None
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        model.get_layer("encoder"), model.get_layer("decoder")
+        for layer in layers:
+            model.get_layer(layer)
     except Exception as error:  # Keras, zipfile, h5py and json each raise their own kinds
         reason = " ".join(str(error).split())[:200].rstrip(".")
-        raise StageError(f"{path} is not a whole autoencoder ({reason}); run `dvc repro`.") from None
+        raise StageError(f"{path} is not a whole {kind} ({reason}); run `dvc repro`.") from None
     return model
 
 

@@ -1,4 +1,4 @@
-"""The optimizer that a model's settings name."""
+"""The optimizer that the settings name."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ import numpy as np
 
 from stages.common.arrays import Float32
 from stages.model.backend import keras, tf
-from stages.params import Model
+from stages.params import Recipe
 
 
-def build_optimizer(settings: Model, steps_per_epoch: int) -> keras.Optimizer:
+def build_optimizer(settings: Recipe, steps_per_epoch: int) -> keras.Optimizer:
     """The Keras optimizer, with its schedule, and with loss scaling if the precision needs that."""
     config: dict[str, Any] = {
         "learning_rate": Rates(learning_rates(settings, steps_per_epoch)),
@@ -31,7 +31,7 @@ def build_optimizer(settings: Model, steps_per_epoch: int) -> keras.Optimizer:
     return optimizer
 
 
-def learning_rates(settings: Model, steps_per_epoch: int) -> Float32:
+def learning_rates(settings: Recipe, steps_per_epoch: int) -> Float32:
     """The step size at every step of the training, in order: float32 [steps].
 
     A rise from zero in a straight line, and then a fall to zero in another one or along half a cosine
@@ -55,7 +55,7 @@ def set_learning_rates(optimizer: keras.Optimizer, rates: Float32) -> None:
 
 
 @contextmanager
-def averaged(model: keras.Model, optimizer: keras.Optimizer, settings: Model) -> Iterator[None]:
+def averaged(model: keras.Model, optimizer: keras.Optimizer, settings: Recipe) -> Iterator[None]:
     """The model with the moving average of its weights instead of them, if the settings ask for one."""
     if not settings.ema_momentum:
         yield

@@ -20,9 +20,10 @@ from stages.params import Model, Params, Tune
 from stages.params import space as space_module
 from stages.params.sentences import sentences
 from stages.params.space import base_of, settings_of
-from stages.train import Training, assign, build_training, check_fit, train
+from stages.train import check_fit
 from stages.training.checkpoint import Epoch, digest_run, loaded_code
 from stages.training.images import Images, read_pixels, resident
+from stages.training.loop import Training, assign, build_training, train
 from stages.training.optimizer import learning_rates, set_learning_rates
 from stages.training.progress import Report
 from stages.tuning.objectives import Measured, measure

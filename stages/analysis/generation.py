@@ -1,0 +1,216 @@
+"""Generating digits from codes that are drawn, and judging them beside real ones.
+
+Every way to draw codes is a mixture of Gaussians: one for each class, several fitted without
+labels, or the prior alone. A classifier that was trained on real digits judges what is decoded.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.analysis.evaluation import Evaluation, by_name
+from stages.analysis.linear import Moments, code_moments
+from stages.analysis.records import load_record
+from stages.common.arrays import Bytes, Float32, Float64, Floats, Int64, Transform
+from stages.common.errors import StageError
+from stages.common.files import FLOOR, Split
+from stages.params import Generate
+
+SHOWN = 20  # generated digits that are drawn
+PER_CLASS, MIXTURE, PRIOR, REAL = "Gaussian per class", "Gaussian mixture", "prior", "training images"
+
+
+@dataclass(frozen=True, eq=False)
+class Generation:
+    """How good the digits are that each method generates, several times as many; without a classifier of no method."""
+
+    methods: NDArray[np.str_]  # [methods]
+    frechet: Float64  # [methods, draws], distance between their features and those of the test images
+    accuracy: Float64  # [methods, draws], share of the test images that a classifier names that learned from them
+    pictures: Float32  # [methods, SHOWN, height, width], the first ones
+
+
+@dataclass(frozen=True, eq=False)
+class Generations:
+    """What a model and PCA of its latent size generate."""
+
+    model: Generation
+    pca: Generation
+
+
+@dataclass(frozen=True, eq=False)
+class Floor:
+    """What real training images give in place of generated ones."""
+
+    accuracy: float  # of the classifier that learned from all training images, on the test images
+    real: Generation
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is a classifier."""
+        return len(self.real.methods) > 0
+
+
+class Mixture(NamedTuple):
+    """Gaussians from which codes are drawn."""
+
+    weights: Float64  # [components], sum 1
+    means: Float64  # [components, latent_dim]
+    covariances: Float64  # [components, latent_dim, latent_dim]
+
+
+class Judge(NamedTuple):
+    """A classifier that was trained on real digits, and what it takes to train others."""
+
+    name: Callable[[Bytes], Bytes]  # images uint8 [images, pixels] -> the class of each
+    features: Callable[[Bytes], Floats]  # the same -> its features [images, features]
+    learn: Callable[[Split], Callable[[Bytes], Bytes]]  # digits -> `name` of one that learned from them alone
+
+
+def no_generation(height: int, width: int) -> Generation:
+    """What there is without a classifier."""
+    return Generation(
+        np.zeros(0, np.str_), np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((0, 0, height, width), np.float32)
+    )
+
+
+def load_generations(paths: dict[str, Path], evaluations: dict[str, Evaluation]) -> tuple[Floor, dict[str, Generation]]:
+    """What real digits give, and what the models and PCA generate, by the name to show. Both by model name.
+
+    Raises StageError if a file is missing or broken, or if some were measured and others were not.
+    """
+    floor = load_record(Floor, FLOOR)
+    found = {name: load_record(Generations, path) for name, path in paths.items()}
+    for name, path in paths.items():
+        if bool(len(found[name].model.methods)) != floor.measured:
+            only = (path, FLOOR) if floor.measured else (FLOOR, path)
+            raise StageError(f"{only[0]} has no measure of generated digits, but {only[1]} has; run `dvc repro`.")
+    models, pcas = ({name: getattr(of, kind) for name, of in found.items()} for kind in ("model", "pca"))
+    return floor, by_name(evaluations, models, pcas)
+
+
+# --- drawing codes -------------------------------------------------------------------------
+
+
+def class_mixture(codes: Floats, labels: Bytes) -> Mixture:
+    """A Gaussian with full covariance for the codes of each class, in the order of labels, weighted by their number.
+
+    codes: float [images, latent_dim]. labels: uint8 [images].
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    moments = [code_moments(codes[labels == label]) for label in classes]
+    means, covariances = (np.stack(part) for part in zip(*moments, strict=True))
+    return Mixture(counts / len(labels), means, covariances)
+
+
+def fit_mixture(codes: Floats, settings: Generate) -> Mixture:
+    """Gaussians with full covariances, fitted to codes float [images, latent_dim] without labels.
+
+    P. Ghosh, M. Sajjadi, A. Vergari, M. Black, B. Schölkopf, "From variational to deterministic autoencoders" (2020).
+    """
+    from sklearn.mixture import GaussianMixture  # takes seconds to load, and the defaults need none
+    from threadpoolctl import threadpool_limits
+
+    chosen = np.random.default_rng(settings.seed).permutation(len(codes))[: settings.codes]
+    with threadpool_limits(1):  # k-means, which starts it, adds up in an order that several threads change
+        fitted = GaussianMixture(settings.components, random_state=settings.seed).fit(codes[chosen].astype(np.float64))
+    return Mixture(fitted.weights_, fitted.means_, fitted.covariances_)
+
+
+def prior_mixture(latent_dim: int) -> Mixture:
+    """The standard normal, a variational model's prior."""
+    return Mixture(np.ones(1), np.zeros((1, latent_dim)), np.eye(latent_dim)[None])
+
+
+def draw_codes(mixture: Mixture, count: int, seed: int) -> tuple[Float64, Int64]:
+    """Codes float64 [count, latent_dim] drawn from a mixture, and the component of each, int64 [count]."""
+    random = np.random.default_rng(seed)
+    components = random.choice(len(mixture.weights), count, p=mixture.weights)
+    codes = np.empty((count, mixture.means.shape[1]))
+    for index, (mean, covariance) in enumerate(zip(mixture.means, mixture.covariances, strict=True)):
+        drawn = components == index
+        codes[drawn] = random.multivariate_normal(mean, covariance, drawn.sum(), check_valid="ignore", method="eigh")
+    return codes, components
+
+
+# --- judging digits ------------------------------------------------------------------------
+
+
+def frechet_distance(first: Moments, second: Moments) -> float:
+    """Squared Fréchet distance between two Gaussians, at least 0.
+
+    |m - n|^2 + tr(A + B - 2 (AB)^(1/2)) of means m, n and covariances A, B: D. Dowson, B. Landau, "The
+    Fréchet distance between multivariate normal distributions" (1982).
+    """
+    values, vectors = np.linalg.eigh(first.covariance)
+    root = vectors * np.sqrt(values.clip(0)) @ vectors.T
+    shared = np.sqrt(np.linalg.eigvalsh(root @ second.covariance @ root).clip(0)).sum()  # the trace of (AB)^(1/2)
+    total = np.trace(first.covariance) + np.trace(second.covariance) - 2 * shared
+    return max(0.0, float(np.square(first.mean - second.mean).sum() + total))
+
+
+def generate(
+    decode: Transform, train_codes: Floats, labels: Bytes, judge: Judge, settings: Generate, variational: bool
+) -> Iterator[tuple[str, Iterator[Split]]]:
+    """Each method's name, and the digits with their classes that it generates, time after time.
+
+    decode: codes float [images, latent_dim] -> images float [images, pixels]. train_codes: float [images,
+    latent_dim]. labels: uint8 [images]. Where a method knows no class, the classifier names it.
+    """
+    classes = np.unique(labels)
+
+    def digits(mixture: Mixture, labelled: bool) -> Iterator[Split]:
+        for draw in range(settings.draws):
+            codes, components = draw_codes(mixture, settings.digits, settings.seed + draw)
+            images = np.rint(decode(codes).clip(0, 1) * 255).astype(np.uint8)
+            yield Split(images, classes[components] if labelled else judge.name(images))
+
+    yield PER_CLASS, digits(class_mixture(train_codes, labels), True)
+    yield MIXTURE, digits(fit_mixture(train_codes, settings), False)
+    if variational:
+        yield PRIOR, digits(prior_mixture(train_codes.shape[1]), False)
+
+
+def real_digits(train: Split, settings: Generate) -> Iterator[Split]:
+    """As many training images, chosen at random, time after time."""
+    for draw in range(settings.draws):
+        chosen = np.random.default_rng(settings.seed + draw).permutation(len(train.images))[: settings.digits]
+        yield Split(train.images[np.sort(chosen)], train.labels[np.sort(chosen)])
+
+
+class Judged(NamedTuple):
+    """One method's part of a Generation."""
+
+    method: str
+    frechet: list[float]  # of each draw
+    accuracy: list[float]  # likewise
+    pictures: Float32  # [SHOWN, height, width]
+
+
+def judge_methods(
+    methods: Iterable[tuple[str, Iterator[Split]]], judge: Judge, test: Split, shape: tuple[int, int]
+) -> Iterator[Judged]:
+    """Judge what each method generates. test: real digits of the trained classes. shape: height and width."""
+    real = code_moments(judge.features(test.images))
+    for name, draws in methods:
+        distances, accuracies, pictures = [], [], []
+        for digits in draws:
+            distances.append(frechet_distance(code_moments(judge.features(digits.images)), real))
+            accuracies.append(share_named(judge.learn(digits), test))
+            pictures.append(np.divide(digits.images[:SHOWN].reshape(-1, *shape), np.float32(255), dtype=np.float32))
+        yield Judged(name, distances, accuracies, pictures[0])
+
+
+def collect(judged: Iterable[Judged]) -> Generation:
+    """What was judged of at least one method, as a record."""
+    methods, distances, accuracies, pictures = zip(*judged, strict=True)
+    return Generation(np.array(methods), np.array(distances), np.array(accuracies), np.stack(pictures))
+
+
+def share_named(name: Callable[[Bytes], Bytes], test: Split) -> float:
+    """Share of the digits whose class a classifier names."""
+    return float((name(test.images) == test.labels).mean())

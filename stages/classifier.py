@@ -1,0 +1,95 @@
+"""Train a classifier on real digits, to judge generated ones.
+
+    python -m stages.classifier
+
+Reads data/prepared and writes data/classifier/classifier.keras, and data/classifier/floor.npz: what real
+training images give where generated digits are measured. Unless `classifier.train` is true in
+params.yaml, the first is empty, the second holds no measure, and nothing loads TensorFlow. A
+run that was killed continues at its last saved epoch.
+"""
+
+from contextlib import suppress
+
+import numpy as np
+
+from stages.analysis.generation import REAL, Floor, collect, judge_methods, no_generation, real_digits, share_named
+from stages.analysis.records import save_record
+from stages.common import files
+from stages.common.errors import ParamsError, run
+from stages.common.files import Split
+from stages.params import Params, read_params
+from stages.params.command import parse_no_arguments
+
+
+def main() -> None:
+    parse_no_arguments("classifier", __doc__)
+    params = read_params()
+    if not params.classifier.train:
+        _, height, width = files.read_images("test").shape
+        write(b"", Floor(0.0, no_generation(height, width)))
+        print("no classifier, since classifier.train is false")
+        return
+    train, validation, test = (files.read_split(split) for split in files.SPLITS)
+    check_fit(params, train)
+    train_and_write(params, train, validation, test.of_classes(np.unique(train.labels)))
+
+
+def check_fit(params: Params, train: Split) -> None:
+    """Raise ParamsError if the settings do not suit the training images."""
+    if len(np.unique(train.labels)) < 2:
+        raise ParamsError(
+            "params.yaml: classifier.train is true, but the training images are of one class; a classifier needs two."
+        )
+    if params.generate.digits > len(train.images):
+        raise ParamsError(
+            f"params.yaml: generate.digits is {params.generate.digits}, but has to be at most {len(train.images)}, "
+            "the number of training images, beside which generated digits are measured."
+        )
+
+
+def train_and_write(params: Params, train: Split, validation: Split, test: Split) -> None:
+    """Train the classifier, and measure real digits with it. test: those of the trained classes."""
+    # TensorFlow takes seconds to load, and the defaults need none.
+    from stages.model.archive import keras_bytes
+    from stages.model.backend import use_threads
+    from stages.model.classifier import build_classifier
+    from stages.trained.judge import build_judge, namer
+    from stages.training.checkpoint import checkpoint_path, digest_run, loaded_code
+    from stages.training.classification import build_classification, labelled_rows
+    from stages.training.images import resident
+    from stages.training.loop import train as train_network
+
+    settings, classes = params.classifier, np.unique(train.labels)
+    use_threads(settings.threads)
+    _, height, width = files.read_images("test").shape
+    classifier = build_classifier(height, width, len(classes), settings)
+    checkpoint = checkpoint_path(
+        digest_run(
+            settings.model_dump(),
+            data=[of(split) for split in ("train", "validation") for of in (files.images_path, files.labels_path)],
+            code=loaded_code(__file__),
+        )
+    )
+    rows, held_out = (resident(labelled_rows(*split, classes)) for split in (train, validation))
+    training = build_classification(classifier, settings, len(rows), (height, width))
+    train_network("classifier", training, settings, rows, held_out, checkpoint)
+    accuracy = share_named(namer(classifier, classes), test)
+    print(f"classifier: names {accuracy:.2%} of the test images", flush=True)
+    judge = build_judge(classifier, classes, settings, params.generate.digits, (height, width))
+    methods = [(REAL, real_digits(train, params.generate))]
+    real = collect(judge_methods(methods, judge, test, (height, width)))
+    write(keras_bytes(classifier), Floor(accuracy, real))
+    print(f"{REAL}: Fréchet distance {real.frechet.mean():.3g}, accuracy {real.accuracy.mean():.2%}")
+    with suppress(OSError):  # a checkpoint that stays does no harm
+        checkpoint.unlink()
+
+
+def write(classifier: bytes, floor: Floor) -> None:
+    """Write both files or none."""
+    with files.replacing_all([files.CLASSIFIER, files.FLOOR]) as (model, record):
+        model.write(classifier)
+        save_record(record, floor)
+
+
+if __name__ == "__main__":
+    run(main)

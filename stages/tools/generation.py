@@ -1,0 +1,55 @@
+"""Put the digits that models generate side by side, presets among them."""
+
+import argparse
+
+from matplotlib import pyplot as plt
+
+from stages.analysis.evaluation import load_evaluation
+from stages.analysis.generation import load_generations
+from stages.analysis.tables import csv, generation_rows, generation_table, markdown
+from stages.common.errors import StageError, run
+from stages.common.files import FLOOR, write_all
+from stages.drawing.applications import draw_generation
+from stages.drawing.style import STYLE, png
+from stages.params import choose_model, read_params
+from stages.tools.study import FOLDER
+
+DESCRIPTION = """\
+Put the digits that models generate side by side, as a table and a picture.
+
+Reads what `apply` measured of the models, and what the classifier measured of real digits. Writes
+plots/studies/generation.csv and generation.png, and prints the table.
+
+example:
+  dvc exp run -S classifier.train=true
+  python -m stages generation shallow deep
+"""
+
+
+def main() -> None:
+    params = read_params()
+    chosen = [choose_model(params, name) for name in parse_arguments().models]
+    evaluations = {one.name: load_evaluation(one.files.evaluation) for one in chosen}
+    floor, generations = load_generations({one.name: one.files.generation for one in chosen}, evaluations)
+    if not floor.measured:
+        raise StageError(f"{FLOOR} has no measure; `dvc exp run -S classifier.train=true` trains the classifier.")
+    table = generation_table(floor, generations)
+    with plt.rc_context(STYLE):
+        picture = png(draw_generation(floor, generations), params.figures.dpi)
+    write_all({FOLDER / "generation.csv": csv(table), FOLDER / "generation.png": picture})
+    print(markdown(*generation_rows(table)))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The names of the models. Ends the process with status 2 if there is none."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages generation",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="a key of `models` or `presets` in params.yaml")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run(main)

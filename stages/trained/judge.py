@@ -1,0 +1,69 @@
+"""A classifier as functions of bytes, and others that are trained as it was, on other digits."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from stages.analysis.generation import Judge
+from stages.analysis.measures import scaled_batches
+from stages.common.arrays import Bytes, Floats
+from stages.common.files import Split
+from stages.model.backend import keras
+from stages.model.classifier import build_classifier, feature_model
+from stages.params import Classifier
+from stages.trained import BATCH, uncompiled
+from stages.training.classification import build_classification, labelled_rows
+from stages.training.images import resident
+from stages.training.loop import train
+from stages.training.progress import Report
+
+
+def build_judge(
+    classifier: keras.Model, classes: Bytes, settings: Classifier, digits: int, shape: tuple[int, int]
+) -> Judge:
+    """A classifier as what judges generated digits.
+
+    classes: uint8 [classes], ascending, those that it tells apart. digits: the number of images that others
+    learn from. shape: height and width.
+    """
+    learner = build_classifier(*shape, len(classes), settings)
+    training = build_classification(learner, settings, digits, shape)
+    variables = learner.variables + training.optimizer.variables
+    initial = [np.asarray(variable).copy() for variable in variables]
+
+    def learn(given: Split) -> Callable[[Bytes], Bytes]:
+        for variable, value in zip(variables, initial, strict=True):  # compiled once, trained from the same start
+            variable.assign(value)
+        rows = resident(labelled_rows(given.images, given.labels, classes))
+        train("classifier", training, settings, rows, rows, None, reporting=silent)
+        return namer(learner, classes)
+
+    return Judge(namer(classifier, classes), on_bytes(feature_model(classifier)), learn)
+
+
+def namer(classifier: keras.Model, classes: Bytes) -> Callable[[Bytes], Bytes]:
+    """A classifier as a function from images uint8 [images, pixels] to the likeliest class of each, uint8 [images]."""
+    probabilities = on_bytes(classifier)
+
+    def name(images: Bytes) -> Bytes:
+        likeliest: Bytes = classes[probabilities(images).argmax(axis=1)]
+        return likeliest
+
+    return name
+
+
+def on_bytes(model: keras.Model) -> Callable[[Bytes], Floats]:
+    """A Keras model from images in [0, 1] as a function of images uint8 [images, pixels]."""
+    apply = uncompiled(model)
+
+    def of_bytes(images: Bytes) -> Floats:
+        return np.concatenate([apply(batch) for batch in scaled_batches(images, BATCH)])
+
+    return of_bytes
+
+
+@contextmanager
+def silent(epochs: int, done: int) -> Iterator[Report]:
+    """Report no epoch."""
+    yield lambda row: None

@@ -1,0 +1,373 @@
+"""Generated digits and their judge: against SciPy, scikit-learn and Keras on real digits, by hand, and as stages."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import scipy
+import sklearn.mixture
+
+from stages.analysis import tables
+from stages.analysis.evaluation import load_evaluation
+from stages.analysis.generation import (
+    MIXTURE,
+    PER_CLASS,
+    PRIOR,
+    REAL,
+    Floor,
+    Generations,
+    Judge,
+    Mixture,
+    class_mixture,
+    collect,
+    draw_codes,
+    fit_mixture,
+    frechet_distance,
+    generate,
+    judge_methods,
+    load_generations,
+    no_generation,
+    prior_mixture,
+    real_digits,
+)
+from stages.analysis.linear import Moments, code_moments, fit_pca, image_moments
+from stages.analysis.records import load_record, save_record
+from stages.common import files
+from stages.common.errors import StageError
+from stages.common.files import Split
+from stages.drawing.applications import draw_generation
+from stages.model.archive import keras_bytes
+from stages.model.backend import tf
+from stages.model.classifier import build_classifier, feature_model
+from stages.params import read_params
+from stages.tools import generation as tool
+from stages.trained.judge import build_judge, namer
+from stages.training.augmentation import random_shift
+from stages.training.classification import beside_classes, build_classification, labelled_rows
+from stages.training.images import epoch_order, resident
+from stages.training.loop import train
+from tests import made_up
+from tests.conftest import ROOT, ask_for_generation, change_params, refuse, stages_in_turn, succeed
+
+quick = pytest.mark.quick
+
+Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
+PARAMS = read_params(ROOT / "params.yaml")
+SMALL = PARAMS.classifier.model_copy(
+    update={"filters": [4], "features": 8, "batch_size": 64, "epochs": 3, "dropout": 0.0, "shift": 0}
+)
+SETTINGS = PARAMS.generate.model_copy(update={"digits": 60, "draws": 2, "components": 3, "codes": 200})
+
+
+def flat(split: tuple[np.ndarray, np.ndarray]) -> Split:
+    return Split(split[0].reshape(len(split[0]), -1), split[1])
+
+
+@pytest.fixture(scope="module")
+def codes(mnist: Mnist) -> tuple[np.ndarray, np.ndarray]:
+    """PCA's codes of the training and the test digits."""
+    train_images, test_images = flat(mnist["train"]).images, flat(mnist["test"]).images
+    pca = fit_pca(image_moments(train_images, 100), 6)
+    return pca.encode(train_images / 255), pca.encode(test_images / 255)
+
+
+# --- the Fréchet distance ------------------------------------------------------------------
+
+
+@quick
+def test_the_frechet_distance_is_that_of_scipys_square_root(codes: tuple[np.ndarray, np.ndarray]) -> None:
+    first, second = map(code_moments, codes)
+    root = scipy.linalg.sqrtm(first.covariance @ second.covariance).real
+    expected = np.square(first.mean - second.mean).sum()
+    expected += np.trace(first.covariance + second.covariance - 2 * root)
+    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-9)
+    assert frechet_distance(second, first) == pytest.approx(expected, rel=1e-9)
+
+
+@quick
+def test_the_frechet_distance_by_hand() -> None:
+    """Of independent features (m - n)^2 + (s - t)^2 each; a feature that never varies is no trouble."""
+    first = Moments(np.array([1.0, 2, 5]), np.diag([4.0, 9, 0]))
+    second = Moments(np.array([3.0, 2, 5]), np.diag([1.0, 25, 0]))
+    assert frechet_distance(first, second) == pytest.approx(2**2 + (2 - 1) ** 2 + (3 - 5) ** 2)
+    assert frechet_distance(first, first) == pytest.approx(0, abs=1e-12)
+
+
+# --- drawing codes -------------------------------------------------------------------------
+
+
+@quick
+def test_the_mixture_is_scikit_learns(codes: tuple[np.ndarray, np.ndarray]) -> None:
+    train_codes, test_codes = codes
+    found = fit_mixture(train_codes, SETTINGS)
+    chosen = np.random.default_rng(SETTINGS.seed).permutation(len(train_codes))[:200]
+    theirs = sklearn.mixture.GaussianMixture(3, random_state=SETTINGS.seed).fit(train_codes[chosen])
+    densities = [
+        weight * scipy.stats.multivariate_normal(mean, covariance).pdf(test_codes)
+        for weight, mean, covariance in zip(*found, strict=True)
+    ]
+    np.testing.assert_allclose(np.log(np.sum(densities, axis=0)), theirs.score_samples(test_codes), rtol=1e-6)
+
+
+@quick
+def test_a_class_has_the_gaussian_of_its_codes(mnist: Mnist, codes: tuple[np.ndarray, np.ndarray]) -> None:
+    labels = mnist["train"][1]
+    found = class_mixture(codes[0], labels)
+    for label in range(10):
+        of_class = codes[0][labels == label]
+        assert found.weights[label] == len(of_class) / len(labels)
+        np.testing.assert_allclose(found.means[label], of_class.mean(axis=0))
+        np.testing.assert_allclose(found.covariances[label], np.cov(of_class.T, bias=True), atol=1e-12)
+
+
+@quick
+def test_draws_have_the_moments_of_their_component() -> None:
+    covariances = np.array([[[2.0, 1], [1, 3]], [[1, 0], [0, 0]]])
+    mixture = Mixture(np.array([0.75, 0.25]), np.array([[0.0, 10], [-10, 0]]), covariances)
+    drawn, components = draw_codes(mixture, 40_000, seed=1)
+    assert (components == 0).mean() == pytest.approx(0.75, abs=0.01)
+    for index in (0, 1):
+        mean, covariance = code_moments(drawn[components == index])
+        np.testing.assert_allclose(mean, mixture.means[index], atol=0.05)
+        np.testing.assert_allclose(covariance, covariances[index], atol=0.08)
+    np.testing.assert_array_equal(draw_codes(mixture, 40_000, seed=1)[0], drawn)
+    normal, _ = draw_codes(prior_mixture(3), 40_000, seed=1)
+    np.testing.assert_allclose(code_moments(normal).covariance, np.eye(3), atol=0.03)
+
+
+# --- a classifier in the engine ------------------------------------------------------------
+
+
+@quick
+def test_training_a_classifier_is_keras_own(mnist: Mnist) -> None:
+    """Three epochs, batches of 64 and a last one of 24, with the same order of images."""
+    images, labels = flat(mnist["train"])
+    classes, validation = np.arange(10, dtype=np.uint8), flat(mnist["test"])
+    settings = SMALL.model_copy(update={"schedule": "constant", "warmup_epochs": 0.0})
+    ours, theirs = (build_classifier(28, 28, 10, settings) for _ in range(2))
+    rows, held_out = (resident(labelled_rows(*split, classes)) for split in ((images, labels), validation))
+    history = train("x", build_classification(ours, settings, 600, (28, 28)), settings, rows, held_out, None)
+    theirs.compile(keras.optimizers.Adam(settings.learning_rate), "sparse_categorical_crossentropy")
+    for row in history:
+        order = epoch_order(settings.seed, row.epoch, 600)
+        fitted = theirs.fit(images[order] / 255, labels[order], batch_size=64, shuffle=False, verbose=0)
+        assert row.loss == pytest.approx(fitted.history["loss"][0], rel=1e-3)
+        expected = theirs.evaluate(validation.images / 255, validation.labels, verbose=0)
+        assert row.val_loss == pytest.approx(expected, rel=1e-3)
+    np.testing.assert_array_equal(
+        namer(ours, classes)(validation.images), theirs.predict(validation.images / 255, verbose=0).argmax(axis=1)
+    )
+    features = feature_model(ours)(validation.images[:5] / np.float32(255))
+    assert features.shape == (5, settings.features)
+
+
+@quick
+def test_shifts_leave_the_class_alone(mnist: Mnist) -> None:
+    images, labels = flat(mnist["train"])
+    rows = tf.constant(labelled_rows(images[:20], labels[:20], np.arange(10, dtype=np.uint8)))
+    shifted = beside_classes(random_shift(28, 28, 2, 0), 784)(rows, 5).numpy()
+    assert (shifted[:, :784] != images[:20]).any(axis=1).mean() > 0.5
+    np.testing.assert_array_equal(shifted[:, 784:], 255 * np.eye(10)[labels[:20]])
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_killed_classifier_ends_in_the_same_bytes(
+    mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SMALL.model_copy(update={"dropout": 0.3, "shift": 1})
+    rows = resident(labelled_rows(*flat(mnist["train"]), np.arange(10, dtype=np.uint8)))
+
+    def run(path: Path) -> bytes:
+        model = build_classifier(28, 28, 10, settings)
+        train("x", build_classification(model, settings, 600, (28, 28)), settings, rows, rows, path)
+        return keras_bytes(model)
+
+    from stages.training.checkpoint import save
+
+    def save_and_end(path: Path, variables: list[Any], history: list[Any]) -> float:
+        save(path, variables, history)
+        if len(history) == 2:
+            raise KilledError
+        return -math.inf
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stages.training.loop.save", save_and_end)
+        with pytest.raises(KilledError):
+            run(tmp_path / "checkpoint.npz")
+    assert run(tmp_path / "checkpoint.npz") == run(tmp_path / "none.npz")
+
+
+# --- judging -------------------------------------------------------------------------------
+
+
+@quick
+def test_each_learns_from_its_digits_alone(mnist: Mnist) -> None:
+    """From the same start: what was learned before leaves no trace."""
+    digits, test = flat(mnist["train"]), flat(mnist["test"])
+    classes = np.arange(10, dtype=np.uint8)
+    settings = SMALL.model_copy(update={"dropout": 0.3, "shift": 1})
+    judge = build_judge(build_classifier(28, 28, 10, settings), classes, settings, 600, (28, 28))
+    wrong = Split(digits.images, np.roll(digits.labels, 1))
+    answers = [judge.learn(given)(test.images) for given in (digits, wrong, digits)]
+    np.testing.assert_array_equal(answers[0], answers[2])
+    assert (answers[0] == test.labels).mean() > (answers[1] == test.labels).mean() + 0.2
+
+
+def pretend(names: int = 7) -> Judge:
+    """A judge that calls everything `names`, whose features are the first two pixels."""
+
+    def always(images: np.ndarray) -> np.ndarray:
+        return np.full(len(images), names, np.uint8)
+
+    return Judge(always, lambda images: images[:, :2] / 255, lambda given: lambda images: given.labels[: len(images)])
+
+
+@quick
+def test_methods_and_their_labels(codes: tuple[np.ndarray, np.ndarray]) -> None:
+    """A class' Gaussian knows the class; of the others the classifier says it."""
+    labels = np.repeat([3, 9], 300).astype(np.uint8)
+
+    def decode(drawn: np.ndarray) -> np.ndarray:
+        return drawn[:, :4]
+
+    def methods(variational: bool) -> dict[str, list[Split]]:
+        return {k: list(v) for k, v in generate(decode, codes[0], labels, pretend(), SETTINGS, variational)}
+
+    found = methods(True)
+    assert list(found) == [PER_CLASS, MIXTURE, PRIOR]
+    assert list(methods(False)) == [PER_CLASS, MIXTURE]
+    for name, draws in found.items():
+        assert [one.images.shape for one in draws] == [(60, 4)] * 2
+        assert draws[0].images.dtype == np.uint8
+        assert (draws[0].images != draws[1].images).any()
+        assert set(draws[0].labels) == ({3, 9} if name == PER_CLASS else {7})
+    drawn, components = draw_codes(class_mixture(codes[0], labels), 60, SETTINGS.seed + 1)
+    np.testing.assert_array_equal(found[PER_CLASS][1].labels, np.array([3, 9])[components])
+    np.testing.assert_array_equal(found[PER_CLASS][1].images, np.rint(drawn[:, :4].clip(0, 1) * 255))
+
+
+@quick
+def test_what_is_judged_by_hand() -> None:
+    """Features of the real digits vary by 1 around 0 in pixel 1; those of the generated ones are all at 1, 0."""
+    images, labels = np.tile(np.array([[0, 255, 9], [0, 0, 9]], np.uint8), (10, 1)), np.repeat([4, 5], 10)
+    test = Split(images, labels.astype(np.uint8))
+    same = Split(np.tile(np.array([[255, 0, 0]], np.uint8), (20, 1)), np.full(20, 4, np.uint8))
+    found = collect(judge_methods([("one", iter([same, test])), ("two", iter([test, test]))], pretend(), test, (1, 3)))
+    assert found.methods.tolist() == ["one", "two"]
+    np.testing.assert_allclose(found.frechet, np.array([[1 + 0.5**2 + 0.5**2, 0], [0, 0]]), atol=1e-12)
+    assert found.accuracy.tolist() == [[0.5, 1], [1, 1]]
+
+
+@quick
+def test_real_digits_are_as_many_and_none_twice(mnist: Mnist) -> None:
+    first, second = real_digits(flat(mnist["train"]), SETTINGS)
+    assert len(np.unique(first.images, axis=0)) == len(first.labels) == 60
+    assert (first.images != second.images).any()
+
+
+# --- tables and pictures -------------------------------------------------------------------
+
+
+@quick
+def test_the_table_and_the_page_by_hand() -> None:
+    real, one = made_up.generation(REAL), made_up.generation(PER_CLASS, MIXTURE, seed=1)
+    table = tables.generation_table(Floor(0.9912, real), {"deep": one})
+    assert table[["model", "method"]].to_numpy().tolist() == [["real", REAL], ["deep", PER_CLASS], ["deep", MIXTURE]]
+    np.testing.assert_allclose(table["frechet"][1:], one.frechet.mean(axis=1))
+    np.testing.assert_allclose(table["accuracy_std"][1:], np.abs(np.diff(one.accuracy)).ravel() / np.sqrt(2))
+    page = tables.report_generation(Floor(0.9912, real), {"deep": one})
+    assert "that\nof the classifier itself is 0.9912" in page
+    assert re.search(rf"^\| deep: {MIXTURE} +\| +{one.frechet[1].mean():#.4g} ± ", page, re.M)
+    nothing = no_generation(2, 3)
+    assert "No classifier was trained" in tables.report_generation(Floor(0.0, nothing), {"deep": nothing})
+
+
+@quick
+def test_the_picture_has_a_row_for_each_method() -> None:
+    figure = draw_generation(Floor(0.99, made_up.generation(REAL)), {"deep": made_up.generation(PER_CLASS, PRIOR)})
+    (ax,) = figure.axes
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == [f"real: {REAL}", f"deep: {PER_CLASS}", f"deep: {PRIOR}"]
+    (picture,) = ax.images
+    assert picture.get_size() == (3 * (made_up.HEIGHT + 1) - 1, 20 * (made_up.WIDTH + 1) - 1)
+
+
+@quick
+def test_measures_of_other_classifiers_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = {"deep": files.model_files("deep").generation}
+    evaluations = {"deep": made_up.evaluation(made_up.result([1, 2]), made_up.result([1, 1]), [0, 1])}
+    nothing = no_generation(2, 3)
+    for floor, one in ((nothing, made_up.generation("a")), (made_up.generation("a"), nothing)):
+        for path, record in ((files.FLOOR, Floor(0.9, floor)), (paths["deep"], Generations(one, one))):
+            with files.replacing(path) as file:
+                save_record(file, record)
+        with pytest.raises(StageError, match=r"has no measure of generated digits, but .* has; run `dvc repro`\."):
+            load_generations(paths, evaluations)
+
+
+# --- stages --------------------------------------------------------------------------------
+
+
+def test_generation_is_measured_if_asked_for(
+    run_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a class missing, too, whose test digits then do not count; twice the same bytes."""
+    assert (run_project / files.CLASSIFIER).read_bytes() == b""
+    assert "No classifier was trained" in (run_project / "metrics/README.md").read_text()
+    change_params(run_project, ask_for_generation)
+    change_params(run_project, lambda p: p["prepare"].update(classes=[0, 1, 2, 4, 5, 6, 7, 8, 9]))
+    commands = ("classifier", "apply shallow", "apply deep", "compare")
+    written = [files.FLOOR, files.CLASSIFIER, *(Path(f"data/generation/{name}.npz") for name in ("shallow", "deep"))]
+    found = []
+    for first in (("prepare", *commands), commands):
+        result = stages_in_turn(run_project, *first)
+        assert result.returncode == 0, result.stderr
+        found.append([(run_project / path).read_bytes() for path in written])
+    assert found[0] == found[1]
+    monkeypatch.chdir(run_project)
+    test = files.read_split("test")
+    known = test.labels != 3
+    classifier = keras.saving.load_model(files.CLASSIFIER)
+    classes = np.array([0, 1, 2, 4, 5, 6, 7, 8, 9])
+    named = classes[classifier.predict(test.images[known] / 255, verbose=0).argmax(axis=1)]
+    floor = load_record(Floor, files.FLOOR)
+    assert floor.accuracy == pytest.approx((named == test.labels[known]).mean())
+    deep = load_record(Generations, Path("data/generation/deep.npz"))
+    assert deep.model.methods.tolist() == deep.pca.methods.tolist() == [PER_CLASS, MIXTURE]
+    assert deep.model.pictures.shape == (2, 20, 28, 28)
+    evaluation = load_evaluation(Path("data/evaluation/deep.npz"))
+
+    # the first draw of PCA's Gaussians, step by step
+    train_digits = files.read_split("train")
+    pca_codes = (train_digits.images / np.float32(255) - evaluation.pca_mean) @ evaluation.pca_components.T
+    drawn, _ = draw_codes(class_mixture(pca_codes, train_digits.labels), 100, 0)
+    digits = np.rint((evaluation.pca_mean + drawn @ evaluation.pca_components).clip(0, 1) * 255) / 255
+    np.testing.assert_allclose(deep.pca.pictures[0].reshape(20, -1), digits[:20], atol=1.1 / 255)
+    features = keras.Model(classifier.input, classifier.get_layer("features").output)
+    moments = [code_moments(features.predict(x, verbose=0)) for x in (digits, test.images[known] / 255)]
+    assert deep.pca.frechet[0, 0] == pytest.approx(frechet_distance(*moments), rel=1e-2)
+
+    page = Path("metrics/README.md").read_text()
+    assert len(re.findall(rf"^\| (?:PCA \(16\)|shallow|deep): (?:{PER_CLASS}|{MIXTURE}) ", page, re.M)) == 6
+    ended = made_up.call_main(tool.main, monkeypatch, capsys, "shallow", "deep")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.strip() in page
+    assert Path("plots/studies/generation.png").exists()
+    assert len(Path("plots/studies/generation.csv").read_text().splitlines()) == 8
+
+
+def test_what_a_classifier_cannot_be_trained_on(run_project: Path) -> None:
+    change_params(run_project, ask_for_generation)
+    change_params(run_project, lambda p: p["generate"].update(digits=501))
+    refuse(run_project, 2, "generate.digits is 501, but has to be at most 500, the number of training", "classifier")
+    change_params(run_project, lambda p: p["prepare"].update(classes=[4]))
+    succeed(run_project, "dvc", "repro", "prepare")
+    refuse(run_project, 2, "the training images are of one class; a classifier needs two.", "classifier")
