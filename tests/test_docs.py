@@ -190,6 +190,19 @@ def test_the_table_of_denoised_images_is_the_committed_one() -> None:
 
 
 @quick
+def test_the_tables_of_few_labels_are_the_committed_study() -> None:
+    page = PAGES["docs/few-labels.md"]
+    study = pd.read_csv(ROOT / "plots/studies/labels.csv")
+    for method, rows in study.groupby("method"):
+        for name in ("logistic", "neighbours"):
+            *cells, last = (f"{mean:.3f} ± {spread:.3f}" for mean, spread in rows[[name, f"{name}_std"]].to_numpy())
+            assert f"| {method} | {' | '.join(cells)} | {last.removesuffix(' ± 0.000')} |\n" in page
+        value, low, high = rows[["precision", "precision_low", "precision_high"]].to_numpy()[0]
+        assert f"| {method} | {value:.3f} ({low:.3f} to {high:.3f}) |\n" in page
+    assert rows_named("docs/few-labels.md") >= set(study.columns) == set(pd.read_csv(ROOT / "plots/labels.csv").columns)
+
+
+@quick
 def test_the_columns_of_denoised_images_are_explained() -> None:
     explained = rows_named("docs/denoising.md")
     assert explained >= set(pd.read_csv(ROOT / "plots/denoising.csv").columns)

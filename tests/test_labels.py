@@ -246,6 +246,7 @@ def test_the_table_by_hand() -> None:
     np.testing.assert_allclose(table["logistic"], [0.2, 0.6, 0.2, 0.6])
     np.testing.assert_allclose(table["logistic_std"], np.sqrt([0.02, 0.02, 0, 0.08]), atol=1e-12)
     np.testing.assert_allclose(table["neighbours_std"], np.sqrt([0, 0.08, 0.02, 0.02]), atol=1e-12)
+    assert tables.spread(np.full(20, 0.9255)) == 0
     assert table["precision"].tolist() == [0.5, 0.5, 1, 1]
     assert table["precision_low"].tolist() == [0, 0, 1, 1]
     assert table["precision_high"].tolist() == [1, 1, 1, 1]

@@ -106,9 +106,9 @@ def labels_table(
             "kind": "model" if name in models else "baseline",
             "labels": number,
             "logistic": method.logistic[row].mean(),
-            "logistic_std": method.logistic[row].std(ddof=1),
+            "logistic_std": spread(method.logistic[row]),
             "neighbours": method.neighbours[row].mean(),
-            "neighbours_std": method.neighbours[row].std(ddof=1),
+            "neighbours_std": spread(method.neighbours[row]),
             "precision": method.precision.mean(),
             "precision_low": low,
             "precision_high": high,
@@ -116,6 +116,11 @@ def labels_table(
         for (name, method), (low, high) in zip(classified.items(), ends, strict=True)
         for row, number in enumerate(numbers)
     )
+
+
+def spread(values: Float64) -> float:
+    """Standard deviation of at least two values; exactly 0 of equal ones."""
+    return float((values - values[0]).std(ddof=1))
 
 
 def loss_table(evaluations: dict[str, Evaluation], kl_weights: dict[str, float]) -> pd.DataFrame:
@@ -242,9 +247,9 @@ def report_labels(table: pd.DataFrame, pixels: PixelLabels) -> str:
     rows = []
     for method, group in table.groupby("method", sort=False):
         accuracies = [
-            f"{mean:.3f} ± {spread:.3f}"
+            f"{mean:.3f} ± {deviation:.3f}"
             for name in ("logistic", "neighbours")
-            for mean, spread in zip(group[name], group[f"{name}_std"], strict=True)
+            for mean, deviation in zip(group[name], group[f"{name}_std"], strict=True)
         ]
         retrieval = group[["precision", "precision_low", "precision_high"]].iloc[0]
         rows.append([method, *accuracies, "{:.3f} ({:.3f} to {:.3f})".format(*retrieval)])

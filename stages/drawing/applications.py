@@ -120,10 +120,9 @@ def draw_labels(table: pd.DataFrame) -> Figure:
         ax.set_xscale("log")
         ax.set_xticks(numbers, [f"{number:,}" for number in numbers])
         ax.minorticks_off()
-        ax.set(xlabel="labelled images", ylabel="accuracy")
+        ax.set(xlabel="labelled images", ylabel="accuracy", ylim=(0, 1))
         ax.set_title(title, loc="left")
-    charts[1].sharey(charts[0])
-    charts[0].legend(fontsize=7)
+    charts[0].legend(fontsize=7, loc="lower right")
     found = table.drop_duplicates("method")
     ends = [found["precision"] - found["precision_low"], found["precision_high"] - found["precision"]]
     drawn = bars.barh(names, found["precision"], xerr=ends, color=inks, capsize=2, error_kw={"linewidth": 0.8})
