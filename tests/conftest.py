@@ -193,13 +193,18 @@ def refuse(project: Path, status: int, sentence: str, *arguments: str) -> str:
     """
     before = outputs(project)
     result = stage(project, *arguments)
-    assert result.returncode == status, result.stderr
-    assert "Traceback" not in result.stderr
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert outputs(project) == before
+    return refused(result.returncode, result.stderr, status, sentence)
+
+
+def refused(status: int, error: str, expected: int, sentence: str) -> str:
+    """What ended with this status and standard error did so as expected; returns the standard error."""
+    assert status == expected, error
+    assert "Traceback" not in error
+    errors = [line for line in error.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert sentence in errors[0]
-    assert outputs(project) == before
-    return result.stderr
+    return error
 
 
 def outputs(project: Path) -> dict[Path, bytes]:
