@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from filelock import FileLock
 
 import stages  # noqa: F401 (pins the arithmetic of the test process too)
 from stages.images.idx import read_idx
@@ -44,11 +45,14 @@ CASES: dict[str, int] = {}  # cases that each property test was tried on and pas
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Quick tests first: those that clone the project run whole stages and wait for TensorFlow each time.
 
-    The first of these are the browser's, which have to be one after another, so that others can run beside them.
+    But the browser's, which have to be one after another, begin at once: beside the quick ones, the first of them
+    makes the run that all others copy. Other groups are the first of the rest, so that none is left over at the end.
     """
 
-    def turn(item: pytest.Item) -> tuple[bool, bool]:
-        return "template" in getattr(item, "fixturenames", ()), not item.get_closest_marker("xdist_group")
+    def turn(item: pytest.Item) -> tuple[bool, bool, bool]:
+        group = item.get_closest_marker("xdist_group")
+        of_browser = group is not None and group.args == ("browser",)
+        return not of_browser, "template" in getattr(item, "fixturenames", ()), group is None
 
     items.sort(key=turn)
     for item in items:
@@ -189,13 +193,18 @@ def refuse(project: Path, status: int, sentence: str, *arguments: str) -> str:
     """
     before = outputs(project)
     result = stage(project, *arguments)
-    assert result.returncode == status, result.stderr
-    assert "Traceback" not in result.stderr
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert outputs(project) == before
+    return refused(result.returncode, result.stderr, status, sentence)
+
+
+def refused(status: int, error: str, expected: int, sentence: str) -> str:
+    """What ended with this status and standard error did so as expected; returns the standard error."""
+    assert status == expected, error
+    assert "Traceback" not in error
+    errors = [line for line in error.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert sentence in errors[0]
-    assert outputs(project) == before
-    return result.stderr
+    return error
 
 
 def outputs(project: Path) -> dict[Path, bytes]:
@@ -259,15 +268,34 @@ def project(template: Path, tmp_path: Path) -> Path:
     return tmp_path / "project"
 
 
+def made_once(name: str, make: Callable[[Path], None], factory: pytest.TempPathFactory) -> Path:
+    """A project that the first process of the test run to need it makes in a new folder, while others wait for it.
+
+    Each process gets a copy of its own, since DVC locks a project even where it only reads.
+    """
+    base = factory.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"made-{name}"
+    with FileLock(f"{made}.lock"):
+        if not made.exists():
+            unfinished = factory.mktemp(name) / "unfinished"
+            make(unfinished)
+            unfinished.rename(made)
+    own = factory.mktemp(name) / "project"
+    shutil.copytree(made, own, symlinks=True)
+    return own
+
+
 @pytest.fixture(scope="session")
 def run_template(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which `dvc repro` has run and been committed; not to be changed."""
-    folder = tmp_path_factory.mktemp("run")
-    succeed(folder, "git", "clone", "-q", str(template), "project")
-    succeed(folder / "project", "dvc", "repro")
-    succeed(folder / "project", "git", "add", "-A")
-    succeed(folder / "project", "git", "commit", "-qm", "results")
-    return folder / "project"
+
+    def make(project: Path) -> None:
+        succeed(template, "git", "clone", "-q", ".", str(project))
+        succeed(project, "dvc", "repro")
+        succeed(project, "git", "add", "-A")
+        succeed(project, "git", "commit", "-qm", "results")
+
+    return made_once("run", make, tmp_path_factory)
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """Bad settings, arguments and files: each stage tells them in a sentence and leaves its outputs as they were."""
 
+import importlib
 import re
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from stages.common import files
 from stages.common.errors import ParamsError, StageError
 from stages.evaluate import read_history
 from stages.params import choose_model, read_params
+from tests import made_up
 from tests.conftest import (
     MODELS,
     ROOT,
@@ -25,33 +28,59 @@ from tests.conftest import (
     change_params,
     outputs,
     refuse,
-    stage,
+    refused,
     stages_in_turn,
     succeed,
 )
 
+Here = Callable[..., made_up.Ended]
 OF_A_MODEL = ("train", "evaluate", "apply")
 HOSTILE = ("$(touch pwned)", "; touch pwned #", "`touch pwned`", "' && touch pwned '", "../escaped")
+
+
+@pytest.fixture
+def here(run_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """Call a stage in this process, which has loaded TensorFlow, and in the clone: `here("train", "deep")`."""
+    monkeypatch.chdir(run_project)
+
+    def call_it(name: str, *arguments: str) -> made_up.Ended:
+        module = importlib.import_module(f"stages.{name}")
+        # once TensorFlow has run, in another test of this process, its threads are fixed
+        monkeypatch.setattr(module, "use_threads", lambda threads: None, raising=False)
+        return made_up.call_main(module.main, monkeypatch, capsys, *arguments)
+
+    return call_it
+
+
+@pytest.fixture
+def refuse_here(run_project: Path, here: Here) -> Callable[..., str]:
+    """As `refuse`, with a stage called in this process."""
+
+    def refuse_it(status: int, sentence: str, *arguments: str) -> str:
+        before = outputs(run_project)
+        ended = here(*arguments)
+        assert outputs(run_project) == before
+        return refused(ended.status, ended.err, status, sentence)
+
+    return refuse_it
 
 
 # --- settings -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [*((name,) for name in STAGES if name not in OF_A_MODEL), *((name, "deep") for name in OF_A_MODEL)],
-)
 def test_every_stage_refuses_a_typo_and_a_hostile_model_name_anywhere(
-    run_project: Path, arguments: tuple[str, ...]
+    run_project: Path, refuse_here: Callable[..., str]
 ) -> None:
     def change(params: Any) -> None:
         params["models"]["shallow"].update(epoch=3)
         params["models"].update(dict.fromkeys(HOSTILE, params["models"]["deep"]))
 
     change_params(run_project, change)
-    error = refuse(run_project, 2, "models.shallow.epoch is not a known key (did you mean epochs?)", *arguments)
-    for name in HOSTILE:
-        assert f"models.{name} is not a possible name; a name starts with a lower-case letter" in error
+    for stage in STAGES:
+        arguments = ("deep",) if stage in OF_A_MODEL else ()
+        error = refuse_here(2, "models.shallow.epoch is not a known key (did you mean epochs?)", stage, *arguments)
+        for name in HOSTILE:
+            assert f"models.{name} is not a possible name; a name starts with a lower-case letter" in error
 
 
 def test_the_check_refuses_names_that_a_shell_or_a_path_would_read_otherwise(run_project: Path) -> None:
@@ -80,11 +109,11 @@ def test_dvc_repro_stops_at_a_typo(run_project: Path) -> None:
     assert "Traceback" not in result.stderr + result.stdout
 
 
-def test_sizes_that_the_data_cannot_serve(run_project: Path) -> None:
+def test_sizes_that_the_data_cannot_serve(run_project: Path, refuse_here: Callable[..., str]) -> None:
     changes = {"batch_size": 501, "latent_dim": 501, "layers": "conv", "hidden_units": [2] * 6}
     change_params(run_project, lambda p: p["models"]["deep"].update(changes))
     sentence = "models.deep.batch_size is 501, but has to be at most 500, the number of"
-    error = refuse(run_project, 2, sentence, "train", "deep")
+    error = refuse_here(2, sentence, "train", "deep")
     assert "models.deep.latent_dim is 501, but has to be at most 500, the number of" in error
     assert "models.deep.hidden_units has 6 convolutional layers, but images of 28×28 can" in error
 
@@ -108,36 +137,36 @@ def test_a_missing_or_unknown_model(run_project: Path, arguments: tuple[str, ...
 @pytest.mark.parametrize(
     "arguments", [("prepare", "--dpi"), ("compare", "--dpi"), ("figures", "deep"), ("evaluate", "deep", "shallow")]
 )
-def test_arguments_that_mean_nothing_are_refused(run_template: Path, arguments: tuple[str, ...]) -> None:
-    before = outputs(run_template)
-    result = stage(run_template, *arguments)
-    assert result.returncode == 2
-    assert result.stdout == ""
+def test_arguments_that_mean_nothing_are_refused(run_project: Path, here: Here, arguments: tuple[str, ...]) -> None:
+    before = outputs(run_project)
+    ended = here(*arguments)
+    assert ended.status == 2
+    assert ended.out == ""
     usage = f"usage: python -m stages.{arguments[0]} [-h]"
-    assert result.stderr.startswith(usage)
-    assert f"error: unrecognized arguments: {arguments[-1]}\n" in result.stderr
-    assert outputs(run_template) == before
+    assert ended.err.startswith(usage)
+    assert f"error: unrecognized arguments: {arguments[-1]}\n" in ended.err
+    assert outputs(run_project) == before
 
 
-def test_help_is_the_description() -> None:
+def test_help_is_the_description(here: Here) -> None:
     listing = succeed(ROOT, sys.executable, "-m", "stages")
     for name in STAGES:
-        result = stage(ROOT, name, "--help")
-        assert result.returncode == 0
-        assert result.stdout.startswith(f"usage: python -m stages.{name} [-h]")
-        assert "Everything else is set in params.yaml." in result.stdout
+        ended = here(name, "--help")
+        assert ended.status == 0
+        assert ended.out.startswith(f"usage: python -m stages.{name} [-h]")
+        assert "Everything else is set in params.yaml." in ended.out
         (first_line,) = re.findall(rf"stages\.{name} +(.*)", listing)
-        assert f"\n{first_line}\n" in result.stdout
+        assert f"\n{first_line}\n" in ended.out
 
 
 # --- training that goes wrong -------------------------------------------------------------
 
 
-def test_a_loss_that_diverges(run_project: Path) -> None:
+def test_a_loss_that_diverges(run_project: Path, refuse_here: Callable[..., str]) -> None:
     wild = TUTORIAL | {"optimizer": "sgd", "learning_rate": 100, "epochs": 20}
     change_params(run_project, lambda p: p["models"]["deep"].update(wild))
     sentence = "at learning_rate 100, so no model was written; try a smaller learning_rate."
-    refuse(run_project, 1, sentence, "train", "deep")
+    refuse_here(1, sentence, "train", "deep")
 
 
 def test_a_collapse_is_a_warning_and_a_penalty_is_none(run_project: Path) -> None:
@@ -179,23 +208,23 @@ def replace(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def test_broken_intermediate_files(run_project: Path) -> None:
+def test_broken_intermediate_files(run_project: Path, refuse_here: Callable[..., str]) -> None:
     images = run_project / "data/prepared/train_images.npy"
     replace(images, images.read_bytes()[:1000])
-    refuse(run_project, 1, "data/prepared/train_images.npy is not a whole .npy file", "train", "deep")
+    refuse_here(1, "data/prepared/train_images.npy is not a whole .npy file", "train", "deep")
     images.unlink()
-    refuse(run_project, 1, "data/prepared/train_images.npy is missing; run `dvc repro prepare`.", "evaluate", "deep")
+    refuse_here(1, "data/prepared/train_images.npy is missing; run `dvc repro prepare`.", "evaluate", "deep")
 
     evaluation = run_project / "data/evaluation/deep.npz"
     replace(evaluation, evaluation.read_bytes()[:3000])
-    refuse(run_project, 1, "data/evaluation/deep.npz is not a whole evaluation", "figures")
+    refuse_here(1, "data/evaluation/deep.npz is not a whole evaluation", "figures")
     evaluation.unlink()
-    refuse(run_project, 1, "data/evaluation/deep.npz is missing; run `dvc repro`.", "compare")
-    refuse(run_project, 1, "data/evaluation/deep.npz is missing; run `dvc repro`.", "apply", "deep")
+    refuse_here(1, "data/evaluation/deep.npz is missing; run `dvc repro`.", "compare")
+    refuse_here(1, "data/evaluation/deep.npz is missing; run `dvc repro`.", "apply", "deep")
     application = run_project / "data/applications/shallow.npz"
     shutil.copy(run_project / "data/evaluation/shallow.npz", evaluation)
     replace(application, application.read_bytes()[:3000])
-    refuse(run_project, 1, "data/applications/shallow.npz is not a whole application", "figures")
+    refuse_here(1, "data/applications/shallow.npz is not a whole application", "figures")
 
 
 @pytest.mark.quick
@@ -210,16 +239,16 @@ def test_a_history_that_is_no_table_of_losses(tmp_path: Path, text: str) -> None
         read_history(path)
 
 
-def test_what_belongs_to_no_model(run_project: Path) -> None:
+def test_what_belongs_to_no_model(run_project: Path, here: Here) -> None:
     """The advice names that alone, never a file of a model or a preset that is in params.yaml."""
     (run_project / "metrics/best16.json").write_text("{}")  # of the preset, which may have been a model
     before = outputs(run_project)
     for name in ("old.npz", "best16.npz", "deep.txt", "deep.keras", "a copy.npz", "a folder"):
         path = run_project / "data/evaluation" / name
         path.mkdir() if name == "a folder" else path.write_bytes(b"")
-        result = stage(run_project, "compare")
-        assert result.returncode == 1
-        sentence, command = result.stderr.split(" again: ")
+        ended = here("compare")
+        assert ended.status == 1
+        sentence, command = ended.err.split(" again: ")
         assert sentence == (
             f"error: data/evaluation/{name} belongs to no model in params.yaml; "
             "delete what is left of that model and run `dvc repro`"
@@ -233,7 +262,7 @@ def test_what_belongs_to_no_model(run_project: Path) -> None:
         "generation",
     ):  # a model's files are named once, whichever folder has them
         (run_project / f"data/{folder}/old.npz").write_bytes(b"")
-    command = stage(run_project, "compare").stderr.split(" again: ")[1]
+    command = here("compare").err.split(" again: ")[1]
     assert shlex.split(command) == [
         "rm", "-r", "data/evaluation/old.npz", "data/applications/old.npz", "data/generation/old.npz"
     ]  # fmt: skip
@@ -277,7 +306,7 @@ def test_a_damaged_archive_is_told(run_template: Path, tmp_path: Path) -> None:
             load_evaluation(path)
 
 
-def test_pickled_arrays_are_refused(run_project: Path) -> None:
+def test_pickled_arrays_are_refused(run_project: Path, refuse_here: Callable[..., str]) -> None:
     trap = run_project / "sprung"
 
     class Trap:
@@ -287,11 +316,11 @@ def test_pickled_arrays_are_refused(run_project: Path) -> None:
     path = run_project / "data/prepared/train_images.npy"
     path.unlink()
     np.save(path, np.array([Trap()], dtype=object), allow_pickle=True)
-    refuse(run_project, 1, "data/prepared/train_images.npy is not a whole .npy file", "train", "deep")
+    refuse_here(1, "data/prepared/train_images.npy is not a whole .npy file", "train", "deep")
     evaluation = run_project / "data/evaluation/deep.npz"
     with np.load(evaluation) as archive:
         arrays: dict[str, Any] = dict(archive)
     evaluation.unlink()
     np.savez(evaluation, **arrays | {"digits.labels": np.array([Trap()], dtype=object)})
-    refuse(run_project, 1, "data/evaluation/deep.npz is not a whole evaluation", "figures")
+    refuse_here(1, "data/evaluation/deep.npz is not a whole evaluation", "figures")
     assert not trap.exists()

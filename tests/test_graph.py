@@ -159,14 +159,7 @@ def test_a_new_module_needs_no_line_in_dvc_yaml(run_project: Path) -> None:
 # --- settings ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_a_stage_lists_exactly_the_parameters_that_it_reads(run_project: Path, name: str) -> None:
-    """Run the stage in a process that notes which settings are looked up after validation."""
-    if name in ("classifier", "apply"):  # without a classifier most are not looked up
-        change_params(run_project, ask_for_generation)
-    if name == "apply":
-        succeed(run_project, sys.executable, "-m", "stages.classifier")
-    recorder = """
+RECORDER = """
 import sys, runpy
 import stages.params
 from stages.params.schema import Section
@@ -183,28 +176,36 @@ def read_params():
     read.clear()
     return params
 stages.params.read_params = read_params
-sys.argv = ["x", *sys.argv[2:]]
-runpy.run_module(NAME, run_name="__main__")
-print("READ", sorted(read))
-""".replace("NAME", repr(f"stages.{name}"))
+for command in sys.argv[1:]:
+    name, *sys.argv[1:] = command.split()
+    runpy.run_module(f"stages.{name}", run_name="__main__")
+    print("READ", name, sorted(read))
+"""
+
+
+def test_a_stage_lists_exactly_the_parameters_that_it_reads(run_project: Path) -> None:
+    """Run the stages in processes that note which settings each of them looks up after validation."""
     assert yaml.safe_load((run_project / "params.yaml").read_text())["models"]["deep"]["warmup_epochs"] > 0
-    arguments = ["-", "deep"] if name in ("train", "evaluate", "apply") else ["-"]
-    out = succeed(run_project, sys.executable, "-c", recorder, *arguments)
-    read = ast.literal_eval(out.splitlines()[-1].removeprefix("READ "))
+    recording = (sys.executable, "-c", RECORDER)
+    out = succeed(run_project, *recording, "prepare", "train deep", "evaluate deep", "classical", "compare", "figures")
+    change_params(run_project, ask_for_generation)  # without a classifier most are not looked up
+    out += succeed(run_project, *recording, "classifier", "apply deep")
+    recorded = dict(line.split(maxsplit=2)[1:] for line in out.splitlines() if line.startswith("READ "))
+    assert recorded.keys() == set(STAGES)
     classes = {"Prepare": "prepare", "Model": "models.${key}"}
     classes |= {
         section.title(): section for section in ("evaluate", "apply", "classifier", "generate", "compare", "figures")
     }
-    keys = {f"{classes[c]}.{key}" for c, key in read if c in classes}
-    if name in ("compare", "figures"):  # they read the names of all models, so they list `models` as a whole
-        keys = {k for k in keys if not k.startswith("models.$")} | {"models"}
-
-    listed = set()
-    for param in stages_of_dvc_yaml()[name]["params"]:
-        section = {v: k for k, v in classes.items()}.get(param)
-        fields = getattr(schema, section).model_fields if section else None
-        listed |= {f"{param}.{key}" for key in fields} if fields else {param}
-    assert keys == listed
+    for name, read in recorded.items():
+        keys = {f"{classes[c]}.{key}" for c, key in ast.literal_eval(read) if c in classes}
+        if name in ("compare", "figures"):  # they read the names of all models, so they list `models` as a whole
+            keys = {k for k in keys if not k.startswith("models.$")} | {"models"}
+        listed = set()
+        for param in stages_of_dvc_yaml()[name]["params"]:
+            section = {v: k for k, v in classes.items()}.get(param)
+            fields = getattr(schema, section).model_fields if section else None
+            listed |= {f"{param}.{key}" for key in fields} if fields else {param}
+        assert keys == listed, name
 
 
 # --- models --------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ from stages.tuning.results import best_trials, importances, trial_table
 from stages.tuning.sampling import DIRECTIONS, build_pruner, draw, suggest
 from stages.tuning.storage import Liveness, default_storage, open_storage, open_study, shown, whoami
 from stages.tuning.worker import Data, training_of
-from tests.conftest import ROOT, call, change_params, environment, start, succeed, wait_until
+from tests.conftest import ROOT, call, change_params, environment, made_once, start, succeed, wait_until
 
 quick = pytest.mark.quick
 PARAMS = read_params(ROOT / "params.yaml")
@@ -616,14 +616,16 @@ def small_study(project: Path, **changes: Any) -> None:
 @pytest.fixture(scope="module")
 def tuned(run_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone with prepared data, but without test images, in which a study has ended; not to be changed."""
-    project = tmp_path_factory.mktemp("tuned") / "project"
-    shutil.copytree(run_template, project, symlinks=True)
-    for path in [*project.glob("data/prepared/test_*"), *project.glob("data/raw/t10k*")]:
-        path.unlink()
-    space = STUDY["space"] | {"hidden_activation": ["relu", "silu"], "warmup_epochs": [0.5, 2.0], "epochs": [2, 3]}
-    small_study(project, space=space, trials=9, epochs=3, sampler="tpe", pruner="median")
-    succeed(project, "python", "-m", "stages", "tune", "deep")
-    return project
+
+    def make(project: Path) -> None:
+        shutil.copytree(run_template, project, symlinks=True)
+        for path in [*project.glob("data/prepared/test_*"), *project.glob("data/raw/t10k*")]:
+            path.unlink()
+        space = STUDY["space"] | {"hidden_activation": ["relu", "silu"], "warmup_epochs": [0.5, 2.0], "epochs": [2, 3]}
+        small_study(project, space=space, trials=9, epochs=3, sampler="tpe", pruner="median")
+        succeed(project, "python", "-m", "stages", "tune", "deep")
+
+    return made_once("tuned", make, tmp_path_factory)
 
 
 def rows(project: Path) -> list[list[Any]]:
