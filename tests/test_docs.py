@@ -18,6 +18,7 @@ from stages.__main__ import STAGES, tools
 from stages.analysis.comparison import Comparison
 from stages.analysis.tables import MEASURES, generation_rows, interval, markdown, number
 from stages.params import read_params
+from stages.tools.gallery import gallery_table
 from stages.tools.study import readable
 from tests.conftest import ROOT, succeed
 
@@ -151,7 +152,19 @@ def test_the_table_of_pairs_is_the_committed_comparison() -> None:
 
 
 @quick
-@pytest.mark.parametrize("preset", PARAMS.presets)
+def test_the_gallery_has_every_preset_with_its_committed_metrics() -> None:
+    """The table that the command prints, and for each a section with its command and its pictures."""
+    page = PAGES["docs/gallery.md"]
+    assert gallery_table(PARAMS.presets) in page
+    for name in PARAMS.presets:
+        assert f"\n```bash\npython -m stages.train {name} && python -m stages.evaluate {name}\n```\n" in page
+        assert f"(../plots/gallery/{name}.png)" in page
+    shown = set(re.findall(r"\.\./plots/gallery/([a-z0-9-]+\.png)", page))
+    assert shown == {path.name for path in (ROOT / "plots/gallery").iterdir()}
+
+
+@quick
+@pytest.mark.parametrize("preset", ["hinton2006", "best16"])
 def test_the_table_of_presets_is_the_committed_metrics(preset: str) -> None:
     m, settings = metrics(preset), PARAMS.presets[preset]
     row = next(row for table in tables(PAGES["docs/presets.md"]) for row in table if row[0] == f"`{preset}`")
