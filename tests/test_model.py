@@ -26,7 +26,7 @@ from stages.params.schema import Activation, Model
 from stages.trained.inference import compile_model
 from stages.trained.loading import load_autoencoder
 from stages.training.optimizer import build_optimizer
-from tests.conftest import ROOT, TUTORIAL, call, start
+from tests.conftest import ROOT, TUTORIAL, call, start, succeed
 
 MODELS = read_params(ROOT / "params.yaml").models
 DEFAULTS = MODELS["deep"].model_copy(update=TUTORIAL)
@@ -342,6 +342,29 @@ def test_what_tensorflow_logs_is_shown_if_it_does_not_load(tmp_path: Path, end: 
     assert (result.returncode, result.stdout) == (status, "")
     assert result.stderr.startswith("no GPU here\n")
     assert ("ImportError: no such library" in result.stderr) == ("ImportError" in end)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("loaded", [[], ["matplotlib"], ["sklearn"]])
+def test_keras_loads_nothing_for_wrappers_that_nobody_uses(tmp_path: Path, loaded: list[str]) -> None:
+    """But what is loaded already stays, and both can be loaded afterwards."""
+    names = ["matplotlib", "sklearn"]
+    arguments = loading(tmp_path, "")
+    for name in names:
+        (tmp_path / f"{name}.py").touch()
+    (tmp_path / "keras.py").write_text(
+        "import contextlib, gc, importlib\nfound = []\ncollecting = gc.isenabled()\n"
+        f"for name in {names}:\n"
+        "    with contextlib.suppress(ImportError):\n        found.append(importlib.import_module(name).__name__)\n"
+    )
+    imports = "".join(f"import {name}\n" for name in loaded)
+    code = f"""
+{imports}import gc
+from stages.model.backend import keras
+print(keras.found, keras.collecting, gc.isenabled())
+import matplotlib, sklearn
+"""
+    assert succeed(tmp_path, *arguments[:-1], code) == f"{loaded} False True\n"
 
 
 @pytest.mark.quick
