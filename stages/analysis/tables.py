@@ -312,13 +312,16 @@ of the classifier itself is {number(floor.accuracy)}. Mean and standard deviatio
 def generation_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Header and rows to read of what `generation_table` gives."""
     rows = [
-        [f"{row['model']}: {row['method']}", *(spread(row[key], row[f"{key}_std"]) for key in ("frechet", "accuracy"))]
+        [
+            f"{row['model']}: {row['method']}",
+            *(with_spread(row[key], row[f"{key}_std"]) for key in ("frechet", "accuracy")),
+        ]
         for _, row in table.iterrows()
     ]
     return ["", "`frechet`", "`accuracy`"], rows
 
 
-def spread(mean: float, deviation: float) -> str:
+def with_spread(mean: float, deviation: float) -> str:
     """A mean with its standard deviation."""
     return f"{number(mean)} ± {deviation:.2g}"
 
