@@ -29,7 +29,7 @@ quick = pytest.mark.quick
 
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
 SETTINGS = read_params(ROOT / "params.yaml").apply.model_copy(
-    update={"labels": [10, 50, 1000], "draws": 2, "gallery": 200, "queries": 60, "seed": 3}
+    update={"labels": [10, 50, 1000], "draws": 2, "training_images": 200, "queries": 60, "seed": 3}
 )
 
 
@@ -96,7 +96,7 @@ def test_the_task_is_of_training_images_and_of_test_images_of_trained_classes(pr
     np.testing.assert_array_equal(again.queries.images, task.queries.images)
     assert (other.gallery.images != task.gallery.images).any()
     assert (other.queries.images != task.queries.images).any()
-    everything = read_task(SETTINGS.model_copy(update={"gallery": 10**6, "queries": 10**6, "labels": [10**6, 10**5]}))
+    everything = read_task(SETTINGS.model_copy(update={"training_images": 10**6, "queries": 10**6, "labels": [10**6, 10**5]}))
     np.testing.assert_array_equal(everything.gallery.images, train.images)
     assert len(everything.queries.labels) == (test.labels != 3).sum()
     assert everything.numbers.tolist() == [len(train.labels)]

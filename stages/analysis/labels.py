@@ -64,7 +64,7 @@ def read_task(settings: Apply) -> Task:
     """
     train, test = read_split("train"), read_split("test")
     random = np.random.default_rng(settings.seed)
-    chosen = np.sort(random.permutation(len(train.labels))[: settings.gallery])
+    chosen = np.sort(random.permutation(len(train.labels))[: settings.training_images])
     known = np.flatnonzero(np.isin(test.labels, train.labels))
     asked = np.sort(random.permutation(known)[: settings.queries])
     gallery = Split(train.images[chosen], train.labels[chosen])

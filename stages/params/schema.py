@@ -322,11 +322,11 @@ class Apply(Section):
         min_length=1,
         max_length=16,
         json_schema_extra={"uniqueItems": True},
-        description="numbers of training images that have a label, as many of each class; more than the gallery has "
-        "stands for all of it",
+        description="numbers of training images that have a label, as many of each class; more than training_images "
+        "stands for all of these",
     )
     draws: int = Field(ge=2, le=1000, description="random choices of the images that have a label, for each number")
-    gallery: Count = Field(
+    training_images: Count = Field(
         description="training images at most, chosen at random, among which labels are given and neighbours searched"
     )
     queries: Count = Field(
