@@ -69,7 +69,7 @@ def measure_pixels(settings: Apply) -> PixelLabels:
     """What few labels do with the pixels themselves."""
     task = read_task(settings)
     measured = measure_labels(lambda images: images, task, settings)
-    return PixelLabels(task.numbers, len(task.gallery.labels), measured)
+    return PixelLabels(task.numbers, len(task.candidates.labels), measured)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from stages.analysis.generation import REAL, Floor, collect, judge_methods, no_generation, real_digits, share_named
+from stages.analysis.generation import REAL, Floor, collect, judge_methods, no_generation, real_digits, share_right
 from stages.analysis.records import save_record
 from stages.common import files
 from stages.common.errors import ParamsError, run
@@ -40,11 +40,13 @@ def check_fit(params: Params, train: Split) -> None:
         raise ParamsError(
             "params.yaml: classifier.train is true, but the training images are of one class; a classifier needs two."
         )
-    if params.generate.digits > len(train.images):
-        raise ParamsError(
-            f"params.yaml: generate.digits is {params.generate.digits}, but has to be at most {len(train.images)}, "
-            "the number of training images, beside which generated digits are measured."
-        )
+    for key, why in (("digits", "beside which generated digits are measured"), ("components", "whose codes they fit")):
+        value = getattr(params.generate, key)
+        if value > len(train.images):
+            raise ParamsError(
+                f"params.yaml: generate.{key} is {value}, but has to be at most {len(train.images)}, the number of "
+                f"training images, {why}."
+            )
 
 
 def train_and_write(params: Params, train: Split, validation: Split, test: Split) -> None:
@@ -53,7 +55,7 @@ def train_and_write(params: Params, train: Split, validation: Split, test: Split
     from stages.model.archive import keras_bytes
     from stages.model.backend import use_threads
     from stages.model.classifier import build_classifier
-    from stages.trained.judge import build_judge, namer
+    from stages.trained.judge import build_judge, classifying
     from stages.training.checkpoint import checkpoint_path, digest_run, loaded_code
     from stages.training.classification import build_classification, labelled_rows
     from stages.training.images import resident
@@ -73,8 +75,8 @@ def train_and_write(params: Params, train: Split, validation: Split, test: Split
     rows, held_out = (resident(labelled_rows(*split, classes)) for split in (train, validation))
     training = build_classification(classifier, settings, len(rows), (height, width))
     train_network("classifier", training, settings, rows, held_out, checkpoint)
-    accuracy = share_named(namer(classifier, classes), test)
-    print(f"classifier: names {accuracy:.2%} of the test images", flush=True)
+    accuracy = share_right(classifying(classifier, classes), test)
+    print(f"classifier: {accuracy:.2%} of the test images right", flush=True)
     judge = build_judge(classifier, classes, settings, params.generate.digits, (height, width))
     methods = [(REAL, real_digits(train, params.generate))]
     real = collect(judge_methods(methods, judge, test, (height, width)))

@@ -29,11 +29,11 @@ def main() -> None:
     params = read_params()
     check_no_other_files(params)
     evaluations = load_evaluations(list(params.models))
-    classical, denoised = load_denoised(evaluations)
-    pixels, classified = load_labels(evaluations)
-    floor, generations = load_generations(
-        {name: files.model_files(name).generation for name in evaluations}, evaluations
-    )
+    written = {name: files.model_files(name) for name in params.models}
+    applications = {name: paths.application for name, paths in written.items()}
+    classical, denoised = load_denoised(applications, evaluations)
+    pixels, classified = load_labels(applications, evaluations)
+    floor, generations = load_generations({name: paths.generation for name, paths in written.items()}, evaluations)
     resamples, seed = params.compare.resamples, params.compare.seed
     comparisons = compare_all(evaluations, resamples, seed)
     results = results_by_name(evaluations)

@@ -252,7 +252,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, mnist: dict[str, tuple[np
             model.update(epochs=2, batch_size=64)
         params["tune"] = {}
         params["apply"].update(noise=[0.2, 0.5], images=40, validation_images=10)
-        params["apply"].update(labels=[10, 100], draws=3, gallery=300, queries=100)
+        params["apply"].update(labels=[10, 100], draws=3, training_images=300, queries=100)
 
     change_params(project, small)
     succeed(project, "git", "init", "-q")

@@ -813,10 +813,11 @@ def test_compare_writes_what_it_prints(
         "deep / PCA (2): 0.417 times the squared error (0.250 to 0.583), smaller on 100.0% of the test images",
     ]
     per_class = tables.mse_per_class_table(some)
-    classical, denoised = load_denoised(some)
+    applications = {name: Path(f"data/applications/{name}.npz") for name in some}
+    classical, denoised = load_denoised(applications, some)
     denoising = tables.denoising_table(denoised, classical.noise, ["shallow", "deep"], 2000, 0)
     parts = [tables.report(some, rows, per_class), tables.report_anomalies({}, [])]
-    pixels, classified = load_labels(some)
+    pixels, classified = load_labels(applications, some)
     labels = tables.labels_table(classified, pixels.numbers, ["shallow", "deep"], 2000, 0)
     _, generations = load_generations({name: Path(f"data/generation/{name}.npz") for name in some}, some)
     assert list(generations) == ["PCA (2)", "PCA (4)", "shallow", "deep"]

@@ -388,11 +388,12 @@ def test_everything_denoised_has_its_name_and_models_come_last(tmp_path: Path, m
     }
     classical = made_up.classical(errors)
     save(files.CLASSICAL, classical)
+    paths = {name: files.model_files(name).application for name in evaluations}
     for seed, name in enumerate(evaluations):
         codes = made_up.application().labels
         record = Application(made_up.denoised([1, seed], seed=seed), made_up.denoised([2, seed], seed=seed), codes)
-        save(files.model_files(name).application, record)
-    found_classical, found = applications.load_denoised(evaluations)
+        save(paths[name], record)
+    found_classical, found = applications.load_denoised(paths, evaluations)
     assert found_classical.settings.tolist() == [["a"], ["c"], ["e"]]
     assert list(found) == [
         "noisy image", "non-local means", "total variation", "wavelet shrinkage",
@@ -406,10 +407,10 @@ def test_everything_denoised_has_its_name_and_models_come_last(tmp_path: Path, m
     with pytest.raises(
         StageError, match=r"huge\.npz is of other images or noise than data/classical/denoising\.npz; run `dvc"
     ):
-        applications.load_denoised(evaluations)
+        applications.load_denoised(paths, evaluations)
     files.CLASSICAL.write_bytes(b"nothing")
     with pytest.raises(StageError, match=r"data/classical/denoising\.npz is not a whole classical \("):
-        applications.load_denoised(evaluations)
+        applications.load_denoised(paths, evaluations)
 
 
 @quick

@@ -1,6 +1,7 @@
 """The gallery of presets, drawn from made-up evaluations; the page itself is checked in test_docs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 from stages.analysis.evaluation import Evaluation
 from stages.analysis.records import save_record
 from stages.common.errors import ParamsError, StageError
+from stages.common.files import CLASSICAL
 from stages.drawing.gallery import draw_model
 from stages.params import choose_model, read_params
 from stages.tools import gallery
@@ -20,6 +22,7 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.quick
 PARAMS = read_params(ROOT / "params.yaml")
+NOTHING = np.zeros((0, made_up.HEIGHT, made_up.WIDTH), np.float32)
 METRICS = {"mse": 0.00512345, "mse_pca": 0.0268, "ssim": 0.9, "probe": 0.85, "parameters": 1234567}
 
 
@@ -56,13 +59,34 @@ def test_a_picture_has_digits_above_reconstructions_above_samples() -> None:
     plt.close(figure)
 
 
+def test_classes_that_training_lacked_are_not_drawn() -> None:
+    """Of the classes 4 and 7 only 7 was trained, so samples are of 7 alone."""
+    model, pca = made_up.result([1, 2, 3], classes=2), made_up.result([1, 2, 3])
+    model = replace(model, samples=model.samples[:1])
+    evaluation = replace(made_up.evaluation(model, pca, [4, 7, 7]), digits=made_up.digits([4, 7, 7], trained=[7]))
+    figure = draw_model(model, evaluation.digits, classes=2)
+    shown = np.asarray(figure.axes[0].images[0].get_array())
+    np.testing.assert_array_equal(shown[: made_up.HEIGHT], evaluation.digits.images[1])
+    plt.close(figure)
+
+
+def test_a_preset_that_saw_noise_is_drawn_with_noisy_digits(here: Path) -> None:
+    choice = choose_model(PARAMS, "denoising")
+    choice.files.application.parent.mkdir(parents=True)
+    CLASSICAL.parent.mkdir(parents=True)
+    for path, record in ((choice.files.application, made_up.application()), (CLASSICAL, made_up.classical())):
+        with path.open("wb") as file:
+            save_record(file, record)
+    drawn = gallery.draw_preset(choice, one(weights=NOTHING), PARAMS)
+    assert [path.name for path in drawn] == ["denoising.png", "denoising-noisy.png"]
+
+
 @pytest.mark.parametrize(
     ("latent_dim", "shallow", "expected"),
     [(16, False, ["best16"]), (2, False, ["best16", "best16-map"]), (16, True, ["best16", "best16-weights"])],
 )
 def test_a_preset_has_the_pictures_that_suit_it(latent_dim: int, shallow: bool, expected: list[str]) -> None:
-    weights: dict[str, Any] = {} if shallow else {"weights": np.zeros((0, made_up.HEIGHT, made_up.WIDTH), np.float32)}
-    evaluation = one(latent_dim, **weights)
+    evaluation = one(latent_dim) if shallow else one(latent_dim, weights=NOTHING)
     drawn = gallery.draw_preset(choose_model(PARAMS, "best16"), evaluation, PARAMS)
     assert [str(path) for path in drawn] == [f"plots/gallery/{stem}.png" for stem in expected]
 

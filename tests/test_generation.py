@@ -45,7 +45,7 @@ from stages.model.backend import tf
 from stages.model.classifier import build_classifier, feature_model
 from stages.params import read_params
 from stages.tools import generation as tool
-from stages.trained.judge import build_judge, namer
+from stages.trained.judge import build_judge, classifying
 from stages.training.augmentation import random_shift
 from stages.training.classification import beside_classes, build_classification, labelled_rows
 from stages.training.images import epoch_order, resident
@@ -159,7 +159,7 @@ def test_training_a_classifier_is_keras_own(mnist: Mnist) -> None:
         expected = theirs.evaluate(validation.images / 255, validation.labels, verbose=0)
         assert row.val_loss == pytest.approx(expected, rel=1e-3)
     np.testing.assert_array_equal(
-        namer(ours, classes)(validation.images), theirs.predict(validation.images / 255, verbose=0).argmax(axis=1)
+        classifying(ours, classes)(validation.images), theirs.predict(validation.images / 255, verbose=0).argmax(axis=1)
     )
     features = feature_model(ours)(validation.images[:5] / np.float32(255))
     assert features.shape == (5, settings.features)

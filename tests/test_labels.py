@@ -80,7 +80,7 @@ def test_every_image_is_drawn_as_often_as_others_of_its_class() -> None:
 def test_the_task_is_of_training_images_and_of_test_images_of_trained_classes(prepared: Path) -> None:
     train, test = files.read_split("train"), files.read_split("test")
     task = read_task(SETTINGS)
-    for chosen, split, count in ((task.gallery, train, 200), (task.queries, test, 60)):
+    for chosen, split, count in ((task.candidates, train, 200), (task.queries, test, 60)):
         assert len(chosen.labels) == count
         places = {(image.tobytes(), label) for image, label in zip(split.images, split.labels, strict=True)}
         found = {(image.tobytes(), label) for image, label in zip(chosen.images, chosen.labels, strict=True)}
@@ -89,15 +89,16 @@ def test_the_task_is_of_training_images_and_of_test_images_of_trained_classes(pr
         assert 3 not in chosen.labels
     assert task.numbers.tolist() == [10, 50, 200]  # 1,000 stand for all
     for draw in task.draws:
-        assert sorted(Counter(task.gallery.labels[draw[:10]].tolist()).values()) == [1] * 8 + [2]
+        assert sorted(Counter(task.candidates.labels[draw[:10]].tolist()).values()) == [1] * 8 + [2]
     assert (task.draws[0] != task.draws[1]).any()
     again, other = read_task(SETTINGS), read_task(SETTINGS.model_copy(update={"seed": 4}))
     np.testing.assert_array_equal(again.draws, task.draws)
     np.testing.assert_array_equal(again.queries.images, task.queries.images)
-    assert (other.gallery.images != task.gallery.images).any()
+    assert (other.candidates.images != task.candidates.images).any()
     assert (other.queries.images != task.queries.images).any()
-    everything = read_task(SETTINGS.model_copy(update={"training_images": 10**6, "queries": 10**6, "labels": [10**6, 10**5]}))
-    np.testing.assert_array_equal(everything.gallery.images, train.images)
+    more = {"training_images": 10**6, "queries": 10**6, "labels": [10**6, 10**5]}
+    everything = read_task(SETTINGS.model_copy(update=more))
+    np.testing.assert_array_equal(everything.candidates.images, train.images)
     assert len(everything.queries.labels) == (test.labels != 3).sum()
     assert everything.numbers.tolist() == [len(train.labels)]
 
@@ -139,11 +140,11 @@ def by_votes(features: np.ndarray, labels: np.ndarray, queries: np.ndarray, coun
 @pytest.fixture(scope="module")
 def coded(mnist: Mnist) -> tuple[Task, Any]:
     """300 training digits of which 40 or all have a label, 100 test digits, and PCA of 12 components."""
-    gallery = Split(mnist["train"][0][:300].reshape(300, -1), mnist["train"][1][:300])
+    candidates = Split(mnist["train"][0][:300].reshape(300, -1), mnist["train"][1][:300])
     queries = Split(mnist["test"][0][:100].reshape(100, -1), mnist["test"][1][:100])
     random = np.random.default_rng(0)
-    draws = [draw_in_turns(gallery.labels, random) for _ in range(2)]
-    return Task(gallery, queries, draws, np.array([40, 300])), fit_pca(image_moments(gallery.images, 100), 12)
+    draws = [draw_in_turns(candidates.labels, random) for _ in range(2)]
+    return Task(candidates, queries, draws, np.array([40, 300])), fit_pca(image_moments(candidates.images, 100), 12)
 
 
 @quick
@@ -151,11 +152,11 @@ def test_accuracy_and_precision_are_those_of_scipy(coded: tuple[Task, Any]) -> N
     """On PCA's codes of real digits, from the definitions."""
     task, pca = coded
     found = measure_labels(pca.encode, task, SETTINGS)
-    codes, queries = (pca.encode(split.images / 255) for split in (task.gallery, task.queries))
+    codes, queries = (pca.encode(split.images / 255) for split in (task.candidates, task.queries))
     deviation = np.sqrt(np.square(codes - codes.mean(axis=0)).sum(axis=1).mean())
     codes, queries = codes / deviation, (queries - codes.mean(axis=0)) / deviation
     codes -= codes.mean(axis=0)
-    labels = task.gallery.labels
+    labels = task.candidates.labels
     for column, draw in enumerate(task.draws):
         for row, number in enumerate(task.numbers):
             some = draw[:number]
@@ -172,13 +173,13 @@ def test_accuracy_and_precision_are_those_of_scipy(coded: tuple[Task, Any]) -> N
 @quick
 def test_logistic_regression_has_the_penalty_of_the_settings(coded: tuple[Task, Any]) -> None:
     task, pca = coded
-    codes, queries = scale(*(pca.encode(split.images / 255) for split in (task.gallery, task.queries)))
+    codes, queries = scale(*(pca.encode(split.images / 255) for split in (task.candidates, task.queries)))
     some = task.draws[0][:40]
     predictions = []
     for penalty in (0.01, 10.0):
         given_settings = SETTINGS.model_copy(update={"penalty": penalty})
-        found, _ = classify(codes[some], task.gallery.labels[some], queries, given_settings)
-        expected = by_scipy(codes[some], task.gallery.labels[some], queries, penalty)
+        found, _ = classify(codes[some], task.candidates.labels[some], queries, given_settings)
+        expected = by_scipy(codes[some], task.candidates.labels[some], queries, penalty)
         assert (found == expected).mean() >= 0.99
         predictions.append(found)
     assert (predictions[0] != predictions[1]).mean() > 0.03  # so that a wrong penalty would be noticed
@@ -187,11 +188,11 @@ def test_logistic_regression_has_the_penalty_of_the_settings(coded: tuple[Task, 
 @quick
 def test_scaled_features_have_one_unit_and_keep_their_geometry() -> None:
     random = np.random.default_rng(0)
-    gallery, queries = random.normal(5, [1, 10, 0.1], (40, 3)), random.normal(5, 1, (7, 3))
-    scaled, also = scale(gallery, queries)
+    candidates, queries = random.normal(5, [1, 10, 0.1], (40, 3)), random.normal(5, 1, (7, 3))
+    scaled, also = scale(candidates, queries)
     np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-6)
     assert np.square(scaled).sum(axis=1).mean() == pytest.approx(1, rel=1e-6)
-    before, after = (scipy.spatial.distance.cdist(*pair) for pair in ((queries, gallery), (also, scaled)))
+    before, after = (scipy.spatial.distance.cdist(*pair) for pair in ((queries, candidates), (also, scaled)))
     np.testing.assert_allclose(after / before, after[0, 0] / before[0, 0], rtol=1e-5)
     collapsed, _ = scale(np.full((4, 2), 7.0), queries[:, :2])
     assert not collapsed.any()
@@ -279,8 +280,8 @@ def test_every_method_has_its_name_and_models_come_last(tmp_path: Path, monkeypa
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "wb") as file:
             save_record(file, record)
-    pixels, found = load_labels(evaluations)
-    assert (pixels.numbers.tolist(), pixels.gallery) == ([10, 1000], 5000)
+    pixels, found = load_labels(dict(zip(records, saved, strict=True)), evaluations)
+    assert (pixels.numbers.tolist(), pixels.candidates) == ([10, 1000], 5000)
     expected = {
         PIXELS: made_up.pixel_labels().pixels,
         "PCA (2)": records["deep"].labels.pca,
@@ -298,7 +299,7 @@ def test_every_method_has_its_name_and_models_come_last(tmp_path: Path, monkeypa
         with open(PIXEL_LABELS, "wb") as file:
             save_record(file, other)
         with pytest.raises(StageError, match=r"huge\.npz is of other images or labels than data/classical/labels\.npz"):
-            load_labels(evaluations)
+            load_labels(dict(zip(records, saved, strict=True)), evaluations)
 
 
 # --- the pipeline --------------------------------------------------------------------------
@@ -316,7 +317,7 @@ def test_what_the_pipeline_measured_is_what_keras_and_scikit_learn_give(
     table = pd.read_csv(tables.LABELS).set_index(["method", "labels"])
     draws = [draw[:100] for draw in task.draws]
     pixels = load_record(PixelLabels, PIXEL_LABELS)
-    assert (pixels.numbers.tolist(), pixels.gallery) == ([10, 100], 300)
+    assert (pixels.numbers.tolist(), pixels.candidates) == ([10, 100], 300)
     for name in MODELS:
         record = load_record(Application, files.model_files(name).application).labels
         encoder = keras.saving.load_model(files.model_files(name).model).get_layer("encoder")
@@ -326,14 +327,14 @@ def test_what_the_pipeline_measured_is_what_keras_and_scikit_learn_give(
             (name, record.model, encoder),
             (f"untrained {name}", record.untrained, untrained),
         ):
-            gallery, queries = (
-                function.predict(split.images / np.float32(255), verbose=0) for split in (task.gallery, task.queries)
+            candidates, queries = (
+                function.predict(split.images / np.float32(255), verbose=0) for split in (task.candidates, task.queries)
             )
-            mean, deviation = gallery.mean(axis=0), np.sqrt(gallery.var(axis=0).sum())
-            gallery, queries = (gallery - mean) / deviation, (queries - mean) / deviation
+            mean, deviation = candidates.mean(axis=0), np.sqrt(candidates.var(axis=0).sum())
+            candidates, queries = (candidates - mean) / deviation, (queries - mean) / deviation
             expected = [
                 sklearn.linear_model.LogisticRegression(C=1 / given_settings.penalty, max_iter=1000)
-                .fit(gallery[draw], task.gallery.labels[draw])
+                .fit(candidates[draw], task.candidates.labels[draw])
                 .score(queries, task.queries.labels)
                 for draw in draws
             ]

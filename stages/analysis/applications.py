@@ -1,6 +1,7 @@
 """What the applications measured of each model, and everything that was measured by the name to show."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from stages.analysis.evaluation import Evaluation, by_name
 from stages.analysis.labels import PIXEL_LABELS, PIXELS, UNTRAINED, Classified, CodeLabels, PixelLabels
 from stages.analysis.records import load_record
 from stages.common.errors import StageError
-from stages.common.files import CLASSICAL, model_files
+from stages.common.files import CLASSICAL
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,14 +22,13 @@ class Application:
     labels: CodeLabels
 
 
-def load_denoised(evaluations: dict[str, Evaluation]) -> tuple[Classical, dict[str, Denoised]]:
+def load_denoised(paths: dict[str, Path], evaluations: dict[str, Evaluation]) -> tuple[Classical, dict[str, Denoised]]:
     """The record of the classical methods, and what every method made of the noisy images, by the name to show.
 
-    evaluations: by model name. The noisy images themselves come first, the models last.
+    paths, evaluations: by model name. The noisy images themselves come first, the models last.
     Raises StageError if a file is missing, broken or of other images than the rest.
     """
     classical = load_record(Classical, CLASSICAL)
-    paths = {name: model_files(name).application for name in evaluations}
     applications = {name: load_record(Application, path) for name, path in paths.items()}
     for name, path in paths.items():
         if applications[name].model.squared_error.shape != classical.noisy.squared_error.shape:
@@ -38,14 +38,15 @@ def load_denoised(evaluations: dict[str, Evaluation]) -> tuple[Classical, dict[s
     return classical, without | by_name(evaluations, models, {name: a.pca for name, a in applications.items()})
 
 
-def load_labels(evaluations: dict[str, Evaluation]) -> tuple[PixelLabels, dict[str, Classified]]:
+def load_labels(
+    paths: dict[str, Path], evaluations: dict[str, Evaluation]
+) -> tuple[PixelLabels, dict[str, Classified]]:
     """The record of pixels, and what every method does with few labels, by the name to show.
 
-    evaluations: by model name. Pixels come first, then PCA and untrained encoders, the models last.
+    paths, evaluations: by model name. Pixels come first, then PCA and untrained encoders, the models last.
     Raises StageError if a file is missing, broken or of other images or numbers of labels than the rest.
     """
     pixels = load_record(PixelLabels, PIXEL_LABELS)
-    paths = {name: model_files(name).application for name in evaluations}
     records = {name: load_record(Application, path).labels for name, path in paths.items()}
     for name, path in paths.items():
         same = np.array_equal(records[name].numbers, pixels.numbers)

@@ -22,17 +22,16 @@ ONE_THREAD = {"enable_cython_pairwise_dist": False, "working_memory": 64}
 
 def measure_labels(encode: Transform, task: Task, settings: Apply) -> Classified:
     """What features do with few labels. encode: images float32 [images, pixels] in [0, 1] -> features."""
-    gallery, queries = scale(*(encode_all(encode, split.images) for split in (task.gallery, task.queries)))
+    candidates, queries = scale(*(encode_all(encode, split.images) for split in (task.candidates, task.queries)))
     logistic, neighbours = [], []
     for number in task.numbers:
-        draws = task.draws[:1] if number == len(gallery) else task.draws  # there is only one way to draw all
-        classes = [
-            classify(gallery[draw[:number]], task.gallery.labels[draw[:number]], queries, settings) for draw in draws
-        ]
+        draws = task.draws[:1] if number == len(candidates) else task.draws  # there is only one way to draw all
+        labelled = [draw[:number] for draw in draws]
+        classes = [classify(candidates[some], task.candidates.labels[some], queries, settings) for some in labelled]
         right = np.broadcast_to((np.array(classes) == task.queries.labels).mean(axis=2), (len(task.draws), 2))
         logistic.append(right[:, 0])
         neighbours.append(right[:, 1])
-    return Classified(np.array(logistic), np.array(neighbours), precision(gallery, queries, task))
+    return Classified(np.array(logistic), np.array(neighbours), precision(candidates, queries, task))
 
 
 def encode_all(encode: Transform, images: Bytes) -> Float32:
@@ -40,17 +39,16 @@ def encode_all(encode: Transform, images: Bytes) -> Float32:
     return np.concatenate([encode(batch).astype(np.float32) for batch in scaled_batches(images, BATCH)])
 
 
-def scale(gallery: Floats, queries: Floats) -> tuple[Float32, Float32]:
-    """Both float [images, features], moved and divided by one number so that the gallery has mean 0 and variance 1.
+def scale(candidates: Floats, queries: Floats) -> tuple[Float32, Float32]:
+    """Both float [images, features], moved and divided by one number so that the candidates has mean 0 and variance 1.
 
     Its variance is the mean squared distance from the mean. The order of distances stays, and a penalty weighs
     as much on few features as on many.
     """
-    mean = gallery.mean(axis=0, dtype=np.float64)
-    deviation = (
-        np.sqrt(gallery.var(axis=0, dtype=np.float64).sum()) or 1.0
-    )  # a collapsed model's codes are all the same
-    scaled, also = (((features - mean) / deviation).astype(np.float32) for features in (gallery, queries))
+    mean = candidates.mean(axis=0, dtype=np.float64)
+    spread = np.sqrt(candidates.var(axis=0, dtype=np.float64).sum())
+    deviation = spread or 1.0  # a collapsed model's codes are all the same
+    scaled, also = (((features - mean) / deviation).astype(np.float32) for features in (candidates, queries))
     return scaled, also
 
 
@@ -68,10 +66,10 @@ def classify(features: Float32, labels: Bytes, queries: Float32, settings: Apply
     return by_logistic, by_neighbours
 
 
-def precision(gallery: Float32, queries: Float32, task: Task) -> Float64:
-    """Share of the NEAREST images of the gallery that are of the query's class: float64 [queries]."""
-    index = NearestNeighbors(n_neighbors=min(NEAREST, len(gallery)), algorithm="brute").fit(gallery)
+def precision(candidates: Float32, queries: Float32, task: Task) -> Float64:
+    """Share of the NEAREST images of the candidates that are of the query's class: float64 [queries]."""
+    index = NearestNeighbors(n_neighbors=min(NEAREST, len(candidates)), algorithm="brute").fit(candidates)
     with sklearn.config_context(**ONE_THREAD):
         found = index.kneighbors(queries, return_distance=False)
-    shares: Float64 = (task.gallery.labels[found] == task.queries.labels[:, None]).mean(axis=1)
+    shares: Float64 = (task.candidates.labels[found] == task.queries.labels[:, None]).mean(axis=1)
     return shares

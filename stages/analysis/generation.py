@@ -30,7 +30,7 @@ class Generation:
 
     methods: NDArray[np.str_]  # [methods]
     frechet: Float64  # [methods, draws], distance between their features and those of the test images
-    accuracy: Float64  # [methods, draws], share of the test images that a classifier names that learned from them
+    accuracy: Float64  # [methods, draws], of a classifier on the test images after learning from them
     pictures: Float32  # [methods, SHOWN, height, width], the first ones
 
 
@@ -200,7 +200,7 @@ def judge_methods(
         distances, accuracies, pictures = [], [], []
         for digits in draws:
             distances.append(frechet_distance(code_moments(judge.features(digits.images)), real))
-            accuracies.append(share_named(judge.learn(digits), test))
+            accuracies.append(share_right(judge.learn(digits), test))
             pictures.append(np.divide(digits.images[:SHOWN].reshape(-1, *shape), np.float32(255), dtype=np.float32))
         yield Judged(name, distances, accuracies, pictures[0])
 
@@ -211,6 +211,6 @@ def collect(judged: Iterable[Judged]) -> Generation:
     return Generation(np.array(methods), np.array(distances), np.array(accuracies), np.stack(pictures))
 
 
-def share_named(name: Callable[[Bytes], Bytes], test: Split) -> float:
-    """Share of the digits whose class a classifier names."""
+def share_right(name: Callable[[Bytes], Bytes], test: Split) -> float:
+    """Share of the digits that a classifier gets right, given as images uint8 [images, pixels] to classes."""
     return float((name(test.images) == test.labels).mean())

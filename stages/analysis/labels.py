@@ -1,6 +1,7 @@
 """Few labels: which images have one, and the records of what can be done with them.
 
-Every method gets the same gallery of training images, of which a few have a label, and classifies the same test images.
+Every method gets the same training images, the candidates, of which a few have a label, and classifies the
+same test images.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from stages.common.files import Split, read_split
 from stages.params import Apply
 
 PIXEL_LABELS = Path("data/classical/labels.npz")
-NEAREST = 10  # images of the gallery that are retrieved for a query
+NEAREST = 10  # images of the candidates that are retrieved for a query
 PIXELS, UNTRAINED = "all pixels", "untrained "  # to show, the latter before a model's name; no model can have them
 CLASSIFIERS = {"logistic": "logistic regression", "neighbours": "k-nearest neighbours"}  # fields of Classified, names
 
@@ -23,9 +24,9 @@ CLASSIFIERS = {"logistic": "logistic regression", "neighbours": "k-nearest neigh
 class Task(NamedTuple):
     """Which images have a label, and which are to be classified and searched for."""
 
-    gallery: Split  # training images
+    candidates: Split  # training images
     queries: Split  # test images of the classes that were trained on
-    draws: list[Int64]  # [gallery] each, its positions; labels are given from the first one on
+    draws: list[Int64]  # [candidates] each, its positions; labels are given from the first one on
     numbers: Int64  # [numbers], of labels, ascending
 
 
@@ -35,7 +36,7 @@ class Classified:
 
     logistic: Float64  # [numbers, draws], accuracy of logistic regression on the queries
     neighbours: Float64  # [numbers, draws], accuracy of k-nearest neighbours
-    precision: Float64  # [queries], share of the NEAREST images of the gallery that are of the query's class
+    precision: Float64  # [queries], share of the NEAREST images of the candidates that are of the query's class
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,25 +54,25 @@ class PixelLabels:
     """What does not depend on a model: the numbers of labels, and what pixels do with them."""
 
     numbers: Int64  # [numbers], of labels, ascending
-    gallery: int  # training images
+    candidates: int  # training images
     pixels: Classified
 
 
 def read_task(settings: Apply) -> Task:
-    """Choose gallery, queries and labelled images at random, by the seed.
+    """Choose candidates, queries and labelled images at random, by the seed.
 
-    Numbers of labels above the size of the gallery stand for all of it. Raises StageError as `read_split` does.
+    Numbers of labels above the size of the candidates stand for all of it. Raises StageError as `read_split` does.
     """
     train, test = read_split("train"), read_split("test")
     random = np.random.default_rng(settings.seed)
     chosen = np.sort(random.permutation(len(train.labels))[: settings.training_images])
     known = np.flatnonzero(np.isin(test.labels, train.labels))
     asked = np.sort(random.permutation(known)[: settings.queries])
-    gallery = Split(train.images[chosen], train.labels[chosen])
+    candidates = Split(train.images[chosen], train.labels[chosen])
     return Task(
-        gallery=gallery,
+        candidates=candidates,
         queries=Split(test.images[asked], test.labels[asked]),
-        draws=[draw_in_turns(gallery.labels, random) for _ in range(settings.draws)],
+        draws=[draw_in_turns(candidates.labels, random) for _ in range(settings.draws)],
         numbers=np.unique(np.minimum(settings.labels, len(chosen))),
     )
 

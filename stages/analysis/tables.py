@@ -259,7 +259,7 @@ def report_labels(table: pd.DataFrame, pixels: PixelLabels) -> str:
 
 Accuracy on {queries:,} test images of logistic regression and of k-nearest neighbours, with so many
 labelled training images: mean ± standard deviation over {draws} draws of these. `precision` is the
-share of the {NEAREST} nearest of {pixels.gallery:,} training images that are of the same class, with 95 % intervals.
+share of the {NEAREST} nearest of {pixels.candidates:,} training images that are of the same class, with 95 % intervals.
 [docs/few-labels.md](../docs/few-labels.md) explains the methods.
 
 {markdown(["", *header, "precision"], rows)}
@@ -301,8 +301,8 @@ def report_generation(floor: Floor, generations: dict[str, Generation]) -> str:
     rows = generation_rows(generation_table(floor, generations))
     return f"""\
 {heading}`frechet` is the distance to the test images in a classifier's features, lower is better. `accuracy`
-is the share of the test images that another one names, which learned from these digits alone; that
-of the classifier itself is {number(floor.accuracy)}. Mean and standard deviation over {draws} draws.
+is the share of the test images that another classifier gets right after learning from these digits
+alone. The classifier itself gets {number(floor.accuracy)} right. Mean and standard deviation over {draws} draws.
 [docs/generation.md](../docs/generation.md) explains both.
 
 {markdown(*rows)}
@@ -322,8 +322,9 @@ def generation_rows(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 
 def with_spread(mean: float, deviation: float) -> str:
-    """A mean with its standard deviation."""
-    return f"{number(mean)} ± {deviation:.2g}"
+    """A mean with its standard deviation, both with as many decimals as give the deviation two digits."""
+    decimals = max(0, 1 - int(np.floor(np.log10(deviation)))) if deviation > 0 else 4
+    return f"{mean:.{decimals}f} ± {deviation:.{decimals}f}"
 
 
 def interval(value: float, low: float, high: float) -> str:

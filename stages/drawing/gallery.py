@@ -9,15 +9,16 @@ from stages.drawing.style import GREY, mosaic, show
 
 
 def draw_model(result: Result, digits: Digits, classes: int) -> Figure:
-    """The first test digit of each class, its reconstruction below it, and digits that the model generated.
+    """The first test digit of each trained class, its reconstruction below it, and digits that the model generated.
 
     A generated digit stands below the class from whose Gaussian it was drawn; a variational model's are from the
-    prior and have no class.
+    prior and have no class. classes: how many are shown at most.
     """
+    trained = np.flatnonzero(np.isin(digits.labels[digits.shown], digits.trained))[:classes]
     rows = {
-        "test digits": digits.images[:classes],
-        "reconstructions": result.reconstructions[:classes],
-        "samples": result.samples[:classes, 0],
+        "test digits": digits.images[trained],
+        "reconstructions": result.reconstructions[trained],
+        "samples": result.samples[: len(trained), 0],
     }
     height, columns = digits.images.shape[1] + 1, len(rows["samples"])
     figure, ax = plt.subplots(figsize=(0.5 * columns + 1.2, 1.6), layout="constrained")

@@ -47,11 +47,13 @@ def _loading_less(*names: str) -> Iterator[None]:
     """Load faster in the block: no import finds the modules of these names, and no garbage is looked for."""
     hidden = dict.fromkeys(name for name in names if name not in sys.modules)
     sys.modules |= hidden  # type: ignore[arg-type]  # None, as the import system has it for a module that is not there
+    collecting = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if collecting:
+            gc.enable()
         for name in hidden:
             del sys.modules[name]
 

@@ -352,6 +352,14 @@ class Generate(Section):
     )
     seed: int = Field(ge=0, lt=2**32, description="seed of the generated digits, of the mixture and of its codes")
 
+    @model_validator(mode="after")
+    def check_components(self) -> "Generate":
+        if self.components > self.codes:
+            raise ValueError(
+                f"components is {self.components}, but has to be at most codes, {self.codes}, to which they are fitted"
+            )
+        return self
+
 
 class Compare(Section):
     resamples: int = Field(

@@ -8,11 +8,13 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from stages.analysis.applications import load_denoised
 from stages.analysis.evaluation import Evaluation, load_evaluation
-from stages.analysis.tables import markdown, number
+from stages.analysis.tables import denoising_table, markdown, number
 from stages.common.errors import ParamsError, StageError, run
 from stages.common.files import model_files, write_all
 from stages.drawing import charts, pictures
+from stages.drawing.applications import draw_denoising
 from stages.drawing.gallery import draw_model
 from stages.drawing.style import STYLE, png
 from stages.params import Choice, Model, Params, choose_model, nearest, read_params
@@ -25,8 +27,9 @@ Draw what the presets of params.yaml do, one picture for each, and print their n
 
 Every preset has to be trained and evaluated. Writes plots/gallery/<preset>.png, test digits
 above their reconstructions and generated digits; <preset>-map.png, the codes of all test
-digits, if a code is a point of the plane; and <preset>-weights.png, what the latent units
-look for, if the encoder has no hidden layer. Prints metrics/<preset>.json as one table.
+digits, if a code is a point of the plane; <preset>-weights.png, what the latent units look
+for, if the encoder has no hidden layer; and <preset>-noisy.png, what it makes of noisy digits, if
+it was trained with noise, after `python -m stages.apply <preset>`. Prints metrics/<preset>.json as one table.
 
 examples:
   python -m stages gallery             # of all presets
@@ -44,6 +47,8 @@ def main() -> None:
     chosen = [choose_model(params, name) for name in names or params.presets]
     for choice in chosen:
         check_trained(choice)
+        if choice.settings.noise and not choice.files.application.exists():
+            raise StageError(f"{choice.files.application} is missing; run `python -m stages.apply {choice.name}`.")
     table = gallery_table({choice.name: choice.settings for choice in chosen})
     drawn: dict[Path, bytes] = {}
     with plt.rc_context(STYLE):
@@ -69,6 +74,11 @@ def draw_preset(choice: Choice, evaluation: Evaluation, params: Params) -> dict[
     figures: dict[str, Figure] = {name: draw_model(result, digits, params.figures.classes)}
     if result.latent_dim == 2:
         figures[f"{name}-map"] = charts.draw_latent_space({name: result}, digits.labels)
+    if choice.settings.noise:
+        classical, denoised = load_denoised({name: choice.files.application}, {name: evaluation})
+        resamples, seed = params.compare.resamples, params.compare.seed
+        table = denoising_table(denoised, classical.noise, [name], resamples, seed)
+        figures[f"{name}-noisy"] = draw_denoising(classical.images, denoised, table)
     if len(result.weights):
         figures[f"{name}-weights"] = pictures.draw_weights({name: result})
     return {FOLDER / f"{stem}.png": png(figure, params.figures.dpi) for stem, figure in figures.items()}

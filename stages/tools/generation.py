@@ -13,6 +13,7 @@ from stages.drawing.applications import draw_generation
 from stages.drawing.style import STYLE, png
 from stages.params import choose_model, read_params
 from stages.tools.study import FOLDER
+from stages.trained import check_trained
 
 DESCRIPTION = """\
 Put the digits that models generate side by side, as a table and a picture.
@@ -29,6 +30,10 @@ example:
 def main() -> None:
     params = read_params()
     chosen = [choose_model(params, name) for name in parse_arguments().models]
+    for one in chosen:
+        check_trained(one)
+        if one.key.startswith("presets.") and not one.files.generation.exists():
+            raise StageError(f"{one.files.generation} is missing; run `python -m stages.apply {one.name}`.")
     evaluations = {one.name: load_evaluation(one.files.evaluation) for one in chosen}
     floor, generations = load_generations({one.name: one.files.generation for one in chosen}, evaluations)
     if not floor.measured:

@@ -37,12 +37,12 @@ def build_judge(
             variable.assign(value)
         rows = resident(labelled_rows(given.images, given.labels, classes))
         train("classifier", training, settings, rows, rows, None, reporting=silent)
-        return namer(learner, classes)
+        return classifying(learner, classes)
 
-    return Judge(namer(classifier, classes), on_bytes(feature_model(classifier)), learn)
+    return Judge(classifying(classifier, classes), on_bytes(feature_model(classifier)), learn)
 
 
-def namer(classifier: keras.Model, classes: Bytes) -> Callable[[Bytes], Bytes]:
+def classifying(classifier: keras.Model, classes: Bytes) -> Callable[[Bytes], Bytes]:
     """A classifier as a function from images uint8 [images, pixels] to the likeliest class of each, uint8 [images]."""
     probabilities = on_bytes(classifier)
 

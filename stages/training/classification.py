@@ -24,7 +24,7 @@ def labelled_rows(images: Bytes, labels: Bytes, classes: Bytes) -> Bytes:
     """
     rows = np.empty((len(images), images.shape[1] + len(classes)), np.uint8)
     rows[:, : images.shape[1]] = images
-    rows[:, images.shape[1] :] = 255 * (labels[:, None] == classes)
+    rows[:, images.shape[1] :] = np.where(labels[:, None] == classes, np.uint8(255), np.uint8(0))
     return rows
 
 
