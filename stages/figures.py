@@ -16,8 +16,7 @@ from stages.analysis.evaluation import load_evaluations, results_by_name
 from stages.analysis.tables import COMPARISON, DENOISING, LABELS, LOSSES, MSE_PER_CLASS, read_table
 from stages.common import files
 from stages.common.errors import run
-from stages.drawing import charts, pictures
-from stages.drawing.applications import draw_anomalies, draw_denoising, draw_labels
+from stages.drawing import applications, charts, pictures
 from stages.drawing.style import STYLE, png
 from stages.params import Model, read_params
 from stages.params.command import parse_no_arguments
@@ -28,8 +27,8 @@ def main() -> None:
     params = read_params()
     classes, dpi = params.figures.classes, params.figures.dpi
     evaluations = load_evaluations(list(params.models))
-    applications = {name: files.model_files(name).application for name in params.models}
-    classical, denoised = load_denoised(applications, evaluations)
+    paths = {name: files.model_files(name).application for name in params.models}
+    classical, denoised = load_denoised(paths, evaluations)
     results = results_by_name(evaluations)
     digits = next(iter(evaluations.values())).digits
     overall = {name: result.mse for name, result in results.items()}
@@ -45,9 +44,9 @@ def main() -> None:
             "traversals": pictures.draw_traversals(results),
             "samples": pictures.draw_samples(results, classes),
             "weights": pictures.draw_weights(results),
-            "anomalies": draw_anomalies(results, digits),
-            "denoising": draw_denoising(classical.images, denoised, read_table(DENOISING)),
-            "labels": draw_labels(read_table(LABELS)),
+            "anomalies": applications.draw_anomalies(results, digits),
+            "denoising": applications.draw_denoising(classical.images, denoised, read_table(DENOISING)),
+            "labels": applications.draw_labels(read_table(LABELS)),
             "losses": charts.draw_losses(read_table(LOSSES), loss_names),
         }
         files.write_all({Path(f"plots/{name}.png"): png(figure, dpi) for name, figure in figures.items()})

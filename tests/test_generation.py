@@ -283,8 +283,13 @@ def test_the_table_and_the_page_by_hand() -> None:
     np.testing.assert_allclose(table["frechet"][1:], one.frechet.mean(axis=1))
     np.testing.assert_allclose(table["accuracy_std"][1:], np.abs(np.diff(one.accuracy)).ravel() / np.sqrt(2))
     page = tables.report_generation(Floor(0.9912, real), {"deep": one})
-    assert "that\nof the classifier itself is 0.9912" in page
-    assert re.search(rf"^\| deep: {MIXTURE} +\| +{one.frechet[1].mean():#.4g} ± ", page, re.M)
+    assert "The classifier itself gets 0.9912 right" in page
+    assert re.search(
+        rf"^\| deep: {MIXTURE} +\| +{one.frechet[1].mean():.2f} ± {one.frechet[1].std(ddof=1):.2f} ", page, re.M
+    )
+    assert [tables.with_spread(0.98456, 0.00123), tables.with_spread(99.05, 0.4), tables.with_spread(1.5, 0.0)] == [
+        "0.9846 ± 0.0012", "99.05 ± 0.40", "1.5000 ± 0.0000"
+    ]  # fmt: skip
     nothing = no_generation(2, 3)
     assert "No classifier was trained" in tables.report_generation(Floor(0.0, nothing), {"deep": nothing})
 
