@@ -108,12 +108,13 @@ def test_the_metrics_of_a_model_have_six_digits() -> None:
 
 
 def test_a_model_that_lacks_a_class_has_its_area_among_the_metrics() -> None:
-    """By the combined score: of four pairs two are in order."""
+    """By the combined score: of four pairs two are in order, and three by that of PCA."""
     model = made_up.result([4, 3, 2, 1], combined=np.array([1.0, 4, 2, 3]))
-    some = made_up.evaluation(model, made_up.result([1, 1, 1, 1]), [0, 0, 5, 5])
+    pca = made_up.result([1, 1, 1, 1], combined=np.array([1.0, 4, 2, 5]))
+    some = made_up.evaluation(model, pca, [0, 0, 5, 5])
     assert "auroc" not in json.loads(metrics_json(some))
     missing = replace(some, digits=made_up.digits([0, 0, 5, 5], trained=[0]))
-    assert list(json.loads(metrics_json(missing)).items())[-1] == ("auroc", 0.5)
+    assert list(json.loads(metrics_json(missing)).items())[-2:] == [("auroc", 0.5), ("auroc_pca", 0.75)]
 
 
 def test_ssim_agrees_with_tensorflow(mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:

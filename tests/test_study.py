@@ -111,6 +111,18 @@ def test_series_keep_their_order_and_pca_comes_only_with_the_latent_size() -> No
     assert with_pca(runs, "latent_dim", "probe") == runs  # of which PCA has none
 
 
+def test_pca_comes_with_the_data() -> None:
+    """A list that decides the data decides what PCA does, too."""
+    values = {"prepare.classes": "0 1", "latent_dim": 2, "auroc": 0.9, "auroc_pca": 0.8}
+    settings = {"prepare.classes": [0, 1], "latent_dim": 2}
+    other = Run(settings | {"prepare.classes": [7]}, values | {"prepare.classes": "7", "auroc_pca": 0.7})
+    series = {"deep": [Run(settings, values), other]}
+    table = summarise(with_pca(series, "prepare.classes", "auroc"), "prepare.classes", "auroc")
+    assert table[["series", "prepare.classes", "mean"]].to_numpy().tolist() == [
+        ["PCA", "0 1", 0.8], ["PCA", "7", 0.7], ["deep", "0 1", 0.9], ["deep", "7", 0.9]
+    ]  # fmt: skip
+
+
 def test_an_experiment_has_a_result_if_the_model_that_was_trained_was_evaluated() -> None:
     reasons = {e.name: shortcoming(e, "deep") for e in EXPERIMENTS}
     assert {name: reason for name, reason in reasons.items() if reason} == {

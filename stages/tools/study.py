@@ -200,12 +200,12 @@ def check_unmixed(name: str, runs: list[Run], x: str) -> None:
 
 
 def with_pca(series: dict[str, list[Run]], x: str, y: str) -> dict[str, list[Run]]:
-    """The series and, where x is the latent size and PCA has this metric too, PCA's first."""
-    found = [one.values for runs in series.values() for one in runs if f"{y}_pca" in one.values]
-    if x != "latent_dim" or not found:
+    """The series, after that of PCA if it has the metric and x, latent_dim or of the data, makes a difference to it."""
+    runs = [one for runs in series.values() for one in runs if f"{y}_pca" in one.values]
+    if not runs or not (x == "latent_dim" or x.startswith("prepare.")):
         return series
-    by_size = {values[x]: values[f"{y}_pca"] for values in found}
-    return {"PCA": [Run({}, {x: size, y: value}) for size, value in by_size.items()]} | series
+    by_x = {one.values[x]: Run({x: one.settings[x]}, {x: one.values[x], y: one.values[f"{y}_pca"]}) for one in runs}
+    return {"PCA": list(by_x.values())} | series
 
 
 def draw_study(table: pd.DataFrame, x: str, y: str) -> Figure:
