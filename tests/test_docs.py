@@ -193,7 +193,7 @@ def test_the_table_of_latent_sizes_is_the_committed_study() -> None:
 
 @quick
 def test_the_table_of_denoised_images_is_the_committed_one() -> None:
-    """But for its last row, which is of an experiment."""
+    """But for its last row, which is of a preset."""
     (_, _, *rows, _) = tables(PAGES["docs/denoising.md"])[0]
     measured = pd.read_csv(ROOT / "plots/denoising.csv").groupby("method", sort=False)
     for (method, *cells), (name, group) in zip(rows, measured, strict=False):

@@ -22,7 +22,6 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.quick
 PARAMS = read_params(ROOT / "params.yaml")
-NOTHING = np.zeros((0, made_up.HEIGHT, made_up.WIDTH), np.float32)
 METRICS = {"mse": 0.00512345, "mse_pca": 0.0268, "ssim": 0.9, "probe": 0.85, "parameters": 1234567}
 
 
@@ -77,16 +76,13 @@ def test_a_preset_that_saw_noise_is_drawn_with_noisy_digits(here: Path) -> None:
     for path, record in ((choice.files.application, made_up.application()), (CLASSICAL, made_up.classical())):
         with path.open("wb") as file:
             save_record(file, record)
-    drawn = gallery.draw_preset(choice, one(weights=NOTHING), PARAMS)
+    drawn = gallery.draw_preset(choice, one(), PARAMS)
     assert [path.name for path in drawn] == ["denoising.png", "denoising-noisy.png"]
 
 
-@pytest.mark.parametrize(
-    ("latent_dim", "shallow", "expected"),
-    [(16, False, ["best16"]), (2, False, ["best16", "best16-map"]), (16, True, ["best16", "best16-weights"])],
-)
-def test_a_preset_has_the_pictures_that_suit_it(latent_dim: int, shallow: bool, expected: list[str]) -> None:
-    evaluation = one(latent_dim) if shallow else one(latent_dim, weights=NOTHING)
+@pytest.mark.parametrize(("latent_dim", "expected"), [(16, ["best16"]), (2, ["best16", "best16-map"])])
+def test_a_preset_has_the_pictures_that_suit_it(latent_dim: int, expected: list[str]) -> None:
+    evaluation = one(latent_dim)
     drawn = gallery.draw_preset(choose_model(PARAMS, "best16"), evaluation, PARAMS)
     assert [str(path) for path in drawn] == [f"plots/gallery/{stem}.png" for stem in expected]
 

@@ -13,7 +13,7 @@ from stages.analysis.evaluation import Evaluation, load_evaluation
 from stages.analysis.tables import denoising_table, markdown, number
 from stages.common.errors import ParamsError, StageError, run
 from stages.common.files import model_files, write_all
-from stages.drawing import charts, pictures
+from stages.drawing import charts
 from stages.drawing.applications import draw_denoising
 from stages.drawing.gallery import draw_model
 from stages.drawing.style import STYLE, png
@@ -27,8 +27,7 @@ Draw what the presets of params.yaml do, one picture for each, and print their n
 
 Every preset has to be trained and evaluated. Writes plots/gallery/<preset>.png, test digits
 above their reconstructions and generated digits; <preset>-map.png, the codes of all test
-digits, if a code is a point of the plane; <preset>-weights.png, what the latent units look
-for, if the encoder has no hidden layer; and <preset>-noisy.png, what it makes of noisy digits, if
+digits, if a code is a point of the plane; and <preset>-noisy.png, what it makes of noisy digits, if
 it was trained with noise, after `python -m stages.apply <preset>`. Prints metrics/<preset>.json as one table.
 
 examples:
@@ -79,8 +78,6 @@ def draw_preset(choice: Choice, evaluation: Evaluation, params: Params) -> dict[
         resamples, seed = params.compare.resamples, params.compare.seed
         table = denoising_table(denoised, classical.noise, [name], resamples, seed)
         figures[f"{name}-noisy"] = draw_denoising(classical.images, denoised, table)
-    if len(result.weights):
-        figures[f"{name}-weights"] = pictures.draw_weights({name: result})
     return {FOLDER / f"{stem}.png": png(figure, params.figures.dpi) for stem, figure in figures.items()}
 
 
@@ -92,6 +89,7 @@ def gallery_table(presets: dict[str, Model]) -> str:
     rows = []
     for name, settings in presets.items():
         found = read_metrics(name)
+        found["mse_pca"] = round(found["mse_pca"], 12)  # as many components as pixels leave only rounding
         cells = [number(found[key]) if isinstance(found[key], float) else found[key] for key in COLUMNS]
         rows.append([f"`{name}`", settings.epochs, settings.latent_dim, *cells])
     return markdown(["preset", "epochs", "latent_dim", *COLUMNS], rows)
