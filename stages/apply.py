@@ -15,7 +15,7 @@ from stages.analysis.applications import Application
 from stages.analysis.classifiers import measure_labels
 from stages.analysis.denoising import measure_denoised, noisy_tests, read_chosen
 from stages.analysis.evaluation import load_evaluation
-from stages.analysis.generation import Generations, collect, generate, judge_methods, no_generation
+from stages.analysis.generation import Generations, collect, digest_judge, generate, judge_methods, no_generation
 from stages.analysis.labels import CodeLabels, read_task
 from stages.analysis.linear import Pca
 from stages.analysis.measures import psnr, scaled_batches
@@ -53,7 +53,7 @@ def main() -> None:
     judged = (
         judge_generated(name, model, pca, (height, width), params)
         if params.classifier.train
-        else Generations(none, none)
+        else Generations("", none, none)
     )
     with files.replacing_all([written.application, written.generation]) as (applied, generated):
         save_record(applied, application)
@@ -99,7 +99,7 @@ def judge_generated(name: str, model: keras.Model, pca: Pca, shape: tuple[int, i
             distance, accuracy = np.mean(one.frechet), np.mean(one.accuracy)
             print(f"{shown}, {one.method}: Fréchet distance {distance:.3g}, accuracy {accuracy:.2%}", flush=True)
         generations.append(collect(judged))
-    return Generations(*generations)
+    return Generations(digest_judge(files.CLASSIFIER.read_bytes(), settings), *generations)
 
 
 if __name__ == "__main__":

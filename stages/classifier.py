@@ -12,7 +12,16 @@ from contextlib import suppress
 
 import numpy as np
 
-from stages.analysis.generation import REAL, Floor, collect, judge_methods, no_generation, real_digits, share_right
+from stages.analysis.generation import (
+    REAL,
+    Floor,
+    collect,
+    digest_judge,
+    judge_methods,
+    no_generation,
+    real_digits,
+    share_right,
+)
 from stages.analysis.records import save_record
 from stages.common import files
 from stages.common.errors import ParamsError, run
@@ -26,7 +35,7 @@ def main() -> None:
     params = read_params()
     if not params.classifier.train:
         _, height, width = files.read_images("test").shape
-        write(b"", Floor(0.0, no_generation(height, width)))
+        write(b"", Floor("", 0.0, no_generation(height, width)))
         print("no classifier, since classifier.train is false")
         return
     train, validation, test = (files.read_split(split) for split in files.SPLITS)
@@ -80,7 +89,8 @@ def train_and_write(params: Params, train: Split, validation: Split, test: Split
     judge = build_judge(classifier, classes, settings, params.generate.digits, (height, width))
     methods = [(REAL, real_digits(train, params.generate))]
     real = collect(judge_methods(methods, judge, test, (height, width)))
-    write(keras_bytes(classifier), Floor(accuracy, real))
+    content = keras_bytes(classifier)
+    write(content, Floor(digest_judge(content, params.generate), accuracy, real))
     print(f"{REAL}: Fréchet distance {real.frechet.mean():.3g}, accuracy {real.accuracy.mean():.2%}")
     with suppress(OSError):  # a checkpoint that stays does no harm
         checkpoint.unlink()

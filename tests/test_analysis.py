@@ -798,8 +798,11 @@ def test_compare_writes_what_it_prints(
     for name, one in some.items():
         save(tmp_path / f"data/evaluation/{name}.npz", one)
         save(tmp_path / f"data/applications/{name}.npz", made_up.application())
-        save(tmp_path / f"data/generation/{name}.npz", Generations(made_up.generation("a"), made_up.generation("b")))
-    floor = Floor(0.99, made_up.generation("real"))
+        save(
+            tmp_path / f"data/generation/{name}.npz",
+            Generations("judge", made_up.generation("a"), made_up.generation("b")),
+        )
+    floor = Floor("judge", 0.99, made_up.generation("real"))
     save(tmp_path / "data/classifier/floor.npz", floor)
     save(tmp_path / "data/classical/denoising.npz", made_up.classical())
     save(tmp_path / "data/classical/labels.npz", made_up.pixel_labels())

@@ -24,6 +24,7 @@ from stages.analysis.generation import (
     Mixture,
     class_mixture,
     collect,
+    digest_judge,
     draw_codes,
     fit_mixture,
     frechet_distance,
@@ -278,11 +279,11 @@ def test_real_digits_are_as_many_and_none_twice(mnist: Mnist) -> None:
 @quick
 def test_the_table_and_the_page_by_hand() -> None:
     real, one = made_up.generation(REAL), made_up.generation(PER_CLASS, MIXTURE, seed=1)
-    table = tables.generation_table(Floor(0.9912, real), {"deep": one})
+    table = tables.generation_table(Floor("judge", 0.9912, real), {"deep": one})
     assert table[["model", "method"]].to_numpy().tolist() == [["real", REAL], ["deep", PER_CLASS], ["deep", MIXTURE]]
     np.testing.assert_allclose(table["frechet"][1:], one.frechet.mean(axis=1))
     np.testing.assert_allclose(table["accuracy_std"][1:], np.abs(np.diff(one.accuracy)).ravel() / np.sqrt(2))
-    page = tables.report_generation(Floor(0.9912, real), {"deep": one})
+    page = tables.report_generation(Floor("judge", 0.9912, real), {"deep": one})
     assert "The classifier itself gets 0.9912 right" in page
     assert re.search(
         rf"^\| deep: {MIXTURE} +\| +{one.frechet[1].mean():.2f} ± {one.frechet[1].std(ddof=1):.2f} ", page, re.M
@@ -291,12 +292,14 @@ def test_the_table_and_the_page_by_hand() -> None:
         "0.9846 ± 0.0012", "99.05 ± 0.40", "1.5000 ± 0.0000"
     ]  # fmt: skip
     nothing = no_generation(2, 3)
-    assert "No classifier was trained" in tables.report_generation(Floor(0.0, nothing), {"deep": nothing})
+    assert "No classifier was trained" in tables.report_generation(Floor("", 0.0, nothing), {"deep": nothing})
 
 
 @quick
 def test_the_picture_has_a_row_for_each_method() -> None:
-    figure = draw_generation(Floor(0.99, made_up.generation(REAL)), {"deep": made_up.generation(PER_CLASS, PRIOR)})
+    figure = draw_generation(
+        Floor("judge", 0.99, made_up.generation(REAL)), {"deep": made_up.generation(PER_CLASS, PRIOR)}
+    )
     (ax,) = figure.axes
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert names == [f"real: {REAL}", f"deep: {PER_CLASS}", f"deep: {PRIOR}"]
@@ -309,13 +312,24 @@ def test_measures_of_other_classifiers_are_not_mixed(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     paths = {"deep": files.model_files("deep").generation}
     evaluations = {"deep": made_up.evaluation(made_up.result([1, 2]), made_up.result([1, 1]), [0, 1])}
-    nothing = no_generation(2, 3)
-    for floor, one in ((nothing, made_up.generation("a")), (made_up.generation("a"), nothing)):
-        for path, record in ((files.FLOOR, Floor(0.9, floor)), (paths["deep"], Generations(one, one))):
+    one = made_up.generation("a")
+    for floor, model in (("", "x"), ("x", ""), ("x", "y")):
+        for path, record in ((files.FLOOR, Floor(floor, 0.9, one)), (paths["deep"], Generations(model, one, one))):
             with files.replacing(path) as file:
                 save_record(file, record)
-        with pytest.raises(StageError, match=r"has no measure of generated digits, but .* has; run `dvc repro`\."):
+        with pytest.raises(
+            StageError, match=r"data/generation/deep\.npz was judged otherwise than data/classifier/floor"
+        ):
             load_generations(paths, evaluations)
+
+
+@quick
+def test_a_judge_is_known_by_its_bytes_and_by_the_digits() -> None:
+    settings = read_params(ROOT / "params.yaml").generate
+    other = settings.model_copy(update={"digits": settings.digits - 1})
+    digests = {digest_judge(b"a", settings), digest_judge(b"b", settings), digest_judge(b"a", other)}
+    assert len(digests) == 3
+    assert digest_judge(b"a", settings) in digests
 
 
 # --- stages --------------------------------------------------------------------------------

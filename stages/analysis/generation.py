@@ -4,6 +4,7 @@ Every way to draw codes is a mixture of Gaussians: one for each class, several f
 labels, or the prior alone. A classifier that was trained on real digits judges what is decoded.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ class Generation:
 class Generations:
     """What a model and PCA of its latent size generate."""
 
+    judge: str  # as `digest_judge` gives it; empty if there is no classifier
     model: Generation
     pca: Generation
 
@@ -46,13 +48,14 @@ class Generations:
 class Floor:
     """What real training images give in place of generated ones."""
 
+    judge: str  # as `digest_judge` gives it; empty if there is no classifier
     accuracy: float  # of the classifier that learned from all training images, on the test images
     real: Generation
 
     @property
     def measured(self) -> bool:
         """Whether there is a classifier."""
-        return len(self.real.methods) > 0
+        return bool(self.judge)
 
 
 class Mixture(NamedTuple):
@@ -71,6 +74,14 @@ class Judge(NamedTuple):
     learn: Callable[[Split], Callable[[Bytes], Bytes]]  # digits -> `name` of one that learned from them alone
 
 
+def digest_judge(classifier: bytes, settings: Generate) -> str:
+    """SHA-256 of what measures of generated digits depend on beside the model, so that unlike ones are not mixed.
+
+    classifier: the content of its file.
+    """
+    return hashlib.sha256(classifier + settings.model_dump_json().encode()).hexdigest()
+
+
 def no_generation(height: int, width: int) -> Generation:
     """What there is without a classifier."""
     return Generation(
@@ -81,14 +92,16 @@ def no_generation(height: int, width: int) -> Generation:
 def load_generations(paths: dict[str, Path], evaluations: dict[str, Evaluation]) -> tuple[Floor, dict[str, Generation]]:
     """What real digits give, and what the models and PCA generate, by the name to show. Both by model name.
 
-    Raises StageError if a file is missing or broken, or if some were measured and others were not.
+    Raises StageError if a file is missing or broken, or of another classifier or number of digits than the floor.
     """
     floor = load_record(Floor, FLOOR)
     found = {name: load_record(Generations, path) for name, path in paths.items()}
     for name, path in paths.items():
-        if bool(len(found[name].model.methods)) != floor.measured:
-            only = (path, FLOOR) if floor.measured else (FLOOR, path)
-            raise StageError(f"{only[0]} has no measure of generated digits, but {only[1]} has; run `dvc repro`.")
+        if found[name].judge != floor.judge:
+            raise StageError(
+                f"{path} was judged otherwise than {FLOOR}: by another classifier or none, or of other digits; run "
+                f"`dvc repro`, or `python -m stages.apply {name}` for a preset."
+            )
     models, pcas = ({name: getattr(of, kind) for name, of in found.items()} for kind in ("model", "pca"))
     return floor, by_name(evaluations, models, pcas)
 

@@ -48,5 +48,5 @@ def _build(kind: type[Record], arrays: dict[str, Any], prefix: str) -> Record:
             values[name] = _build(hint, arrays, f"{prefix}{name}.")  # type: ignore[arg-type]
         else:
             value = arrays[prefix + name]
-            values[name] = hint(value) if hint in (int, float) else value
+            values[name] = hint(value) if hint in (int, float, str) else value
     return kind(**values)
