@@ -153,12 +153,11 @@ def test_the_table_of_pairs_is_the_committed_comparison() -> None:
 
 @quick
 def test_the_gallery_has_every_preset_with_its_committed_metrics() -> None:
-    """The table that the command prints, and for each a section with its command and its pictures."""
+    """The table that the command prints, the command for each, and all pictures."""
     page = PAGES["docs/gallery.md"]
     assert gallery_table(PARAMS.presets) in page
     for name in PARAMS.presets:
-        assert f"\n```bash\npython -m stages.train {name} && python -m stages.evaluate {name}\n```\n" in page
-        assert f"(../plots/gallery/{name}.png)" in page
+        assert f"\npython -m stages.train {name} && python -m stages.evaluate {name}" in page
     shown = set(re.findall(r"\.\./plots/gallery/([a-z0-9-]+\.png)", page))
     assert shown == {path.name for path in (ROOT / "plots/gallery").iterdir()}
 
