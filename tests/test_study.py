@@ -263,7 +263,7 @@ def test_wide_ranges_have_logarithmic_axes() -> None:
     ax = drawn(table_of(*((("z", 2**n, 1 / 2**n, 0.001, 2)) for n in range(1, 6))))
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     assert ax.get_title(loc="left").endswith("one standard deviation of 2 runs")
-    assert drawn(table_of(("z", 2, 1, np.nan, 1))).get_title(loc="left").endswith("of 1 runs")
+    assert drawn(table_of(("z", 2, 1, np.nan, 1))).get_title(loc="left").endswith("on test images, one run each")
     assert [label.get_text() for label in ax.get_xticklabels(minor=True)] == []
 
 
@@ -403,7 +403,7 @@ def test_one_prefix_with_two_models_is_two_series(dvc: Dvc, command: Command) ->
     dvc([row(both)], [])
     ended = command("hidden_layers", "mse", "rate:deep", "rate:flat", "--name", "x", "--dpi", "50")
     assert (ended.status, ended.err) == (0, "")
-    assert Path("plots/studies/x.csv").read_text().splitlines()[1:] == ["rate,2,0.5,,1", "rate:flat,0,0.4,,1"]
+    assert Path("plots/studies/x.csv").read_text().splitlines()[1:] == ["rate:deep,2,0.5,,1", "rate:flat,0,0.4,,1"]
 
 
 def test_what_is_not_said_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,7 +411,7 @@ def test_what_is_not_said_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     options, series = parse_arguments()
     assert (options.x, options.y, options.name) == ("latent_dim", "mse", "mse_by_latent_dim")
     assert (options.dpi, options.all_commits) == (150, False)
-    assert series == {"rate": ("rate", "deep"), "rate:flat": ("rate", "flat"), "a:b": ("a:b", "deep")}
+    assert series == {"rate:deep": ("rate", "deep"), "rate:flat": ("rate", "flat"), "a:b": ("a:b", "deep")}
 
 
 @pytest.mark.parametrize("dpi", [50, 600])

@@ -80,12 +80,12 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, tuple[str, str]]]:
     parser.add_argument("--dpi", type=int, default=150, help="resolution of the picture (default: 150)")
     parser.add_argument("--all-commits", action="store_true", help="experiments that began from any commit")
     options = parser.parse_args()
-    series = {}
-    for text in options.series:
-        prefix, colon, model = text.rpartition(":")
-        if not colon or not prefix or not model:
+    series = {text: (prefix, model) for text in options.series for prefix, _, model in [text.rpartition(":")]}
+    for text, parts in series.items():
+        if not all(parts):
             parser.error(f"{text} is not of the form PREFIX:MODEL, as in rate-deep:deep")
-        series[prefix if prefix not in series else text] = (prefix, model)
+    prefixes = [prefix for prefix, _ in series.values()]
+    series = {text if prefixes.count(parts[0]) > 1 else parts[0]: parts for text, parts in series.items()}
     options.name = options.name or f"{options.y}_by_{options.x}"
     if Path(options.name).name != options.name:
         parser.error(f"--name is {options.name}, but has to be a file name without folders")
@@ -239,7 +239,8 @@ def draw_study(table: pd.DataFrame, x: str, y: str) -> Figure:
     ax.set_ylabel(y.replace("_", " "))
     counts = table["runs"][table["series"] != "PCA"]  # PCA needs no training, so it has no spread
     runs = f"{counts.min()} to {counts.max()}" if counts.nunique() > 1 else str(counts.iloc[0])
-    ax.set_title(f"{y.replace('_', ' ')} on test images; bars: one standard deviation of {runs} runs", loc="left")
+    spread = f"; bars: one standard deviation of {runs} runs" if counts.max() > 1 else ", one run each"
+    ax.set_title(f"{y.replace('_', ' ')} on test images{spread}", loc="left")
     ax.legend()
     return figure
 
