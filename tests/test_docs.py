@@ -215,6 +215,18 @@ def test_the_tables_of_few_labels_are_the_committed_study() -> None:
 
 
 @quick
+@pytest.mark.parametrize(("study", "first"), [("one_class", "normal class"), ("nine_classes", "anomalous class")])
+def test_the_tables_of_anomalies_are_the_committed_studies(study: str, first: str) -> None:
+    table = next(table for table in tables(PAGES["docs/anomalies.md"]) if table[0][0] == first)
+    shown = {row[0]: row[1:] for row in table[1:]}
+    measured = pd.read_csv(ROOT / f"plots/studies/{study}.csv")
+    assert measured["series"].nunique() == 3
+    for series, rows in measured.groupby("series"):
+        name = "PCA (16)" if series == "PCA" else str(series).split(":")[1]
+        assert shown[name] == [f"{value:.3f}" for value in (*rows["mean"], rows["mean"].mean())]
+
+
+@quick
 def test_the_columns_of_denoised_images_are_explained() -> None:
     explained = rows_named("docs/denoising.md")
     assert explained >= set(pd.read_csv(ROOT / "plots/denoising.csv").columns)
