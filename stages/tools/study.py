@@ -18,6 +18,7 @@ from stages.common.files import model_files, write_all
 from stages.drawing.style import STYLE, colours, png
 
 FOLDER = Path("plots/studies")
+LONG = 8  # characters of a label on the axis, above which labels would overlap
 DESCRIPTION = """\
 Draw one setting against one metric over DVC's experiments, as a table and a picture.
 
@@ -233,6 +234,8 @@ def draw_study(table: pd.DataFrame, x: str, y: str) -> Figure:
             ax.set_xscale("log")
         ax.set_xticks(values, [f"{value:g}" for value in values])
         ax.minorticks_off()
+    elif table[x].astype(str).str.len().max() > LONG:
+        plt.setp(ax.get_xticklabels(), rotation=30, ha="right")
     if (table["mean"] > 0).all() and table["mean"].max() >= 8 * table["mean"].min():
         ax.set_yscale("log")
     ax.set_xlabel(x.replace("_", " "))
