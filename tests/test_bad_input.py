@@ -34,6 +34,8 @@ from tests.conftest import (
 )
 
 Here = Callable[..., made_up.Ended]
+PARAMS = read_params(ROOT / "params.yaml")
+KNOWN = f"{', '.join([*PARAMS.models, *PARAMS.presets])}."
 OF_A_MODEL = ("train", "evaluate", "apply")
 HOSTILE = ("$(touch pwned)", "; touch pwned #", "`touch pwned`", "' && touch pwned '", "../escaped")
 
@@ -129,7 +131,7 @@ def test_no_stage_can_change_a_setting_after_validation() -> None:
 
 @pytest.mark.parametrize("arguments", [("train",), ("train", "deeep")])
 def test_a_missing_or_unknown_model(run_project: Path, arguments: tuple[str, ...]) -> None:
-    error = refuse(run_project, 2, "shallow, deep, hinton2006, best16, variational.", *arguments)
+    error = refuse(run_project, 2, KNOWN, *arguments)
     assert error.count("\n") == 1  # no notes of TensorFlow's around it
     assert ("(did you mean deep?)" in error) == (len(arguments) == 2)
 
@@ -172,18 +174,18 @@ def test_a_loss_that_diverges(run_project: Path, refuse_here: Callable[..., str]
 def test_a_collapse_is_a_warning_and_a_penalty_is_none(run_project: Path) -> None:
     """A latent layer that saturates gives every image the same code.
 
-    The loss of a sparse model is mostly penalty here, and its squared error is not: it tells digits apart.
+    The loss of the penalised model is mostly penalty here, and its squared error is not: it tells digits apart.
     """
     trained = TUTORIAL | {"learning_rate": 0.01, "epochs": 20}
 
     def change(params: Any) -> None:
         models = params["models"]
-        models["sparse"] = models["shallow"] | trained | {"code_l1": 0.02}
+        models["penalised"] = models["shallow"] | trained | {"code_l1": 0.02}
         models["sound"] = models["shallow"] | trained
         models["saturated"] = models["shallow"] | trained | {"latent_activation": "softplus", "learning_rate": 0.5}
 
     change_params(run_project, change)
-    names = ("sparse", "sound", "saturated")
+    names = ("penalised", "sound", "saturated")
     result = stages_in_turn(run_project, *(f"{name} {model}" for model in names for name in ("train", "evaluate")))
     assert result.returncode == 0, result.stderr
     warnings = re.findall(r"^warning: .*", result.stderr, re.MULTILINE)
@@ -192,11 +194,11 @@ def test_a_collapse_is_a_warning_and_a_penalty_is_none(run_project: Path) -> Non
     found = {name: load_evaluation(run_project / f"data/evaluation/{name}.npz") for name in names}
     spread = {name: float(e.model.reconstructions.std(axis=0).max()) for name, e in found.items()}
     assert spread["saturated"] < 1e-3
-    assert spread["sparse"] > 0.1
+    assert spread["penalised"] > 0.1
     assert spread["sound"] > 0.2
     mse, mse_mean_image = found["saturated"].model.mse, found["saturated"].mse_mean_image
     assert f", {mse:.4f}, is no better than that of the mean image, {mse_mean_image:.4f}," in warnings[0]
-    assert found["sparse"].val_loss[-1] > found["saturated"].val_loss[-1]  # so the loss cannot tell
+    assert found["penalised"].val_loss[-1] > found["saturated"].val_loss[-1]  # so the loss cannot tell
 
 
 # --- files --------------------------------------------------------------------------------
