@@ -40,7 +40,7 @@ def encode_all(encode: Transform, images: Bytes) -> Float32:
 
 
 def scale(candidates: Floats, queries: Floats) -> tuple[Float32, Float32]:
-    """Both float [images, features], moved and divided by one number so that the candidates has mean 0 and variance 1.
+    """Both float [images, features], moved and divided by one number so that the candidates have mean 0, variance 1.
 
     Its variance is the mean squared distance from the mean. The order of distances stays, and a penalty weighs
     as much on few features as on many.
@@ -67,7 +67,7 @@ def classify(features: Float32, labels: Bytes, queries: Float32, settings: Apply
 
 
 def precision(candidates: Float32, queries: Float32, task: Task) -> Float64:
-    """Share of the NEAREST images of the candidates that are of the query's class: float64 [queries]."""
+    """Share of the NEAREST candidates that are of the query's class: float64 [queries]."""
     index = NearestNeighbors(n_neighbors=min(NEAREST, len(candidates)), algorithm="brute").fit(candidates)
     with sklearn.config_context(**ONE_THREAD):
         found = index.kneighbors(queries, return_distance=False)

@@ -16,7 +16,7 @@ from stages.common.files import Split, read_split
 from stages.params import Apply
 
 PIXEL_LABELS = Path("data/classical/labels.npz")
-NEAREST = 10  # images of the candidates that are retrieved for a query
+NEAREST = 10  # candidates that are retrieved for a query
 PIXELS, UNTRAINED = "all pixels", "untrained "  # to show, the latter before a model's name; no model can have them
 CLASSIFIERS = {"logistic": "logistic regression", "neighbours": "k-nearest neighbours"}  # fields of Classified, names
 
@@ -36,7 +36,7 @@ class Classified:
 
     logistic: Float64  # [numbers, draws], accuracy of logistic regression on the queries
     neighbours: Float64  # [numbers, draws], accuracy of k-nearest neighbours
-    precision: Float64  # [queries], share of the NEAREST images of the candidates that are of the query's class
+    precision: Float64  # [queries], share of the NEAREST candidates that are of the query's class
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class PixelLabels:
 def read_task(settings: Apply) -> Task:
     """Choose candidates, queries and labelled images at random, by the seed.
 
-    Numbers of labels above the size of the candidates stand for all of it. Raises StageError as `read_split` does.
+    Numbers of labels above that of the candidates stand for all of them. Raises StageError as `read_split` does.
     """
     train, test = read_split("train"), read_split("test")
     random = np.random.default_rng(settings.seed)
