@@ -242,8 +242,8 @@ def draw_study(table: pd.DataFrame, x: str, y: str) -> Figure:
     ax.set_ylabel(y.replace("_", " "))
     counts = table["runs"][table["series"] != "PCA"]  # PCA needs no training, so it has no spread
     runs = f"{counts.min()} to {counts.max()}" if counts.nunique() > 1 else str(counts.iloc[0])
-    spread = f"; bars: one standard deviation of {runs} runs" if counts.max() > 1 else ", one run each"
-    ax.set_title(f"{y.replace('_', ' ')} on test images{spread}", loc="left")
+    bars = f"; bars: one standard deviation of {runs} runs" if counts.max() > 1 else ", one run each"
+    ax.set_title(f"{y.replace('_', ' ')} on test images{bars}", loc="left")
     ax.legend()
     return figure
 
