@@ -130,7 +130,7 @@ def draw_labels(table: pd.DataFrame) -> Figure:
         bar.set_alpha(1 if dash == "-" else 0.5)
     bars.invert_yaxis()
     bars.set(xlabel="precision at 10, with 95 % intervals", xlim=(0, 1))
-    bars.set_title("search among all training images", loc="left")
+    bars.set_title("search for images of the same class", loc="left")
     figure.suptitle("Classes of test digits from few labels; bars on the curves: one standard deviation over draws")
     return figure
 
