@@ -123,6 +123,47 @@ def test_pca_comes_with_the_data() -> None:
     ]  # fmt: skip
 
 
+def sized(latent_dim: int, classes: list[int], auroc: float, **more: Any) -> Run:
+    """A run of which PCA's measure depends on the latent size and the classes, as it does."""
+    settings = {"latent_dim": latent_dim, "prepare.classes": classes} | more
+    shown = settings | {"prepare.classes": " ".join(map(str, classes))}
+    return Run(settings, shown | {"auroc": auroc, "auroc_pca": (latent_dim + sum(classes)) / 100})
+
+
+OVER = ("latent_dim", "auroc", "prepare.classes")
+SIZED = {
+    "deep": [sized(2, [1], 0.9), sized(2, [4], 0.7), sized(8, [1], 0.6), sized(8, [4], 0.6)],
+    "noise": [sized(2, [1], 0.5), sized(2, [4], 0.3)],
+}
+
+
+def test_a_mean_over_a_setting_is_of_pca_too() -> None:
+    table = summarise(with_pca(SIZED, *OVER), *OVER)
+    assert table[["series", "latent_dim", "runs"]].to_numpy().tolist() == [
+        ["PCA", 2, 2], ["PCA", 8, 2], ["deep", 2, 2], ["deep", 8, 2], ["noise", 2, 2]
+    ]  # fmt: skip
+    assert table["mean"].tolist() == pytest.approx([0.045, 0.105, 0.8, 0.6, 0.4])
+    assert table["std"].tolist() == pytest.approx([np.std([v, w], ddof=1) for v, w in
+        [(0.03, 0.06), (0.09, 0.12), (0.9, 0.7), (0.6, 0.6), (0.5, 0.3)]])  # fmt: skip
+    title = draw_study(table, *OVER).axes[0].get_title(loc="left")
+    assert title == "auroc on test images; bars: one standard deviation over prepare.classes"
+
+
+def test_means_over_a_setting_are_over_the_same_values_and_nothing_else() -> None:
+    with pytest.raises(StageError) as said:
+        summarise(SIZED | {"noise": SIZED["noise"][:1]}, *OVER)
+    assert str(said.value) == (
+        "noise with latent_dim 2 has no run of prepare.classes 4, which others have; "
+        "means over unlike values cannot be compared."
+    )
+    with pytest.raises(StageError, match="runs of deep with latent_dim 2 differ in epochs; only those that differ"):
+        summarise({"deep": [sized(2, [1], 0.9, epochs=1), sized(2, [4], 0.9, epochs=2)]}, *OVER)
+    with pytest.raises(
+        ParamsError, match=r"--over is auroc, which is no setting in deep: latent_dim, prepare\.classes\."
+    ):
+        summarise(SIZED, "latent_dim", "auroc", "auroc")
+
+
 def test_an_experiment_has_a_result_if_the_model_that_was_trained_was_evaluated() -> None:
     reasons = {e.name: shortcoming(e, "deep") for e in EXPERIMENTS}
     assert {name: reason for name, reason in reasons.items() if reason} == {
@@ -182,7 +223,7 @@ def test_what_cannot_be_studied_is_said() -> None:
         summarise({"mixed": collect(EXPERIMENTS, "mixed", "deep")}, "latent_dim", "mse")
     assert str(said.value) == (
         "runs of mixed with latent_dim 2 differ in loss, epochs; only those that differ in nothing but a seed "
-        "have a mean. Give the others' experiments another name."
+        "have a mean. Give the others' experiments another name, or name one with --over."
     )
     runs = {"rate": [Run({}, {"latent_dim": 2, "loss": "mse", "tied": True, "mse": 0.5, "depth": 3})]}
     for key in ("loss", "latent_dmi", "tied"):
@@ -425,13 +466,14 @@ def test_help_says_what_there_is(command: Command) -> None:
     """And shows the example line by line."""
     ended = command("--help")
     assert ended.status == 0
-    assert ended.out.startswith("usage: python -m stages study [-h] [--name NAME] [--dpi DPI] [--all-commits]")
+    assert ended.out.startswith("usage: python -m stages study [-h] [--over KEY] [--name NAME] [--dpi DPI]")
     assert study.DESCRIPTION in ended.out
     arguments = ended.out.partition("positional arguments:")[2]
     for name, meaning in (
         ("  x", "a setting that is a number or a list"),
         ("  y", "a metric"),
         ("  PREFIX:MODEL", "experiments PREFIX-..., and a model"),
+        ("  --over KEY", "a setting to take the mean over, such as prepare.classes"),
         ("  --name NAME", "name of the files in plots/studies (default: y_by_x)"),
         ("  --dpi DPI", "resolution of the picture (default: 150)"),
         ("  --all-commits", "experiments that began from any commit"),

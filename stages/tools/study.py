@@ -24,8 +24,8 @@ Draw one setting against one metric over DVC's experiments, as a table and a pic
 
 Reads what `dvc exp show` knows of finished experiments. A series is the experiments whose
 names begin in the same way, and the model in them to look at. Writes plots/studies/<name>.csv
-(series, the setting, mean and standard deviation over runs that differ in nothing but a seed,
-number of runs) and <name>.png, and prints the table.
+(series, the setting, mean and standard deviation over runs that differ in nothing but a seed
+or the setting of --over, number of runs) and <name>.png, and prints the table.
 
 example:
   dvc exp run --queue -n rate-deep -S 'models.deep.latent_dim=2,4,8' -S 'models.deep.seed=0,1,2'
@@ -51,15 +51,15 @@ class Run(NamedTuple):
 
 def main() -> None:
     options, wanted = parse_arguments()
-    x, y = options.x, options.y
+    x, y, over = options.x, options.y, options.over
     experiments = read_experiments(options.all_commits)
     named = [(e, model) for prefix, model in wanted.values() for e in in_series(experiments, prefix)]
     if left_out := sorted({f"{e.name} ({why})" for e, model in named if (why := shortcoming(e, model))}):
         print(f"note: left out: {', '.join(left_out)}", file=sys.stderr)
     series = {label: collect(experiments, prefix, model) for label, (prefix, model) in wanted.items()}
-    table = summarise(with_pca(series, x, y), x, y)
+    table = summarise(with_pca(series, x, y, over), x, y, over)
     with plt.rc_context(STYLE):
-        picture = png(draw_study(table, x, y), options.dpi)
+        picture = png(draw_study(table, x, y, over), options.dpi)
     write_all({FOLDER / f"{options.name}.csv": csv(table), FOLDER / f"{options.name}.png": picture})
     print(readable(table))
 
@@ -77,6 +77,7 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, tuple[str, str]]]:
     )
     parser.add_argument("y", help="a metric, such as mse, probe or auroc")
     parser.add_argument("series", nargs="+", metavar="PREFIX:MODEL", help="experiments PREFIX-..., and a model in them")
+    parser.add_argument("--over", metavar="KEY", help="a setting to take the mean over, such as prepare.classes")
     parser.add_argument("--name", help="name of the files in plots/studies (default: y_by_x)")
     parser.add_argument("--dpi", type=int, default=150, help="resolution of the picture (default: 150)")
     parser.add_argument("--all-commits", action="store_true", help="experiments that began from any commit")
@@ -167,12 +168,15 @@ def collect(experiments: list[Experiment], prefix: str, model: str) -> list[Run]
     return list(distinct.values())
 
 
-def summarise(series: dict[str, list[Run]], x: str, y: str) -> pd.DataFrame:
+def summarise(series: dict[str, list[Run]], x: str, y: str, over: str | None = None) -> pd.DataFrame:
     """Mean and standard deviation of y (sample's, absent for one run) at every x: series, x, mean, std, runs.
 
-    x may be a list in params.yaml, y has to be a number.
-    Raises ParamsError if one is not or not there, StageError if runs at one x differ in more than seeds.
+    x may be a list in params.yaml, y has to be a number. over: a setting in which runs at one x may differ.
+    Raises ParamsError if one is not or not there, StageError if runs at one x differ in more than that and
+    seeds, or if not every mean is over the same values of it.
     """
+    if over:
+        check_same(series, x, over)
     rows = []
     for name, runs in series.items():
         for settings, found in runs:
@@ -181,35 +185,66 @@ def summarise(series: dict[str, list[Run]], x: str, y: str) -> pd.DataFrame:
                     numbers = ", ".join(sorted(k for k, v in found.items() if isinstance(v, int | float)))
                     raise ParamsError(f"{key} is not a number in {name}; numbers there: {numbers}.")
             rows.append({"series": name, x: found[x], y: found[y]})
-        check_unmixed(name, runs, x)
+        check_unmixed(name, runs, x, over)
     grouped = pd.DataFrame(rows).groupby(["series", x], sort=False)[y]
     table = pd.DataFrame({"mean": grouped.mean(), "std": grouped.std(), "runs": grouped.size()}).reset_index()
     order = {name: position for position, name in enumerate(series)}
     return table.sort_values(["series", x], key=lambda column: column.map(order) if column.name == "series" else column)
 
 
-def check_unmixed(name: str, runs: list[Run], x: str) -> None:
-    """Raise StageError if runs with the same x differ in a setting that is no seed: their spread would be no noise."""
-    first: dict[Any, Run] = {}
-    for one in runs:
-        settings = first.setdefault(one.values[x], one).settings
-        if keys := [key for key, v in one.settings.items() if settings.get(key) != v and not key.endswith("seed")]:
+def check_same(series: dict[str, list[Run]], x: str, over: str) -> None:
+    """Raise ParamsError if `over` is no setting, StageError if the runs at one x lack values of it that others have."""
+    there: dict[tuple[str, Any], set[Any]] = {}
+    for name, runs in series.items():
+        for one in runs:
+            if over not in one.settings:
+                raise ParamsError(
+                    f"--over is {over}, which is no setting in {name}: {', '.join(sorted(one.settings))}."
+                )
+            there.setdefault((name, one.values[x]), set()).add(one.values[over])
+    every = set().union(*there.values())
+    for (name, value), found in there.items():
+        if lacking := sorted(map(str, every - found)):
             raise StageError(
-                f"runs of {name} with {x} {one.values[x]} differ in {', '.join(keys)}; only those that differ "
-                "in nothing but a seed have a mean. Give the others' experiments another name."
+                f"{name} with {x} {value} has no run of {over} {', '.join(lacking)}, which others have; "
+                "means over unlike values cannot be compared."
             )
 
 
-def with_pca(series: dict[str, list[Run]], x: str, y: str) -> dict[str, list[Run]]:
+def check_unmixed(name: str, runs: list[Run], x: str, over: str | None = None) -> None:
+    """Raise StageError if runs with the same x differ in a setting other than `over` and seeds.
+
+    Their spread would be no noise.
+    """
+    first: dict[Any, Run] = {}
+    for one in runs:
+        settings = first.setdefault(one.values[x], one).settings
+        differing = [key for key, v in one.settings.items() if settings.get(key) != v and not key.endswith("seed")]
+        if keys := [key for key in differing if key != over]:
+            raise StageError(
+                f"runs of {name} with {x} {one.values[x]} differ in {', '.join(keys)}; only those that differ "
+                "in nothing but a seed have a mean. Give the others' experiments another name, or name one with --over."
+            )
+
+
+def with_pca(series: dict[str, list[Run]], x: str, y: str, over: str | None = None) -> dict[str, list[Run]]:
     """The series, after that of PCA if it has the metric and x, latent_dim or of the data, makes a difference to it."""
     runs = [one for runs in series.values() for one in runs if f"{y}_pca" in one.values]
     if not runs or not (x == "latent_dim" or x.startswith("prepare.")):
         return series
-    by_x = {one.values[x]: Run({x: one.settings[x]}, {x: one.values[x], y: one.values[f"{y}_pca"]}) for one in runs}
-    return {"PCA": list(by_x.values())} | series
+    keys = [x, over] if over else [x]
+    by_keys = {
+        tuple(one.values[key] for key in keys): Run(
+            {key: one.settings[key] for key in keys},
+            {key: one.values[key] for key in keys} | {y: one.values[f"{y}_pca"]},
+        )
+        for one in runs
+        if all(key in one.settings for key in keys)
+    }
+    return {"PCA": list(by_keys.values())} | series
 
 
-def draw_study(table: pd.DataFrame, x: str, y: str) -> Figure:
+def draw_study(table: pd.DataFrame, x: str, y: str, over: str | None = None) -> Figure:
     """Means with bars of one standard deviation, a line per series."""
     figure, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
     names = list(dict.fromkeys(table["series"]))
@@ -240,9 +275,10 @@ def draw_study(table: pd.DataFrame, x: str, y: str) -> Figure:
         ax.set_yscale("log")
     ax.set_xlabel(x.replace("_", " "))
     ax.set_ylabel(y.replace("_", " "))
-    counts = table["runs"][table["series"] != "PCA"]  # PCA needs no training, so it has no spread
+    counts = table["runs"][table["series"] != "PCA"]  # PCA needs no training, so seeds give it no spread
     runs = f"{counts.min()} to {counts.max()}" if counts.nunique() > 1 else str(counts.iloc[0])
-    bars = f"; bars: one standard deviation of {runs} runs" if counts.max() > 1 else ", one run each"
+    of = f"over {over}" if over else f"of {runs} runs"
+    bars = f"; bars: one standard deviation {of}" if counts.max() > 1 else ", one run each"
     ax.set_title(f"{y.replace('_', ' ')} on test images{bars}", loc="left")
     ax.legend()
     return figure
