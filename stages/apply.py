@@ -81,10 +81,9 @@ def judge_generated(name: str, model: keras.Model, pca: Pca, shape: tuple[int, i
     """Judge the digits that a model and PCA generate, and say how good they are, method by method."""
     from stages.trained.judge import build_judge  # loads the training, which the defaults need not
 
-    train, test = files.read_split("train"), files.read_split("test")
-    classes = np.unique(train.labels)
+    train, validation, test = (files.read_split(split) for split in files.SPLITS)
     settings = params.generate
-    judge = build_judge(load_classifier(files.CLASSIFIER), classes, params.classifier, settings.digits, shape)
+    judge = build_judge(load_classifier(files.CLASSIFIER), validation, params.classifier, settings.digits, shape)
     encoder, decoder = uncompiled(model.get_layer("encoder")), uncompiled(model.get_layer("decoder"))
     generations = []
     for shown, encode, decode, variational in (
@@ -94,7 +93,7 @@ def judge_generated(name: str, model: keras.Model, pca: Pca, shape: tuple[int, i
         codes = np.concatenate([encode(batch) for batch in scaled_batches(train.images, BATCH)])
         methods = generate(decode, codes, train.labels, judge, settings, variational)
         judged = []
-        for one in judge_methods(methods, judge, test.of_classes(classes), shape):
+        for one in judge_methods(methods, judge, test.of_classes(np.unique(train.labels)), shape):
             judged.append(one)
             distance, accuracy = np.mean(one.frechet), np.mean(one.accuracy)
             print(f"{shown}, {one.method}: Fréchet distance {distance:.3g}, accuracy {accuracy:.2%}", flush=True)

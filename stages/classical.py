@@ -22,7 +22,7 @@ from stages.analysis.denoising import (
     noisy_tests,
     read_chosen,
 )
-from stages.analysis.labels import PIXEL_LABELS, PixelLabels, read_task
+from stages.analysis.labels import PixelLabels, read_task
 from stages.analysis.records import save_record
 from stages.common import files
 from stages.common.errors import run
@@ -35,7 +35,7 @@ def main() -> None:
     settings = read_params().apply
     classical = measure_classical(settings)
     pixels = measure_pixels(settings)
-    with files.replacing_all([files.CLASSICAL, PIXEL_LABELS]) as (denoising, labels):
+    with files.replacing_all([files.CLASSICAL, files.PIXEL_LABELS]) as (denoising, labels):
         save_record(denoising, classical)
         save_record(labels, pixels)
     for method, chosen in zip(METHODS.values(), classical.settings, strict=True):

@@ -86,7 +86,7 @@ def train_and_write(params: Params, train: Split, validation: Split, test: Split
     train_network("classifier", training, settings, rows, held_out, checkpoint)
     accuracy = share_right(classifying(classifier, classes), test)
     print(f"classifier: {accuracy:.2%} of the test images right", flush=True)
-    judge = build_judge(classifier, classes, settings, params.generate.digits, (height, width))
+    judge = build_judge(classifier, validation, settings, params.generate.digits, (height, width))
     methods = [(REAL, real_digits(train, params.generate))]
     real = collect(judge_methods(methods, judge, test, (height, width)))
     content = keras_bytes(classifier)

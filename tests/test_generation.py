@@ -129,14 +129,14 @@ def test_a_class_has_the_gaussian_of_its_codes(mnist: Mnist, codes: tuple[np.nda
 def test_draws_have_the_moments_of_their_component() -> None:
     covariances = np.array([[[2.0, 1], [1, 3]], [[1, 0], [0, 0]]])
     mixture = Mixture(np.array([0.75, 0.25]), np.array([[0.0, 10], [-10, 0]]), covariances)
-    drawn, components = draw_codes(mixture, 40_000, seed=1)
+    drawn, components = draw_codes(mixture, 40_000, (1, 0))
     assert (components == 0).mean() == pytest.approx(0.75, abs=0.01)
     for index in (0, 1):
         mean, covariance = code_moments(drawn[components == index])
         np.testing.assert_allclose(mean, mixture.means[index], atol=0.05)
         np.testing.assert_allclose(covariance, covariances[index], atol=0.08)
-    np.testing.assert_array_equal(draw_codes(mixture, 40_000, seed=1)[0], drawn)
-    normal, _ = draw_codes(prior_mixture(3), 40_000, seed=1)
+    np.testing.assert_array_equal(draw_codes(mixture, 40_000, (1, 0))[0], drawn)
+    normal, _ = draw_codes(prior_mixture(3), 40_000, (1, 0))
     np.testing.assert_allclose(code_moments(normal).covariance, np.eye(3), atol=0.03)
 
 
@@ -212,13 +212,24 @@ def test_a_killed_classifier_ends_in_the_same_bytes(
 def test_each_learns_from_its_digits_alone(mnist: Mnist) -> None:
     """From the same start: what was learned before leaves no trace."""
     digits, test = flat(mnist["train"]), flat(mnist["test"])
-    classes = np.arange(10, dtype=np.uint8)
     settings = SMALL.model_copy(update={"dropout": 0.3, "shift": 1})
-    judge = build_judge(build_classifier(28, 28, 10, settings), classes, settings, 600, (28, 28))
+    judge = build_judge(build_classifier(28, 28, 10, settings), test, settings, 600, (28, 28))
     wrong = Split(digits.images, np.roll(digits.labels, 1))
     answers = [judge.learn(given)(test.images) for given in (digits, wrong, digits)]
     np.testing.assert_array_equal(answers[0], answers[2])
     assert (answers[0] == test.labels).mean() > (answers[1] == test.labels).mean() + 0.2
+
+
+@quick
+def test_real_digits_decide_when_one_stops_early(mnist: Mnist) -> None:
+    """Where their classes are wrong, learning makes their loss worse and ends at once."""
+    digits, test = flat(mnist["train"]), flat(mnist["test"])
+    settings = SMALL.model_copy(update={"epochs": 6, "early_stopping": 1})
+    shares = []
+    for validation in (test, Split(test.images, np.roll(test.labels, 1))):
+        judge = build_judge(build_classifier(28, 28, 10, settings), validation, settings, 600, (28, 28))
+        shares.append((judge.learn(digits)(test.images) == test.labels).mean())
+    assert shares[0] > shares[1] + 0.2
 
 
 def pretend(names: int = 7) -> Judge:
@@ -249,7 +260,7 @@ def test_methods_and_their_labels(codes: tuple[np.ndarray, np.ndarray]) -> None:
         assert draws[0].images.dtype == np.uint8
         assert (draws[0].images != draws[1].images).any()
         assert set(draws[0].labels) == ({3, 9} if name == PER_CLASS else {7})
-    drawn, components = draw_codes(class_mixture(codes[0], labels), 60, SETTINGS.seed + 1)
+    drawn, components = draw_codes(class_mixture(codes[0], labels), 60, (SETTINGS.seed, 1))
     np.testing.assert_array_equal(found[PER_CLASS][1].labels, np.array([3, 9])[components])
     np.testing.assert_array_equal(found[PER_CLASS][1].images, np.rint(drawn[:, :4].clip(0, 1) * 255))
 
@@ -367,7 +378,7 @@ def test_generation_is_measured_if_asked_for(
     # the first draw of PCA's Gaussians, step by step
     train_digits = files.read_split("train")
     pca_codes = (train_digits.images / np.float32(255) - evaluation.pca_mean) @ evaluation.pca_components.T
-    drawn, _ = draw_codes(class_mixture(pca_codes, train_digits.labels), 100, 0)
+    drawn, _ = draw_codes(class_mixture(pca_codes, train_digits.labels), 100, (0, 0))
     digits = np.rint((evaluation.pca_mean + drawn @ evaluation.pca_components).clip(0, 1) * 255) / 255
     np.testing.assert_allclose(deep.pca.pictures[0].reshape(20, -1), digits[:20], atol=1.1 / 255)
     features = keras.Model(classifier.input, classifier.get_layer("features").output)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stages.analysis import tables
 from stages.analysis.applications import Application, load_labels
 from stages.analysis.classifiers import classify, measure_labels, scale
-from stages.analysis.labels import PIXEL_LABELS, PIXELS, Classified, PixelLabels, Task, draw_in_turns, read_task
+from stages.analysis.labels import PIXELS, Classified, PixelLabels, Task, draw_in_turns, read_task
 from stages.analysis.linear import fit_pca, image_moments
 from stages.analysis.records import load_record, save_record
 from stages.common import files
@@ -216,7 +216,9 @@ def test_a_collapsed_model_is_measured(coded: tuple[Task, Any]) -> None:
     task, _ = coded
     found = measure_labels(lambda images: np.zeros((len(images), 3), np.float32), task, SETTINGS)
     assert found.logistic.max() <= 0.25
-    assert found.precision.max() <= 1
+    by_class = [set(found.precision[task.queries.labels == label]) for label in range(10)]
+    assert [len(shares) for shares in by_class] == [1] * 10  # all queries get the same candidates
+    assert sum(share for shares in by_class for share in shares) == pytest.approx(1)
 
 
 @quick
@@ -276,7 +278,7 @@ def test_every_method_has_its_name_and_models_come_last(tmp_path: Path, monkeypa
     }
     records: dict[str, Application] = {name: made_up.application(seed=seed) for seed, name in enumerate(evaluations)}
     saved = {files.model_files(name).application: record for name, record in records.items()}
-    for path, record in (saved | {PIXEL_LABELS: made_up.pixel_labels()}).items():
+    for path, record in (saved | {files.PIXEL_LABELS: made_up.pixel_labels()}).items():
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "wb") as file:
             save_record(file, record)
@@ -296,7 +298,7 @@ def test_every_method_has_its_name_and_models_come_last(tmp_path: Path, monkeypa
         np.testing.assert_array_equal(found[name].logistic, classified.logistic)
     fewer = Classified(np.ones((2, 3)), np.ones((2, 3)), np.ones(3))
     for other in (PixelLabels(np.array([10, 999]), 5000, pixels.pixels), PixelLabels(pixels.numbers, 5000, fewer)):
-        with open(PIXEL_LABELS, "wb") as file:
+        with open(files.PIXEL_LABELS, "wb") as file:
             save_record(file, other)
         with pytest.raises(StageError, match=r"huge\.npz is of other images or labels than data/classical/labels\.npz"):
             load_labels(dict(zip(records, saved, strict=True)), evaluations)
@@ -308,7 +310,7 @@ def test_every_method_has_its_name_and_models_come_last(tmp_path: Path, monkeypa
 def test_what_the_pipeline_measured_is_what_keras_and_scikit_learn_give(
     run_template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With codes by Keras' own predict; an untrained encoder knows less, and has the same shape."""
+    """With codes by Keras' own predict."""
     import keras
 
     monkeypatch.chdir(run_template)
@@ -316,7 +318,7 @@ def test_what_the_pipeline_measured_is_what_keras_and_scikit_learn_give(
     task = read_task(given_settings)
     table = pd.read_csv(tables.LABELS).set_index(["method", "labels"])
     draws = [draw[:100] for draw in task.draws]
-    pixels = load_record(PixelLabels, PIXEL_LABELS)
+    pixels = load_record(PixelLabels, files.PIXEL_LABELS)
     assert (pixels.numbers.tolist(), pixels.candidates) == ([10, 100], 300)
     for name in MODELS:
         record = load_record(Application, files.model_files(name).application).labels
@@ -339,6 +341,16 @@ def test_what_the_pipeline_measured_is_what_keras_and_scikit_learn_give(
                 for draw in draws
             ]
             np.testing.assert_allclose(found.logistic[1], expected, atol=0.021)
+            voted = [
+                sklearn.neighbors.KNeighborsClassifier(given_settings.neighbours, weights="distance")
+                .fit(candidates[draw], task.candidates.labels[draw])
+                .score(queries, task.queries.labels)
+                for draw in draws
+            ]
+            np.testing.assert_allclose(found.neighbours[1], voted, atol=0.011)
+            nearest = np.square(queries[:, None] - candidates).sum(axis=2).argsort(axis=1)[:, :10]
+            same = task.candidates.labels[nearest] == task.queries.labels[:, None]
+            np.testing.assert_allclose(found.precision.mean(), same.mean(), atol=0.002)
             assert table.loc[(method, 100), "logistic"] == pytest.approx(found.logistic[1].mean(), rel=1e-5)
             assert table.loc[(method, 100), "precision"] == pytest.approx(found.precision.mean(), rel=1e-5)
         assert record.untrained.precision.mean() != record.model.precision.mean()

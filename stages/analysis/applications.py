@@ -7,10 +7,10 @@ import numpy as np
 
 from stages.analysis.denoising import METHODS, Classical, Denoised
 from stages.analysis.evaluation import Evaluation, by_name
-from stages.analysis.labels import PIXEL_LABELS, PIXELS, UNTRAINED, Classified, CodeLabels, PixelLabels
+from stages.analysis.labels import PIXELS, UNTRAINED, Classified, CodeLabels, PixelLabels
 from stages.analysis.records import load_record
 from stages.common.errors import StageError
-from stages.common.files import CLASSICAL
+from stages.common.files import CLASSICAL, PIXEL_LABELS
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,6 @@ same test images.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,6 @@ from stages.common.arrays import Bytes, Float64, Int64
 from stages.common.files import Split, read_split
 from stages.params import Apply
 
-PIXEL_LABELS = Path("data/classical/labels.npz")
 NEAREST = 10  # candidates that are retrieved for a query
 PIXELS, UNTRAINED = "all pixels", "untrained "  # to show, the latter before a model's name; no model can have them
 CLASSIFIERS = {"logistic": "logistic regression", "neighbours": "k-nearest neighbours"}  # fields of Classified, names

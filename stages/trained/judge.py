@@ -20,13 +20,15 @@ from stages.training.progress import Report
 
 
 def build_judge(
-    classifier: keras.Model, classes: Bytes, settings: Classifier, digits: int, shape: tuple[int, int]
+    classifier: keras.Model, validation: Split, settings: Classifier, digits: int, shape: tuple[int, int]
 ) -> Judge:
     """A classifier as what judges generated digits.
 
-    classes: uint8 [classes], ascending, those that it tells apart. digits: the number of images that others
-    learn from. shape: height and width.
+    validation: real digits of all classes that it tells apart, which decide when others stop early.
+    digits: the number of images that others learn from. shape: height and width.
     """
+    classes = np.unique(validation.labels)
+    held_out = resident(labelled_rows(*validation, classes))
     learner = build_classifier(*shape, len(classes), settings)
     training = build_classification(learner, settings, digits, shape)
     variables = learner.variables + training.optimizer.variables
@@ -36,7 +38,7 @@ def build_judge(
         for variable, value in zip(variables, initial, strict=True):  # compiled once, trained from the same start
             variable.assign(value)
         rows = resident(labelled_rows(given.images, given.labels, classes))
-        train("classifier", training, settings, rows, rows, None, reporting=silent)
+        train("classifier", training, settings, rows, held_out, None, reporting=silent)
         return classifying(learner, classes)
 
     return Judge(classifying(classifier, classes), on_bytes(feature_model(classifier)), learn)
