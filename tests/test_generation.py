@@ -129,14 +129,14 @@ def test_a_class_has_the_gaussian_of_its_codes(mnist: Mnist, codes: tuple[np.nda
 def test_draws_have_the_moments_of_their_component() -> None:
     covariances = np.array([[[2.0, 1], [1, 3]], [[1, 0], [0, 0]]])
     mixture = Mixture(np.array([0.75, 0.25]), np.array([[0.0, 10], [-10, 0]]), covariances)
-    drawn, components = draw_codes(mixture, 40_000, (1, 0))
+    drawn, components = draw_codes(mixture, 40_000, 1)
     assert (components == 0).mean() == pytest.approx(0.75, abs=0.01)
     for index in (0, 1):
         mean, covariance = code_moments(drawn[components == index])
         np.testing.assert_allclose(mean, mixture.means[index], atol=0.05)
         np.testing.assert_allclose(covariance, covariances[index], atol=0.08)
-    np.testing.assert_array_equal(draw_codes(mixture, 40_000, (1, 0))[0], drawn)
-    normal, _ = draw_codes(prior_mixture(3), 40_000, (1, 0))
+    np.testing.assert_array_equal(draw_codes(mixture, 40_000, 1)[0], drawn)
+    normal, _ = draw_codes(prior_mixture(3), 40_000, 1)
     np.testing.assert_allclose(code_moments(normal).covariance, np.eye(3), atol=0.03)
 
 
@@ -260,7 +260,7 @@ def test_methods_and_their_labels(codes: tuple[np.ndarray, np.ndarray]) -> None:
         assert draws[0].images.dtype == np.uint8
         assert (draws[0].images != draws[1].images).any()
         assert set(draws[0].labels) == ({3, 9} if name == PER_CLASS else {7})
-    drawn, components = draw_codes(class_mixture(codes[0], labels), 60, (SETTINGS.seed, 1))
+    drawn, components = draw_codes(class_mixture(codes[0], labels), 60, 1)
     np.testing.assert_array_equal(found[PER_CLASS][1].labels, np.array([3, 9])[components])
     np.testing.assert_array_equal(found[PER_CLASS][1].images, np.rint(drawn[:, :4].clip(0, 1) * 255))
 
@@ -275,6 +275,16 @@ def test_what_is_judged_by_hand() -> None:
     assert found.methods.tolist() == ["one", "two"]
     np.testing.assert_allclose(found.frechet, np.array([[1 + 0.5**2 + 0.5**2, 0], [0, 0]]), atol=1e-12)
     assert found.accuracy.tolist() == [[0.5, 1], [1, 1]]
+
+
+@quick
+def test_neighbouring_seeds_share_no_draw(mnist: Mnist) -> None:
+    draws = [
+        one.images
+        for seed in range(3)
+        for one in real_digits(flat(mnist["train"]), SETTINGS.model_copy(update={"seed": seed}))
+    ]
+    assert len({images.tobytes() for images in draws}) == len(draws) == 3 * SETTINGS.draws
 
 
 @quick
@@ -378,7 +388,7 @@ def test_generation_is_measured_if_asked_for(
     # the first draw of PCA's Gaussians, step by step
     train_digits = files.read_split("train")
     pca_codes = (train_digits.images / np.float32(255) - evaluation.pca_mean) @ evaluation.pca_components.T
-    drawn, _ = draw_codes(class_mixture(pca_codes, train_digits.labels), 100, (0, 0))
+    drawn, _ = draw_codes(class_mixture(pca_codes, train_digits.labels), 100, 0)
     digits = np.rint((evaluation.pca_mean + drawn @ evaluation.pca_components).clip(0, 1) * 255) / 255
     np.testing.assert_allclose(deep.pca.pictures[0].reshape(20, -1), digits[:20], atol=1.1 / 255)
     features = keras.Model(classifier.input, classifier.get_layer("features").output)

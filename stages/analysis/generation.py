@@ -139,11 +139,13 @@ def prior_mixture(latent_dim: int) -> Mixture:
     return Mixture(np.ones(1), np.zeros((1, latent_dim)), np.eye(latent_dim)[None])
 
 
-def draw_codes(mixture: Mixture, count: int, seed: tuple[int, int]) -> tuple[Float64, Int64]:
-    """Codes float64 [count, latent_dim] drawn from a mixture, and the component of each, int64 [count].
+def seeds_of_draws(settings: Generate) -> range:
+    """A seed for each draw, which no other seed of params.yaml gives to any of as many draws."""
+    return range(settings.seed * settings.draws, (settings.seed + 1) * settings.draws)
 
-    seed: that of params.yaml, and which draw it is.
-    """
+
+def draw_codes(mixture: Mixture, count: int, seed: int) -> tuple[Float64, Int64]:
+    """Codes float64 [count, latent_dim] drawn from a mixture, and the component of each, int64 [count]."""
     random = np.random.default_rng(seed)
     components = random.choice(len(mixture.weights), count, p=mixture.weights)
     codes = np.empty((count, mixture.means.shape[1]))
@@ -180,8 +182,8 @@ def generate(
     classes = np.unique(labels)
 
     def digits(mixture: Mixture, labelled: bool) -> Iterator[Split]:
-        for draw in range(settings.draws):
-            codes, components = draw_codes(mixture, settings.digits, (settings.seed, draw))
+        for seed in seeds_of_draws(settings):
+            codes, components = draw_codes(mixture, settings.digits, seed)
             images = np.rint(decode(codes).clip(0, 1) * 255).astype(np.uint8)
             yield Split(images, classes[components] if labelled else judge.name(images))
 
@@ -193,8 +195,8 @@ def generate(
 
 def real_digits(train: Split, settings: Generate) -> Iterator[Split]:
     """As many training images, chosen at random, time after time."""
-    for draw in range(settings.draws):
-        chosen = np.random.default_rng((settings.seed, draw)).permutation(len(train.images))[: settings.digits]
+    for seed in seeds_of_draws(settings):
+        chosen = np.random.default_rng(seed).permutation(len(train.images))[: settings.digits]
         yield Split(train.images[np.sort(chosen)], train.labels[np.sort(chosen)])
 
 
