@@ -13,9 +13,17 @@ import numpy as np
 
 from stages.analysis.applications import Application
 from stages.analysis.classifiers import measure_labels
-from stages.analysis.denoising import measure_denoised, noisy_tests, read_chosen
+from stages.analysis.denoising import digest_noisy, measure_denoised, noisy_tests, read_chosen
 from stages.analysis.evaluation import load_evaluation
-from stages.analysis.generation import Generations, collect, digest_judge, generate, judge_methods, no_generation
+from stages.analysis.generation import (
+    Generations,
+    check_mixture,
+    collect,
+    digest_judge,
+    generate,
+    judge_methods,
+    no_generation,
+)
 from stages.analysis.labels import CodeLabels, read_task
 from stages.analysis.linear import Pca
 from stages.analysis.measures import psnr, scaled_batches
@@ -45,6 +53,7 @@ def main() -> None:
     pca = Pca(evaluation.pca_mean, evaluation.pca_components)
     noisy = [images.reshape(len(images), -1) for images in noisy_tests(clean, params.apply)]
     application = Application(
+        digest=digest_noisy(noisy),
         model=measure_denoised(clean, map(uncompiled(model), noisy)),
         pca=measure_denoised(clean, (pca.decode(pca.encode(images)) for images in noisy)),
         labels=measure_codes(model.get_layer("encoder"), pca, params.apply),
@@ -53,7 +62,7 @@ def main() -> None:
     judged = (
         judge_generated(name, model, pca, (height, width), params)
         if params.classifier.train
-        else Generations("", none, none)
+        else Generations("", params.generate.components, params.generate.codes, none, none)
     )
     with files.replacing_all([written.application, written.generation]) as (applied, generated):
         save_record(applied, application)
@@ -83,7 +92,12 @@ def judge_generated(name: str, model: keras.Model, pca: Pca, shape: tuple[int, i
 
     train, validation, test = (files.read_split(split) for split in files.SPLITS)
     settings = params.generate
-    judge = build_judge(load_classifier(files.CLASSIFIER), validation, params.classifier, settings.digits, shape)
+    check_mixture(settings, len(train.images))
+    classes = np.unique(train.labels)
+    validation, test = (split.of_classes(classes) for split in (validation, test))
+    judge = build_judge(
+        load_classifier(files.CLASSIFIER), classes, validation, params.classifier, settings.digits, shape
+    )
     encoder, decoder = uncompiled(model.get_layer("encoder")), uncompiled(model.get_layer("decoder"))
     generations = []
     for shown, encode, decode, variational in (
@@ -93,12 +107,13 @@ def judge_generated(name: str, model: keras.Model, pca: Pca, shape: tuple[int, i
         codes = np.concatenate([encode(batch) for batch in scaled_batches(train.images, BATCH)])
         methods = generate(decode, codes, train.labels, judge, settings, variational)
         judged = []
-        for one in judge_methods(methods, judge, test.of_classes(np.unique(train.labels)), shape):
+        for one in judge_methods(methods, judge, test, shape):
             judged.append(one)
             distance, accuracy = np.mean(one.frechet), np.mean(one.accuracy)
             print(f"{shown}, {one.method}: Fréchet distance {distance:.3g}, accuracy {accuracy:.2%}", flush=True)
         generations.append(collect(judged))
-    return Generations(digest_judge(files.CLASSIFIER.read_bytes(), settings), *generations)
+    digest = digest_judge(files.CLASSIFIER.read_bytes(), settings)
+    return Generations(digest, settings.components, settings.codes, *generations)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from stages.analysis.denoising import (
     VALIDATION,
     Classical,
     add_noise,
+    digest_noisy,
     measure_denoised,
     noisy_tests,
     read_chosen,
@@ -57,6 +58,7 @@ def measure_classical(settings: Apply) -> Classical:
         given = (denoiser.apply(noisy, level) for denoiser, (level, noisy) in zip(chosen, levels, strict=True))
         measured[method] = measure_denoised(clean, given)
     return Classical(
+        digest=digest_noisy(noisy for _, noisy in levels),
         noise=np.array(settings.noise, np.float64),
         images=clean[:SHOWN],
         settings=np.array(words),

@@ -24,6 +24,7 @@ from stages.analysis.generation import (
 )
 from stages.analysis.records import save_record
 from stages.common import files
+from stages.common.arrays import Bytes
 from stages.common.errors import ParamsError, run
 from stages.common.files import Split
 from stages.params import Params, read_params
@@ -40,7 +41,8 @@ def main() -> None:
         return
     train, validation, test = (files.read_split(split) for split in files.SPLITS)
     check_fit(params, train)
-    train_and_write(params, train, validation, test.of_classes(np.unique(train.labels)))
+    classes = np.unique(train.labels)
+    train_and_write(params, classes, train, *(split.of_classes(classes) for split in (validation, test)))
 
 
 def check_fit(params: Params, train: Split) -> None:
@@ -49,17 +51,18 @@ def check_fit(params: Params, train: Split) -> None:
         raise ParamsError(
             "params.yaml: classifier.train is true, but the training images are of one class; a classifier needs two."
         )
-    for key, why in (("digits", "beside which generated digits are measured"), ("components", "whose codes they fit")):
-        value = getattr(params.generate, key)
-        if value > len(train.images):
-            raise ParamsError(
-                f"params.yaml: generate.{key} is {value}, but has to be at most {len(train.images)}, the number of "
-                f"training images, {why}."
-            )
+    if params.generate.digits > len(train.images):
+        raise ParamsError(
+            f"params.yaml: generate.digits is {params.generate.digits}, but has to be at most {len(train.images)}, "
+            "the number of training images, beside which generated digits are measured."
+        )
 
 
-def train_and_write(params: Params, train: Split, validation: Split, test: Split) -> None:
-    """Train the classifier, and measure real digits with it. test: those of the trained classes."""
+def train_and_write(params: Params, classes: Bytes, train: Split, validation: Split, test: Split) -> None:
+    """Train the classifier, and measure real digits with it.
+
+    classes: uint8 [classes], those of the training images and of all others given.
+    """
     # TensorFlow takes seconds to load, and the defaults need none.
     from stages.model.archive import keras_bytes
     from stages.model.backend import use_threads
@@ -68,9 +71,10 @@ def train_and_write(params: Params, train: Split, validation: Split, test: Split
     from stages.training.checkpoint import checkpoint_path, digest_run, loaded_code
     from stages.training.classification import build_classification, labelled_rows
     from stages.training.images import resident
+    from stages.training.loop import tell_early_stop
     from stages.training.loop import train as train_network
 
-    settings, classes = params.classifier, np.unique(train.labels)
+    settings = params.classifier
     use_threads(settings.threads)
     _, height, width = files.read_images("test").shape
     classifier = build_classifier(height, width, len(classes), settings)
@@ -83,10 +87,10 @@ def train_and_write(params: Params, train: Split, validation: Split, test: Split
     )
     rows, held_out = (resident(labelled_rows(*split, classes)) for split in (train, validation))
     training = build_classification(classifier, settings, len(rows), (height, width))
-    train_network("classifier", training, settings, rows, held_out, checkpoint)
+    tell_early_stop(train_network("classifier", training, settings, rows, held_out, checkpoint), settings)
     accuracy = share_right(classifying(classifier, classes), test)
     print(f"classifier: {accuracy:.2%} of the test images right", flush=True)
-    judge = build_judge(classifier, validation, settings, params.generate.digits, (height, width))
+    judge = build_judge(classifier, classes, validation, settings, params.generate.digits, (height, width))
     methods = [(REAL, real_digits(train, params.generate))]
     real = collect(judge_methods(methods, judge, test, (height, width)))
     content = keras_bytes(classifier)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.analysis.anomalies import auroc, missing_classes, untrained
+from stages.analysis.anomalies import auroc, missing_classes, of_missing_class
 from stages.analysis.codec import Codec, Data, as_pictures, mean_of_batches, measure, probe_pixels
 from stages.analysis.evaluation import Digits, Evaluation
 from stages.analysis.linear import fit_pca, image_moments
@@ -142,7 +142,7 @@ def metrics_json(evaluation: Evaluation) -> bytes:
         "parameters": model.parameters,
     }
     if missing_classes(evaluation.digits):  # no column of dashes where there is nothing to measure
-        anomalous = untrained(evaluation.digits)
+        anomalous = of_missing_class(evaluation.digits)
         del row["parameters"]  # which data do not change: so the table stays within 100 columns
         row |= {"auroc": auroc(anomalous, model.combined), "auroc_pca": auroc(anomalous, evaluation.pca.combined)}
     rounded = {key: value if isinstance(value, int) else float(f"{value:.6g}") for key, value in row.items()}

@@ -23,7 +23,7 @@ from stages.params import Choice, Model, choose_model, read_params
 from stages.params.command import parse_model
 from stages.training.checkpoint import Epoch, checkpoint_path, digest_run, loaded_code
 from stages.training.images import read_pixels
-from stages.training.loop import build_training, train
+from stages.training.loop import build_training, tell_early_stop, train
 from stages.training.replicas import Replicas, join_replicas
 
 
@@ -56,6 +56,7 @@ def train_and_write(chosen: Choice, shape: tuple[int, int], replicas: Replicas) 
     history = train(key, training, settings, images, validation, checkpoint, replicas)
     if not replicas.is_chief:
         return
+    tell_early_stop(history, settings)
     table = pd.DataFrame(history, columns=list(Epoch._fields))
     csv = table.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
     files.write_all({written.model: keras_bytes(training.model), written.history: csv})

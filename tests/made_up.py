@@ -97,7 +97,7 @@ def denoised(*levels: list[float], seed: int = 0) -> Denoised:
 def application(*levels: list[float], seed: int = 0) -> Application:
     levels = levels or ([1, 2, 3], [4, 5, 6])
     labels = CodeLabels(np.array([10, 1000]), classified(30 + seed), classified(40 + seed), classified(50 + seed))
-    return Application(denoised(*levels, seed=10 + seed), denoised(*levels, seed=20 + seed), labels)
+    return Application("digest", denoised(*levels, seed=10 + seed), denoised(*levels, seed=20 + seed), labels)
 
 
 def classified(seed: int = 0) -> Classified:
@@ -120,6 +120,7 @@ def generation(*methods: str, seed: int = 0) -> Generation:
 def classical(*levels: list[float]) -> Classical:
     levels = levels or ([1, 2, 3], [4, 5, 6])
     return Classical(
+        digest="digest",
         noise=np.array([0.2, 0.5, 0.7][: len(levels)]),
         images=np.random.default_rng(5).random((len(levels[0]), HEIGHT, WIDTH)).astype(np.float32),
         settings=np.array([["a", "b", "g"], ["c", "d", "h"], ["e", "f", "i"]])[:, : len(levels)],

@@ -800,7 +800,7 @@ def test_compare_writes_what_it_prints(
         save(tmp_path / f"data/applications/{name}.npz", made_up.application())
         save(
             tmp_path / f"data/generation/{name}.npz",
-            Generations("judge", made_up.generation("a"), made_up.generation("b")),
+            Generations("judge", 10, 200, made_up.generation("a"), made_up.generation("b")),
         )
     floor = Floor("judge", 0.99, made_up.generation("real"))
     save(tmp_path / "data/classifier/floor.npz", floor)

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -391,7 +392,8 @@ def test_everything_denoised_has_its_name_and_models_come_last(tmp_path: Path, m
     paths = {name: files.model_files(name).application for name in evaluations}
     for seed, name in enumerate(evaluations):
         codes = made_up.application().labels
-        record = Application(made_up.denoised([1, seed], seed=seed), made_up.denoised([2, seed], seed=seed), codes)
+        model, pca = made_up.denoised([1, seed], seed=seed), made_up.denoised([2, seed], seed=seed)
+        record = Application("digest", model, pca, codes)
         save(paths[name], record)
     found_classical, found = applications.load_denoised(paths, evaluations)
     assert found_classical.settings.tolist() == [["a"], ["c"], ["e"]]
@@ -403,7 +405,7 @@ def test_everything_denoised_has_its_name_and_models_come_last(tmp_path: Path, m
     assert [found[name].squared_error.tolist() for name in ("PCA (2)", "huge (overcomplete)", "deep")] == [
         [[2, 1]], [[1, 0]], [[1, 1]]
     ]  # fmt: skip
-    save(files.CLASSICAL, made_up.classical([3.0, 4, 5]))
+    save(files.CLASSICAL, replace(classical, digest="of other noise"))
     with pytest.raises(
         StageError, match=r"huge\.npz is of other images or noise than data/classical/denoising\.npz; run `dvc"
     ):
@@ -528,4 +530,4 @@ def test_dvc_sweeps_over_classes(project: Path) -> None:
     )  # queued experiments are kept apart from the user's stash
     assert names.stdout == ""
     status = succeed(project, "dvc", "exp", "show", "--csv")
-    assert all(f'"[{labels}]"' in status or f"[{labels}]" in status for labels in ("0", "1", "8, 9"))
+    assert all(f"[{labels}]" in status for labels in ("0", "1", "8, 9"))

@@ -31,7 +31,7 @@ from stages.params import Model, read_params
 from stages.training import checkpoint
 from stages.training.checkpoint import Epoch, History, checkpoint_path, digest_run, read_checkpoint, restore, save
 from stages.training.images import resident
-from stages.training.loop import build_training, train
+from stages.training.loop import build_training, tell_early_stop, train
 from tests.conftest import (
     ROOT,
     TUTORIAL,
@@ -64,6 +64,7 @@ def run(mnist: Mnist, path: Path, model_settings: Model = SETTINGS) -> tuple[byt
     model = build_autoencoder(28, 28, model_settings)
     training = build_training(model, model_settings, len(images), (28, 28))
     history = train("deep", training, model_settings, images, images, path)
+    tell_early_stop(history, model_settings)
     return keras_bytes(model), history
 
 

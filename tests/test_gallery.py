@@ -69,6 +69,28 @@ def test_classes_that_training_lacked_are_not_drawn() -> None:
     plt.close(figure)
 
 
+def test_samples_stand_below_their_class() -> None:
+    """Of the trained classes 1, 4 and 7, no test image is a 4."""
+    model = made_up.result([1, 2, 3], classes=3)
+    model = replace(model, reconstructions=model.reconstructions[:2])
+    digits = made_up.digits([1, 7, 7], trained=[1, 4, 7])
+    figure = draw_model(model, digits, classes=10)
+    shown, height, width = np.asarray(figure.axes[0].images[0].get_array()), made_up.HEIGHT, made_up.WIDTH
+    for column, sampled in enumerate((0, 2)):
+        left = column * (width + 1)
+        below = shown[2 * (height + 1) : 3 * height + 2, left : left + width]
+        np.testing.assert_array_equal(below, model.samples[sampled, 0])
+    plt.close(figure)
+
+
+def test_a_preset_without_its_parameters_has_an_empty_cell(here: Path) -> None:
+    """auroc takes their place where training lacked a class."""
+    without = {key: value for key, value in METRICS.items() if key != "parameters"} | {"auroc": 0.9}
+    (here / "metrics/best16.json").write_text(json.dumps(without))
+    row = gallery.gallery_table({"best16": PARAMS.presets["best16"]}).splitlines()[-1]
+    assert [cell.strip() for cell in row.split("|")][-3:] == ["0.8500", "", ""]
+
+
 def test_a_preset_that_saw_noise_is_drawn_with_noisy_digits(here: Path) -> None:
     choice = choose_model(PARAMS, "denoising")
     choice.files.application.parent.mkdir(parents=True)

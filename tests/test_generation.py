@@ -22,6 +22,7 @@ from stages.analysis.generation import (
     Generations,
     Judge,
     Mixture,
+    check_mixture,
     class_mixture,
     collect,
     digest_judge,
@@ -38,7 +39,7 @@ from stages.analysis.generation import (
 from stages.analysis.linear import Moments, code_moments, fit_pca, image_moments
 from stages.analysis.records import load_record, save_record
 from stages.common import files
-from stages.common.errors import StageError
+from stages.common.errors import ParamsError, StageError
 from stages.common.files import Split
 from stages.drawing.applications import draw_generation
 from stages.model.archive import keras_bytes
@@ -61,6 +62,7 @@ PARAMS = read_params(ROOT / "params.yaml")
 SMALL = PARAMS.classifier.model_copy(
     update={"filters": [4], "features": 8, "batch_size": 64, "epochs": 3, "dropout": 0.0, "shift": 0}
 )
+CLASSES = np.arange(10, dtype=np.uint8)
 SETTINGS = PARAMS.generate.model_copy(update={"digits": 60, "draws": 2, "components": 3, "codes": 200})
 
 
@@ -213,11 +215,21 @@ def test_each_learns_from_its_digits_alone(mnist: Mnist) -> None:
     """From the same start: what was learned before leaves no trace."""
     digits, test = flat(mnist["train"]), flat(mnist["test"])
     settings = SMALL.model_copy(update={"dropout": 0.3, "shift": 1})
-    judge = build_judge(build_classifier(28, 28, 10, settings), test, settings, 600, (28, 28))
+    judge = build_judge(build_classifier(28, 28, 10, settings), CLASSES, test, settings, 600, (28, 28))
     wrong = Split(digits.images, np.roll(digits.labels, 1))
     answers = [judge.learn(given)(test.images) for given in (digits, wrong, digits)]
     np.testing.assert_array_equal(answers[0], answers[2])
     assert (answers[0] == test.labels).mean() > (answers[1] == test.labels).mean() + 0.2
+
+
+@quick
+def test_classes_are_those_of_training_whatever_validation_has(mnist: Mnist) -> None:
+    """A few validation images lack some of them."""
+    digits, test = flat(mnist["train"]), flat(mnist["test"])
+    few = Split(*(part[test.labels < 3] for part in test))
+    judge = build_judge(build_classifier(28, 28, 10, SMALL), CLASSES, few, SMALL, 600, (28, 28))
+    assert set(judge.learn(digits)(test.images)) > {7, 9}
+    assert judge.name(test.images).shape == test.labels.shape
 
 
 @quick
@@ -227,7 +239,7 @@ def test_real_digits_decide_when_one_stops_early(mnist: Mnist) -> None:
     settings = SMALL.model_copy(update={"epochs": 6, "early_stopping": 1})
     shares = []
     for validation in (test, Split(test.images, np.roll(test.labels, 1))):
-        judge = build_judge(build_classifier(28, 28, 10, settings), validation, settings, 600, (28, 28))
+        judge = build_judge(build_classifier(28, 28, 10, settings), CLASSES, validation, settings, 600, (28, 28))
         shares.append((judge.learn(digits)(test.images) == test.labels).mean())
     assert shares[0] > shares[1] + 0.2
 
@@ -317,6 +329,22 @@ def test_the_table_and_the_page_by_hand() -> None:
 
 
 @quick
+def test_a_model_called_real_is_not_taken_for_it() -> None:
+    real, own = made_up.generation(REAL), made_up.generation(PER_CLASS, seed=1)
+    table = tables.generation_table(Floor("judge", 0.99, real), {"real": own})
+    assert table["method"].tolist() == [REAL, PER_CLASS]
+    np.testing.assert_allclose(table["frechet"], [real.frechet.mean(), own.frechet.mean()])
+
+
+@quick
+def test_equal_draws_have_no_spread() -> None:
+    same = made_up.generation(REAL)
+    same.accuracy[:] = 0.9841
+    page = tables.report_generation(Floor("judge", 0.99, same), {"deep": made_up.generation(PER_CLASS)})
+    assert "0.9841 ± 0.0000 " in page or "0.98410 ± 0.00000 " in page
+
+
+@quick
 def test_the_picture_has_a_row_for_each_method() -> None:
     figure = draw_generation(
         Floor("judge", 0.99, made_up.generation(REAL)), {"deep": made_up.generation(PER_CLASS, PRIOR)}
@@ -335,13 +363,49 @@ def test_measures_of_other_classifiers_are_not_mixed(tmp_path: Path, monkeypatch
     evaluations = {"deep": made_up.evaluation(made_up.result([1, 2]), made_up.result([1, 1]), [0, 1])}
     one = made_up.generation("a")
     for floor, model in (("", "x"), ("x", ""), ("x", "y")):
-        for path, record in ((files.FLOOR, Floor(floor, 0.9, one)), (paths["deep"], Generations(model, one, one))):
+        for path, record in (
+            (files.FLOOR, Floor(floor, 0.9, one)),
+            (paths["deep"], Generations(model, 3, 200, one, one)),
+        ):
             with files.replacing(path) as file:
                 save_record(file, record)
         with pytest.raises(
             StageError, match=r"data/generation/deep\.npz was judged otherwise than data/classifier/floor"
         ):
             load_generations(paths, evaluations)
+
+
+@quick
+def test_unlike_mixtures_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    one = made_up.evaluation(made_up.result([1, 2]), made_up.result([1, 1]), [0, 1])
+    found = made_up.generation("a")
+    paths = {name: files.model_files(name).generation for name in ("deep", "wide")}
+    with files.replacing(files.FLOOR) as file:
+        save_record(file, Floor("x", 0.9, found))
+    for path, components in zip(paths.values(), (10, 100), strict=True):
+        with files.replacing(path) as file:
+            save_record(file, Generations("x", components, 200, found, found))
+    with pytest.raises(StageError) as said:
+        load_generations(paths, dict.fromkeys(paths, one))
+    assert str(said.value) == (
+        "data/generation/wide.npz has a mixture of 100 Gaussians fitted to 200 codes, data/generation/deep.npz one of "
+        "10 fitted to 200; run `dvc repro`, or `python -m stages.apply NAME` for presets."
+    )
+
+
+@quick
+def test_what_no_mixture_can_be_fitted_to(codes: tuple[np.ndarray, np.ndarray]) -> None:
+    with pytest.raises(
+        ParamsError, match=r"generate\.components is 3, but has to be at most 2, the number of codes that"
+    ):
+        check_mixture(SETTINGS, 2)
+    with pytest.raises(ParamsError, match=r"generate\.components is 201, but has to be at most 200, "):
+        check_mixture(SETTINGS.model_copy(update={"components": 201}), 600)
+    check_mixture(SETTINGS, 3)
+    flat_codes = codes[0][:, :2] @ np.random.default_rng(0).normal(size=(2, 6)) * 1e8
+    with pytest.raises(StageError, match="no mixture of Gaussians can be fitted to the codes: "):
+        fit_mixture(flat_codes, SETTINGS)
 
 
 @quick

@@ -170,6 +170,11 @@ def noting(self, key):
         read.add((type(self).__name__, key))
     return plain(self, key)
 Section.__getattribute__ = noting
+for method in ("model_dump", "model_dump_json"):  # which do not look keys up one by one
+    def dump(self, *arguments, plain_dump=getattr(Section, method), **named):
+        read.update((type(self).__name__, key) for key in type(self).model_fields)
+        return plain_dump(self, *arguments, **named)
+    setattr(Section, method, dump)
 plain_read = stages.params.read_params
 def read_params():
     params = plain_read()

@@ -158,10 +158,27 @@ def test_means_over_a_setting_are_over_the_same_values_and_nothing_else() -> Non
     )
     with pytest.raises(StageError, match="runs of deep with latent_dim 2 differ in epochs; only those that differ"):
         summarise({"deep": [sized(2, [1], 0.9, epochs=1), sized(2, [4], 0.9, epochs=2)]}, *OVER)
-    with pytest.raises(
-        ParamsError, match=r"--over is auroc, which is no setting in deep: latent_dim, prepare\.classes\."
-    ):
+    uneven = [*SIZED["deep"], sized(2, [1], 0.8, seed=1)]
+    with pytest.raises(StageError) as said:
+        summarise(with_pca({"deep": uneven}, *OVER), *OVER)
+    assert str(said.value) == (
+        "deep with latent_dim 2 has unlike numbers of runs: 2 of prepare.classes 1, 1 of prepare.classes 4; no fair mean."
+    )
+    with pytest.raises(ParamsError, match="latent_dmi is not a number in deep; numbers there: "):
+        summarise(SIZED, "latent_dmi", "auroc", "prepare.classes")
+    with pytest.raises(ParamsError) as wrong:
         summarise(SIZED, "latent_dim", "auroc", "auroc")
+    assert str(wrong.value) == (
+        "--over is auroc, which is no setting in deep; settings there: latent_dim, prepare.classes."
+    )
+
+
+def test_unlike_pcas_have_no_mean() -> None:
+    sizes = {"two": [sized(2, [1], 0.9)], "eight": [sized(8, [1], 0.8)]}
+    with pytest.raises(StageError, match=r"runs of PCA with prepare\.classes 1 differ in latent_dim; only those that"):
+        summarise(with_pca(sizes, "prepare.classes", "auroc"), "prepare.classes", "auroc")
+    with pytest.raises(StageError, match=r"runs of PCA with latent_dim 2 differ in prepare\.classes; only those that"):
+        summarise(with_pca(SIZED, "latent_dim", "auroc"), "latent_dim", "auroc")
 
 
 def test_an_experiment_has_a_result_if_the_model_that_was_trained_was_evaluated() -> None:
@@ -223,7 +240,7 @@ def test_what_cannot_be_studied_is_said() -> None:
         summarise({"mixed": collect(EXPERIMENTS, "mixed", "deep")}, "latent_dim", "mse")
     assert str(said.value) == (
         "runs of mixed with latent_dim 2 differ in loss, epochs; only those that differ in nothing but a seed "
-        "have a mean. Give the others' experiments another name, or name one with --over."
+        "have a mean. Study the others by themselves, or name one with --over."
     )
     runs = {"rate": [Run({}, {"latent_dim": 2, "loss": "mse", "tied": True, "mse": 0.5, "depth": 3})]}
     for key in ("loss", "latent_dmi", "tied"):

@@ -54,7 +54,7 @@ def scores(result: Result) -> dict[str, Float64]:
     }
 
 
-def untrained(digits: Digits) -> NDArray[np.bool_]:
+def of_missing_class(digits: Digits) -> NDArray[np.bool_]:
     """Which test images are of a class that training never saw: bool [test images]."""
     return ~np.isin(digits.labels, digits.trained)
 
@@ -103,7 +103,7 @@ class Area(NamedTuple):
 
 def compare_aurocs(results: dict[str, Result], digits: Digits, resamples: int, seed: int) -> dict[str, dict[str, Area]]:
     """The areas of every result and score, by their names; empty if training lacked no class of the test images."""
-    anomalous = untrained(digits)
+    anomalous = of_missing_class(digits)
     if not anomalous.any():
         return {}
     named = {(name, score): values for name, result in results.items() for score, values in scores(result).items()}

@@ -17,6 +17,7 @@ from stages.common.files import CLASSICAL, PIXEL_LABELS
 class Application:
     """What a model makes of the noisy test images, beside PCA of its latent size, and what few labels do with codes."""
 
+    digest: str  # of the noisy test images, as `digest_noisy` gives it
     model: Denoised
     pca: Denoised
     labels: CodeLabels
@@ -31,8 +32,11 @@ def load_denoised(paths: dict[str, Path], evaluations: dict[str, Evaluation]) ->
     classical = load_record(Classical, CLASSICAL)
     applications = {name: load_record(Application, path) for name, path in paths.items()}
     for name, path in paths.items():
-        if applications[name].model.squared_error.shape != classical.noisy.squared_error.shape:
-            raise StageError(f"{path} is of other images or noise than {CLASSICAL}; run `dvc repro`.")
+        if applications[name].digest != classical.digest:
+            raise StageError(
+                f"{path} is of other images or noise than {CLASSICAL}; run `dvc repro`, or `python -m stages.apply "
+                f"{name}` for a preset."
+            )
     without = {"noisy image": classical.noisy} | {name: getattr(classical, key) for key, name in METHODS.items()}
     models = {name: a.model for name, a in applications.items()}
     return classical, without | by_name(evaluations, models, {name: a.pca for name, a in applications.items()})

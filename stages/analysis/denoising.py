@@ -3,6 +3,7 @@
 Every method gets the same noisy test images, and what it gives back is clipped to [0, 1] as they are.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ class Denoised:
 class Classical:
     """What does not depend on a model: the noisy test images, and what classical methods make of them."""
 
+    digest: str  # of the noisy test images, as `digest_noisy` gives it
     noise: Float64  # [noise], standard deviations
     images: Float32  # [SHOWN, height, width], the first images without noise
     settings: NDArray[np.str_]  # [methods, noise], of each of METHODS at each noise, in words
@@ -64,6 +66,14 @@ def add_noise(images: Float32, deviation: float, seed: int, stream: int) -> Floa
 def noisy_tests(clean: Float32, settings: Apply) -> Iterator[Float32]:
     """The test images `clean` float32 [images, height, width], once with each noise of params.yaml."""
     return (add_noise(clean, deviation, settings.seed, TEST) for deviation in settings.noise)
+
+
+def digest_noisy(noisy: Iterable[Floats]) -> str:
+    """SHA-256 of the noisy test images, noise after noise, so that results of unlike ones are not mixed."""
+    digest = hashlib.sha256()
+    for images in noisy:
+        digest.update(images.tobytes())
+    return digest.hexdigest()
 
 
 def measure_denoised(clean: Float32, given: Iterable[Floats]) -> Denoised:

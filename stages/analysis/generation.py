@@ -17,7 +17,7 @@ from stages.analysis.evaluation import Evaluation, by_name
 from stages.analysis.linear import Moments, code_moments
 from stages.analysis.records import load_record
 from stages.common.arrays import Bytes, Float32, Float64, Floats, Int64, Transform
-from stages.common.errors import StageError
+from stages.common.errors import ParamsError, StageError
 from stages.common.files import FLOOR, Split
 from stages.params import Generate
 
@@ -40,6 +40,8 @@ class Generations:
     """What a model and PCA of its latent size generate."""
 
     judge: str  # as `digest_judge` gives it; empty if there is no classifier
+    components: int  # Gaussians in the mixture
+    codes: int  # that it was fitted to
     model: Generation
     pca: Generation
 
@@ -75,11 +77,12 @@ class Judge(NamedTuple):
 
 
 def digest_judge(classifier: bytes, settings: Generate) -> str:
-    """SHA-256 of what measures of generated digits depend on beside the model, so that unlike ones are not mixed.
+    """SHA-256 of what measures of real and of generated digits depend on, so that unlike ones are not mixed.
 
     classifier: the content of its file.
     """
-    return hashlib.sha256(classifier + settings.model_dump_json().encode()).hexdigest()
+    of_digits = f"{settings.digits} {settings.draws} {settings.seed}"
+    return hashlib.sha256(classifier + of_digits.encode()).hexdigest()
 
 
 def no_generation(height: int, width: int) -> Generation:
@@ -92,7 +95,8 @@ def no_generation(height: int, width: int) -> Generation:
 def load_generations(paths: dict[str, Path], evaluations: dict[str, Evaluation]) -> tuple[Floor, dict[str, Generation]]:
     """What real digits give, and what the models and PCA generate, by the name to show. Both by model name.
 
-    Raises StageError if a file is missing or broken, or of another classifier or number of digits than the floor.
+    Raises StageError if a file is missing or broken, of another classifier or other draws of digits than the floor,
+    or has another mixture than the first.
     """
     floor = load_record(Floor, FLOOR)
     found = {name: load_record(Generations, path) for name, path in paths.items()}
@@ -101,6 +105,15 @@ def load_generations(paths: dict[str, Path], evaluations: dict[str, Evaluation])
             raise StageError(
                 f"{path} was judged otherwise than {FLOOR}: by another classifier or none, or of other digits; run "
                 f"`dvc repro`, or `python -m stages.apply {name}` for a preset."
+            )
+    mixtures = {name: (one.components, one.codes) for name, one in found.items()}
+    first = next(iter(mixtures), "")
+    for name, (components, codes) in mixtures.items():
+        if mixtures[name] != mixtures[first]:
+            raise StageError(
+                f"{paths[name]} has a mixture of {components} Gaussians fitted to {codes} codes, {paths[first]} one "
+                f"of {mixtures[first][0]} fitted to {mixtures[first][1]}; run `dvc repro`, or `python -m stages.apply "
+                "NAME` for presets."
             )
     models, pcas = ({name: getattr(of, kind) for name, of in found.items()} for kind in ("model", "pca"))
     return floor, by_name(evaluations, models, pcas)
@@ -120,6 +133,16 @@ def class_mixture(codes: Floats, labels: Bytes) -> Mixture:
     return Mixture(counts / len(labels), means, covariances)
 
 
+def check_mixture(settings: Generate, images: int) -> None:
+    """Raise ParamsError if there are more Gaussians than codes of this number of training images to fit them to."""
+    allowed = min(settings.codes, images)
+    if settings.components > allowed:
+        raise ParamsError(
+            f"params.yaml: generate.components is {settings.components}, but has to be at most {allowed}, the number "
+            "of codes that the Gaussians are fitted to."
+        )
+
+
 def fit_mixture(codes: Floats, settings: Generate) -> Mixture:
     """Gaussians with full covariances, fitted to codes float [images, latent_dim] without labels.
 
@@ -129,8 +152,12 @@ def fit_mixture(codes: Floats, settings: Generate) -> Mixture:
     from threadpoolctl import threadpool_limits
 
     chosen = np.random.default_rng(settings.seed).permutation(len(codes))[: settings.codes]
-    with threadpool_limits(1):  # k-means, which starts it, adds up in an order that several threads change
-        fitted = GaussianMixture(settings.components, random_state=settings.seed).fit(codes[chosen].astype(np.float64))
+    mixture = GaussianMixture(settings.components, random_state=settings.seed)
+    try:
+        with threadpool_limits(1):  # k-means, which starts it, adds up in an order that several threads change
+            fitted = mixture.fit(codes[chosen].astype(np.float64))
+    except ValueError as error:  # codes of huge numbers, in fewer dimensions than they have
+        raise StageError(f"no mixture of Gaussians can be fitted to the codes: {error}") from None
     return Mixture(fitted.weights_, fitted.means_, fitted.covariances_)
 
 

@@ -272,7 +272,7 @@ def generation_table(floor: Floor, generations: dict[str, Generation]) -> pd.Dat
     Columns: model, method, frechet, frechet_std, accuracy, accuracy_std: means and standard deviations over draws.
     """
     rows = []
-    for name, generation in {"real": floor.real, **generations}.items():
+    for name, generation in [("real", floor.real), *generations.items()]:
         for method, distances, accuracies in zip(
             generation.methods, generation.frechet, generation.accuracy, strict=True
         ):
@@ -281,9 +281,9 @@ def generation_table(floor: Floor, generations: dict[str, Generation]) -> pd.Dat
                     "model": name,
                     "method": method,
                     "frechet": distances.mean(),
-                    "frechet_std": distances.std(ddof=1),
+                    "frechet_std": spread(distances),
                     "accuracy": accuracies.mean(),
-                    "accuracy_std": accuracies.std(ddof=1),
+                    "accuracy_std": spread(accuracies),
                 }
             )
     return pd.DataFrame(rows)

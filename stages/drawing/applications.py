@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stages.analysis.anomalies import auroc, scores, untrained
+from stages.analysis.anomalies import auroc, of_missing_class, scores
 from stages.analysis.denoising import Denoised
 from stages.analysis.evaluation import Digits, Result
 from stages.analysis.generation import Floor, Generation
@@ -25,7 +25,7 @@ def draw_anomalies(results: dict[str, Result], digits: Digits) -> Figure:
 
     The class of a digit is below it, red if training never saw it. Where no class is missing there is no curve.
     """
-    anomalous = untrained(digits)
+    anomalous = of_missing_class(digits)
     heights = [5.0 if anomalous.any() else 0.5, *[1.0] * len(results)]
     figure = plt.figure(figsize=(9.2, 0.74 * sum(heights) + 0.4), layout="constrained")
     grid = figure.add_gridspec(len(heights), 6, height_ratios=heights)
@@ -76,11 +76,11 @@ def draw_denoising(images: Float32, denoised: dict[str, Denoised], table: pd.Dat
     noise = np.sort(table["noise"].unique())
     level = len(noise) // 2
     at = list(dict.fromkeys(table["noise"])).index(noise[level])
-    rows = {"original": images} | {name: method.pictures[at] for name, method in denoised.items()}
+    names, rows = ["original", *denoised], [images, *(method.pictures[at] for method in denoised.values())]
     figure, (ax, chart) = plt.subplots(1, 2, figsize=(9.6, 4.1), layout="constrained", width_ratios=(1, 1.25))
-    show(ax, mosaic(np.stack(list(rows.values()))), **GREY)
+    show(ax, mosaic(np.stack(rows)), **GREY)
     height = images.shape[1] + 1
-    ax.set_yticks([height * (row + 0.5) - 1 for row in range(len(rows))], list(rows))
+    ax.set_yticks([height * (row + 0.5) - 1 for row in range(len(rows))], names)
     ax.tick_params(length=0)
     ax.set_title(f"noise of standard deviation {noise[level]:g}")
 
@@ -138,7 +138,7 @@ def draw_labels(table: pd.DataFrame) -> Figure:
 def draw_generation(floor: Floor, generations: dict[str, Generation]) -> Figure:
     """Real digits, and below them what each model generates, a row per method, with how good all of its digits are."""
     pictures, names, measures = [], [], []
-    for name, generation in {"real": floor.real, **generations}.items():
+    for name, generation in [("real", floor.real), *generations.items()]:
         for index, method in enumerate(generation.methods):
             pictures.append(generation.pictures[index])
             names.append(f"{name}: {method}")

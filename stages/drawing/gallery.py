@@ -18,7 +18,7 @@ def draw_model(result: Result, digits: Digits, classes: int) -> Figure:
     rows = {
         "test digits": digits.images[trained],
         "reconstructions": result.reconstructions[trained],
-        "samples": result.samples[: len(trained), 0],
+        "samples": result.samples[np.searchsorted(digits.trained, digits.labels[digits.shown[trained]]), 0],
     }
     height, columns = digits.images.shape[1] + 1, len(rows["samples"])
     figure, ax = plt.subplots(figsize=(0.5 * columns + 1.2, 1.6), layout="constrained")

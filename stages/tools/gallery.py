@@ -96,11 +96,14 @@ def gallery_table(presets: dict[str, Model]) -> str:
 
 
 def read_metrics(name: str) -> dict[str, Any]:
-    """The metrics of a preset. Raises StageError if the file is missing or lacks one."""
+    """The metrics of a preset, that of its parameters empty where classes were missing and auroc takes its place.
+
+    Raises StageError if the file is missing or lacks another one.
+    """
     path = model_files(name, preset=True).metrics
     try:
         found: dict[str, Any] = json.loads(path.read_text())
-        return {key: found[key] for key in COLUMNS}
+        return {key: found[key] for key in COLUMNS[:-1]} | {COLUMNS[-1]: found.get(COLUMNS[-1], "")}
     except FileNotFoundError:
         raise StageError(f"{path} is missing; run `python -m stages.evaluate {name}`.") from None
     except (ValueError, KeyError, TypeError):

@@ -4,6 +4,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -175,8 +176,6 @@ def summarise(series: dict[str, list[Run]], x: str, y: str, over: str | None = N
     Raises ParamsError if one is not or not there, StageError if runs at one x differ in more than that and
     seeds, or if not every mean is over the same values of it.
     """
-    if over:
-        check_same(series, x, over)
     rows = []
     for name, runs in series.items():
         for settings, found in runs:
@@ -184,8 +183,13 @@ def summarise(series: dict[str, list[Run]], x: str, y: str, over: str | None = N
                 if isinstance(found.get(key), bool) or not isinstance(found.get(key), int | float):
                     numbers = ", ".join(sorted(k for k, v in found.items() if isinstance(v, int | float)))
                     raise ParamsError(f"{key} is not a number in {name}; numbers there: {numbers}.")
+            if over and over not in settings:
+                known = ", ".join(sorted(settings))
+                raise ParamsError(f"--over is {over}, which is no setting in {name}; settings there: {known}.")
             rows.append({"series": name, x: found[x], y: found[y]})
         check_unmixed(name, runs, x, over)
+    if over:
+        check_same(series, x, over)
     grouped = pd.DataFrame(rows).groupby(["series", x], sort=False)[y]
     table = pd.DataFrame({"mean": grouped.mean(), "std": grouped.std(), "runs": grouped.size()}).reset_index()
     order = {name: position for position, name in enumerate(series)}
@@ -193,22 +197,21 @@ def summarise(series: dict[str, list[Run]], x: str, y: str, over: str | None = N
 
 
 def check_same(series: dict[str, list[Run]], x: str, over: str) -> None:
-    """Raise ParamsError if `over` is no setting, StageError if the runs at one x lack values of it that others have."""
-    there: dict[tuple[str, Any], set[Any]] = {}
+    """Raise StageError if the means are not over the same values of `over`, each as often as any other."""
+    counts: dict[tuple[str, Any], Counter[Any]] = {}
     for name, runs in series.items():
         for one in runs:
-            if over not in one.settings:
-                raise ParamsError(
-                    f"--over is {over}, which is no setting in {name}: {', '.join(sorted(one.settings))}."
-                )
-            there.setdefault((name, one.values[x]), set()).add(one.values[over])
-    every = set().union(*there.values())
-    for (name, value), found in there.items():
-        if lacking := sorted(map(str, every - found)):
+            counts.setdefault((name, one.values[x]), Counter())[one.values[over]] += 1
+    every = set().union(*counts.values())
+    for (name, value), found in counts.items():
+        if lacking := sorted(map(str, every - set(found))):
             raise StageError(
                 f"{name} with {x} {value} has no run of {over} {', '.join(lacking)}, which others have; "
                 "means over unlike values cannot be compared."
             )
+        if len(set(found.values())) > 1:
+            numbers = ", ".join(f"{count} of {over} {setting}" for setting, count in found.items())
+            raise StageError(f"{name} with {x} {value} has unlike numbers of runs: {numbers}; no fair mean.")
 
 
 def check_unmixed(name: str, runs: list[Run], x: str, over: str | None = None) -> None:
@@ -223,25 +226,26 @@ def check_unmixed(name: str, runs: list[Run], x: str, over: str | None = None) -
         if keys := [key for key in differing if key != over]:
             raise StageError(
                 f"runs of {name} with {x} {one.values[x]} differ in {', '.join(keys)}; only those that differ "
-                "in nothing but a seed have a mean. Give the others' experiments another name, or name one with --over."
+                "in nothing but a seed have a mean. Study the others by themselves, or name one with --over."
             )
 
 
 def with_pca(series: dict[str, list[Run]], x: str, y: str, over: str | None = None) -> dict[str, list[Run]]:
-    """The series, after that of PCA if it has the metric and x, latent_dim or of the data, makes a difference to it."""
+    """The series, after that of PCA if it has the metric and x decides what PCA does."""
     runs = [one for runs in series.values() for one in runs if f"{y}_pca" in one.values]
-    if not runs or not (x == "latent_dim" or x.startswith("prepare.")):
+    if not runs or not decides_pca(x):
         return series
-    keys = [x, over] if over else [x]
-    by_keys = {
-        tuple(one.values[key] for key in keys): Run(
-            {key: one.settings[key] for key in keys},
-            {key: one.values[key] for key in keys} | {y: one.values[f"{y}_pca"]},
-        )
-        for one in runs
-        if all(key in one.settings for key in keys)
-    }
-    return {"PCA": list(by_keys.values())} | series
+    distinct = {}
+    for one in runs:
+        settings = {key: value for key, value in one.settings.items() if decides_pca(key) or key == over}
+        values = {key: one.values[key] for key in settings} | {y: one.values[f"{y}_pca"]}
+        distinct[json.dumps(settings, sort_keys=True)] = Run(settings, values)
+    return {"PCA": list(distinct.values())} | series
+
+
+def decides_pca(key: str) -> bool:
+    """Whether PCA depends on a setting."""
+    return key == "latent_dim" or key.startswith("prepare.")
 
 
 def draw_study(table: pd.DataFrame, x: str, y: str, over: str | None = None) -> Figure:

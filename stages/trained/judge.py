@@ -20,14 +20,18 @@ from stages.training.progress import Report
 
 
 def build_judge(
-    classifier: keras.Model, validation: Split, settings: Classifier, digits: int, shape: tuple[int, int]
+    classifier: keras.Model,
+    classes: Bytes,
+    validation: Split,
+    settings: Classifier,
+    digits: int,
+    shape: tuple[int, int],
 ) -> Judge:
     """A classifier as what judges generated digits.
 
-    validation: real digits of all classes that it tells apart, which decide when others stop early.
-    digits: the number of images that others learn from. shape: height and width.
+    classes: uint8 [classes], ascending, those that it tells apart. validation: real digits of them, which decide
+    when others stop early. digits: the number of images that others learn from. shape: height and width.
     """
-    classes = np.unique(validation.labels)
     held_out = resident(labelled_rows(*validation, classes))
     learner = build_classifier(*shape, len(classes), settings)
     training = build_classification(learner, settings, digits, shape)

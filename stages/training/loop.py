@@ -84,13 +84,17 @@ def train(
         assign(model.variables, best)
     elif settings.ema_momentum:
         optimizer.finalize_variable_values(model.trainable_variables)
-    if replicas.is_chief and len(history) < settings.epochs:
+    return history
+
+
+def tell_early_stop(history: History, settings: Recipe) -> None:
+    """Print why a training has fewer epochs than the settings have, if it has."""
+    if len(history) < settings.epochs:
         best_row = history[best_epoch(history) - 1]
         print(
             f"stopped early after epoch {len(history)}: the best val_loss, {best_row.val_loss:.5f}, was in epoch "
             f"{best_row.epoch}"
         )
-    return history
 
 
 def best_epoch(history: History) -> int:
