@@ -12,6 +12,7 @@ import scipy
 import sklearn.mixture
 
 from stages.analysis import tables
+from stages.analysis.codes import Mixture, class_mixture, draw_codes, prior_mixture
 from stages.analysis.evaluation import load_evaluation
 from stages.analysis.generation import (
     MIXTURE,
@@ -21,19 +22,15 @@ from stages.analysis.generation import (
     Floor,
     Generations,
     Judge,
-    Mixture,
     check_mixture,
-    class_mixture,
     collect,
     digest_judge,
-    draw_codes,
     fit_mixture,
     frechet_distance,
     generate,
     judge_methods,
     load_generations,
     no_generation,
-    prior_mixture,
     real_digits,
 )
 from stages.analysis.linear import Moments, code_moments, fit_pca, image_moments

@@ -162,7 +162,8 @@ def test_means_over_a_setting_are_over_the_same_values_and_nothing_else() -> Non
     with pytest.raises(StageError) as said:
         summarise(with_pca({"deep": uneven}, *OVER), *OVER)
     assert str(said.value) == (
-        "deep with latent_dim 2 has unlike numbers of runs: 2 of prepare.classes 1, 1 of prepare.classes 4; no fair mean."
+        "deep with latent_dim 2 has unlike numbers of runs: 2 of prepare.classes 1, 1 of prepare.classes 4; "
+        "no fair mean."
     )
     with pytest.raises(ParamsError, match="latent_dmi is not a number in deep; numbers there: "):
         summarise(SIZED, "latent_dmi", "auroc", "prepare.classes")

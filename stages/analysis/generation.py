@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.analysis.codes import Mixture, class_mixture, draw_codes, prior_mixture
 from stages.analysis.evaluation import Evaluation, by_name
 from stages.analysis.linear import Moments, code_moments
 from stages.analysis.records import load_record
-from stages.common.arrays import Bytes, Float32, Float64, Floats, Int64, Transform
+from stages.common.arrays import Bytes, Float32, Float64, Floats, Transform
 from stages.common.errors import ParamsError, StageError
 from stages.common.files import FLOOR, Split
 from stages.params import Generate
@@ -58,14 +59,6 @@ class Floor:
     def measured(self) -> bool:
         """Whether there is a classifier."""
         return bool(self.judge)
-
-
-class Mixture(NamedTuple):
-    """Gaussians from which codes are drawn."""
-
-    weights: Float64  # [components], sum 1
-    means: Float64  # [components, latent_dim]
-    covariances: Float64  # [components, latent_dim, latent_dim]
 
 
 class Judge(NamedTuple):
@@ -122,17 +115,6 @@ def load_generations(paths: dict[str, Path], evaluations: dict[str, Evaluation])
 # --- drawing codes -------------------------------------------------------------------------
 
 
-def class_mixture(codes: Floats, labels: Bytes) -> Mixture:
-    """A Gaussian with full covariance for the codes of each class, in the order of labels, weighted by their number.
-
-    codes: float [images, latent_dim]. labels: uint8 [images].
-    """
-    classes, counts = np.unique(labels, return_counts=True)
-    moments = [code_moments(codes[labels == label]) for label in classes]
-    means, covariances = (np.stack(part) for part in zip(*moments, strict=True))
-    return Mixture(counts / len(labels), means, covariances)
-
-
 def check_mixture(settings: Generate, images: int) -> None:
     """Raise ParamsError if there are more Gaussians than codes of this number of training images to fit them to."""
     allowed = min(settings.codes, images)
@@ -161,25 +143,9 @@ def fit_mixture(codes: Floats, settings: Generate) -> Mixture:
     return Mixture(fitted.weights_, fitted.means_, fitted.covariances_)
 
 
-def prior_mixture(latent_dim: int) -> Mixture:
-    """The standard normal, a variational model's prior."""
-    return Mixture(np.ones(1), np.zeros((1, latent_dim)), np.eye(latent_dim)[None])
-
-
 def seeds_of_draws(settings: Generate) -> range:
     """A seed for each draw, which no other seed of params.yaml gives to any of as many draws."""
     return range(settings.seed * settings.draws, (settings.seed + 1) * settings.draws)
-
-
-def draw_codes(mixture: Mixture, count: int, seed: int) -> tuple[Float64, Int64]:
-    """Codes float64 [count, latent_dim] drawn from a mixture, and the component of each, int64 [count]."""
-    random = np.random.default_rng(seed)
-    components = random.choice(len(mixture.weights), count, p=mixture.weights)
-    codes = np.empty((count, mixture.means.shape[1]))
-    for index, (mean, covariance) in enumerate(zip(mixture.means, mixture.covariances, strict=True)):
-        drawn = components == index
-        codes[drawn] = random.multivariate_normal(mean, covariance, drawn.sum(), check_valid="ignore", method="eigh")
-    return codes, components
 
 
 # --- judging digits ------------------------------------------------------------------------
