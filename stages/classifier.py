@@ -4,7 +4,7 @@
 
 Reads data/prepared and writes data/classifier/classifier.keras, and data/classifier/floor.npz: what real
 training images give where generated digits are measured. Unless `classifier.train` is true in
-params.yaml, the first is empty, the second holds no measure, and nothing loads TensorFlow. A
+params.yaml, the first says so, the second holds no measure, and nothing loads TensorFlow. A
 run that was killed continues at its last saved epoch.
 """
 
@@ -36,7 +36,7 @@ def main() -> None:
     params = read_params()
     if not params.classifier.train:
         _, height, width = files.read_images("test").shape
-        write(b"", Floor("", 0.0, no_generation(height, width)))
+        write(b"classifier.train is false\n", Floor("", 0.0, no_generation(height, width)))
         print("no classifier, since classifier.train is false")
         return
     train, validation, test = (files.read_split(split) for split in files.SPLITS)

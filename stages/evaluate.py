@@ -157,10 +157,10 @@ def read_history(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path)[["epoch", "loss", "val_loss", "kl", "val_kl"]].astype(float)
     except FileNotFoundError:
-        raise StageError(f"{path} is missing; run `dvc repro`.") from None
+        raise StageError(f"{path} is missing; {files.how_to_make(path)}.") from None
     except (KeyError, ValueError) as error:  # pandas' own errors are kinds of ValueError
         raise StageError(
-            f"{path} is not a table of losses ({' '.join(str(error).split())}); run `dvc repro`."
+            f"{path} is not a table of losses ({' '.join(str(error).split())}); {files.how_to_make(path)}."
         ) from None
 
 

@@ -421,7 +421,7 @@ def test_generation_is_measured_if_asked_for(
     run_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With a class missing, too, whose test digits then do not count; twice the same bytes."""
-    assert (run_project / files.CLASSIFIER).read_bytes() == b""
+    assert (run_project / files.CLASSIFIER).read_bytes() == b"classifier.train is false\n"
     assert "No classifier was trained" in (run_project / "metrics/README.md").read_text()
     change_params(run_project, ask_for_generation)
     change_params(run_project, lambda p: p["prepare"].update(classes=[0, 1, 2, 4, 5, 6, 7, 8, 9]))

@@ -318,6 +318,19 @@ def test_bars_are_one_standard_deviation_to_either_side_of_the_mean() -> None:
     assert [text.get_text() for text in legend.get_texts()] == list(expected)
 
 
+def test_long_lists_are_named_by_what_they_lack() -> None:
+    rows = [("deep", "0 1 2", 0.5), ("deep", "0 1 3", 0.6), ("deep", "1 2 3", 0.7)]
+    table = pd.DataFrame(rows, columns=["series", "prepare.classes", "mean"]).assign(std=np.nan, runs=1)
+    (ax,) = draw_study(table, "prepare.classes", "auroc").axes
+    plt.gcf().canvas.draw()
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["without 0", "without 2", "without 3"]
+    (container,) = ax.containers
+    assert isinstance(container, ErrorbarContainer)
+    assert container.lines[0].get_ydata().tolist() == [0.7, 0.6, 0.5]
+    assert not container.has_yerr  # one run each has no spread
+    assert study.short_names(pd.Series(["0", "1", "2 3"])) == {"0": "0", "1": "1", "2 3": "2 3"}
+
+
 def test_wide_ranges_have_logarithmic_axes() -> None:
     ax = drawn(table_of(*((("z", 2**n, 1 / 2**n, 0.001, 2)) for n in range(1, 6))))
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
@@ -462,7 +475,7 @@ def test_one_prefix_with_two_models_is_two_series(dvc: Dvc, command: Command) ->
     dvc([row(both)], [])
     ended = command("hidden_layers", "mse", "rate:deep", "rate:flat", "--name", "x", "--dpi", "50")
     assert (ended.status, ended.err) == (0, "")
-    assert Path("plots/studies/x.csv").read_text().splitlines()[1:] == ["rate:deep,2,0.5,,1", "rate:flat,0,0.4,,1"]
+    assert Path("plots/studies/x.csv").read_text().splitlines()[1:] == ["deep,2,0.5,,1", "flat,0,0.4,,1"]
 
 
 def test_what_is_not_said_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -470,7 +483,7 @@ def test_what_is_not_said_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     options, series = parse_arguments()
     assert (options.x, options.y, options.name) == ("latent_dim", "mse", "mse_by_latent_dim")
     assert (options.dpi, options.all_commits) == (150, False)
-    assert series == {"rate:deep": ("rate", "deep"), "rate:flat": ("rate", "flat"), "a:b": ("a:b", "deep")}
+    assert series == {"rate:deep": ("rate", "deep"), "rate:flat": ("rate", "flat"), "a:b:deep": ("a:b", "deep")}
 
 
 @pytest.mark.parametrize("dpi", [50, 600])

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, TypeVar, get_type_hints
 import numpy as np
 
 from stages.common.errors import StageError
-from stages.common.files import BROKEN_ARRAY
+from stages.common.files import BROKEN_ARRAY, how_to_make
 
 Record = TypeVar("Record")
 
@@ -27,9 +27,9 @@ def load_record(kind: type[Record], path: Path) -> Record:
         with np.load(path, allow_pickle=False) as archive:
             return _build(kind, dict(archive), "")
     except FileNotFoundError:
-        raise StageError(f"{path} is missing; run `dvc repro`.") from None
+        raise StageError(f"{path} is missing; {how_to_make(path)}.") from None
     except BROKEN_ARRAY as error:
-        raise StageError(f"{path} is not a whole {kind.__name__.lower()} ({error}); run `dvc repro`.") from None
+        raise StageError(f"{path} is not a whole {kind.__name__.lower()} ({error}); {how_to_make(path)}.") from None
 
 
 def _flattened(record: Any, prefix: str) -> Iterator[tuple[str, Any]]:

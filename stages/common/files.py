@@ -31,6 +31,7 @@ except ImportError:  # Windows
 EVALUATIONS = Path("data/evaluation")
 APPLICATIONS = Path("data/applications")
 GENERATIONS = Path("data/generation")
+PRESETS = Path("data/presets")
 CLASSICAL = Path("data/classical/denoising.npz")
 PIXEL_LABELS = Path("data/classical/labels.npz")
 CLASSIFIER = Path("data/classifier/classifier.keras")
@@ -60,13 +61,12 @@ def model_files(name: str, preset: bool = False) -> ModelFiles:
     """The files of a model. Those of presets, but for their metrics, lie in a folder that no stage depends on."""
     metrics = Path(f"metrics/{name}.json")
     if preset:
-        folder = Path("data/presets")
         return ModelFiles(
-            folder / f"{name}.keras",
-            folder / f"{name}.csv",
-            folder / f"{name}.npz",
-            folder / f"{name}.application.npz",  # no model's name has a dot
-            folder / f"{name}.generation.npz",
+            PRESETS / f"{name}.keras",
+            PRESETS / f"{name}.csv",
+            PRESETS / f"{name}.npz",
+            PRESETS / f"{name}.application.npz",  # no model's name has a dot
+            PRESETS / f"{name}.generation.npz",
             metrics,
         )
     return ModelFiles(
@@ -77,6 +77,15 @@ def model_files(name: str, preset: bool = False) -> ModelFiles:
         GENERATIONS / f"{name}.npz",
         metrics,
     )
+
+
+def how_to_make(path: Path) -> str:
+    """What to run for a file that is missing or broken: DVC, or the stage that writes it of a preset."""
+    if path.parent != PRESETS:
+        return "run `dvc repro`"
+    name, *kind = path.stem.split(".")
+    stage = "apply" if kind else "evaluate" if path.suffix == ".npz" else "train"
+    return f"run `python -m stages.{stage} {name}`"
 
 
 def images_path(split: str) -> Path:

@@ -77,7 +77,10 @@ class Prepare(Section):
         "some out; 0 trains on all and monitors on the test images, as tutorials do",
     )
     classes: Annotated[Literal["all"] | list[int], PlainValidator(all_or_labels), WithJsonSchema(ALL_OR_LABELS)] = (
-        Field(description="classes of the training and validation images that are kept; the test images keep all")
+        Field(
+            description="classes of the training and validation images that are kept, which `prepare` looks for in the "
+            "data; the test images keep all"
+        )
     )
     seed: int = Field(ge=0, lt=2**32, description="seed of the choice of validation images")
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from stages.analysis.applications import load_denoised
 from stages.analysis.evaluation import Evaluation, load_evaluation
 from stages.analysis.tables import denoising_table, markdown, number
 from stages.common.errors import ParamsError, StageError, run
-from stages.common.files import model_files, write_all
+from stages.common.files import how_to_make, model_files, write_all
 from stages.drawing import charts
 from stages.drawing.applications import draw_denoising
 from stages.drawing.gallery import draw_model
@@ -25,13 +26,14 @@ COLUMNS = ("mse", "mse_pca", "ssim", "probe", "parameters")  # of the metrics
 DESCRIPTION = """\
 Draw what the presets of params.yaml do, one picture for each, and print their numbers.
 
-Every preset has to be trained and evaluated. Writes plots/gallery/<preset>.png, test digits
-above their reconstructions and generated digits; <preset>-map.png, the codes of all test
-digits, if a code is a point of the plane; and <preset>-noisy.png, what it makes of noisy digits, if
-it was trained with noise, after `python -m stages.apply <preset>`. Prints metrics/<preset>.json as one table.
+A preset has to be trained and evaluated; without a name, those that are not are left out.
+Writes plots/gallery/<preset>.png, test digits above their reconstructions and generated digits;
+<preset>-map.png, the codes of all test digits, if a code is a point of the plane; and
+<preset>-noisy.png, what it makes of noisy digits, if it was trained with noise, after
+`python -m stages.apply <preset>`. Prints metrics/<preset>.json as one table.
 
 examples:
-  python -m stages gallery             # of all presets
+  python -m stages gallery             # of all that are trained
   python -m stages gallery best16      # of one
 """
 
@@ -44,10 +46,11 @@ def main() -> None:
             f"params.yaml has no preset {unknown[0]!r}{nearest(unknown[0], list(params.presets))}; it has {known}."
         )
     chosen = [choose_model(params, name) for name in names or params.presets]
-    for choice in chosen:
-        check_trained(choice)
-        if choice.settings.noise and not choice.files.application.exists():
-            raise StageError(f"{choice.files.application} is missing; run `python -m stages.apply {choice.name}`.")
+    if names:
+        for choice in chosen:
+            check_ready(choice)
+    else:
+        chosen = those_ready(chosen)
     table = gallery_table({choice.name: choice.settings for choice in chosen})
     drawn: dict[Path, bytes] = {}
     with plt.rc_context(STYLE):
@@ -62,9 +65,32 @@ def parse_arguments() -> list[str]:
     parser = argparse.ArgumentParser(
         prog="python -m stages gallery", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", metavar="NAME", nargs="*", help="a preset (default: all)")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="a preset (default: all that are trained)")
     names: list[str] = parser.parse_args().names
     return names
+
+
+def check_ready(choice: Choice) -> None:
+    """Raise StageError with what to run if something that is drawn of a preset is missing."""
+    check_trained(choice)
+    if choice.settings.noise and not choice.files.application.exists():
+        raise StageError(f"{choice.files.application} is missing; {how_to_make(choice.files.application)}.")
+
+
+def those_ready(presets: list[Choice]) -> list[Choice]:
+    """The presets of which nothing is missing; the others are named on stderr. Raises StageError if there is none."""
+    ready, reasons = [], []
+    for choice in presets:
+        try:
+            check_ready(choice)
+            ready.append(choice)
+        except StageError as error:
+            reasons.append(str(error))
+    if not ready:
+        raise StageError("\n".join(reasons) or "params.yaml has no presets.")
+    for reason in reasons:
+        print(f"note: left out: {reason}", file=sys.stderr)
+    return ready
 
 
 def draw_preset(choice: Choice, evaluation: Evaluation, params: Params) -> dict[Path, bytes]:

@@ -37,7 +37,10 @@ def main() -> None:
     evaluations = {one.name: load_evaluation(one.files.evaluation) for one in chosen}
     floor, generations = load_generations({one.name: one.files.generation for one in chosen}, evaluations)
     if not floor.measured:
-        raise StageError(f"{FLOOR} has no measure; `dvc exp run -S classifier.train=true` trains the classifier.")
+        raise StageError(
+            f"{FLOOR} holds no measure, since classifier.train was false and no generated digits were judged; "
+            "`dvc exp run -S classifier.train=true` does that."
+        )
     table = generation_table(floor, generations)
     with plt.rc_context(STYLE):
         picture = png(draw_generation(floor, generations), params.figures.dpi)

@@ -87,14 +87,21 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, tuple[str, str]]]:
     for text, parts in series.items():
         if not all(parts):
             parser.error(f"{text} is not of the form PREFIX:MODEL, as in rate-deep:deep")
-    prefixes = [prefix for prefix, _ in series.values()]
-    series = {text if prefixes.count(parts[0]) > 1 else parts[0]: parts for text, parts in series.items()}
+    series = labelled(list(series.values()))
     options.name = options.name or f"{options.y}_by_{options.x}"
     if Path(options.name).name != options.name:
         parser.error(f"--name is {options.name}, but has to be a file name without folders")
     if not 50 <= options.dpi <= 600:
         parser.error(f"--dpi is {options.dpi}, but has to be from 50 to 600")
     return options, series
+
+
+def labelled(series: list[tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """Prefixes and models by the names to show: the prefixes if they differ, else the models, else both."""
+    for names in zip(*series, strict=True):
+        if len(set(names)) == len(series):
+            return dict(zip(names, series, strict=True))
+    return {":".join(one): one for one in series}
 
 
 def read_experiments(all_commits: bool) -> list[Experiment]:
@@ -253,13 +260,15 @@ def draw_study(table: pd.DataFrame, x: str, y: str, over: str | None = None) -> 
     figure, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
     names = list(dict.fromkeys(table["series"]))
     numeric = pd.api.types.is_numeric_dtype(table[x])
+    if not numeric:
+        table = table.assign(**{x: table[x].map(short_names(table[x]))}).sort_values(x, kind="stable")
+    has_spread = table["std"].notna().any()
     for name, colour in colours(names).items():
         rows = table[table["series"] == name]
-        spread = rows["std"].fillna(0)
         ax.errorbar(
             rows[x],
             rows["mean"],
-            spread,
+            rows["std"].fillna(0) if has_spread else None,
             color=colour,
             linestyle="-" if numeric else "",  # between lists there is nothing
             marker="o",
@@ -273,7 +282,7 @@ def draw_study(table: pd.DataFrame, x: str, y: str, over: str | None = None) -> 
             ax.set_xscale("log")
         ax.set_xticks(values, [f"{value:g}" for value in values])
         ax.minorticks_off()
-    elif table[x].astype(str).str.len().max() > LONG:
+    elif table[x].str.len().max() > LONG:
         plt.setp(ax.get_xticklabels(), rotation=30, ha="right")
     if (table["mean"] > 0).all() and table["mean"].max() >= 8 * table["mean"].min():
         ax.set_yscale("log")
@@ -286,6 +295,15 @@ def draw_study(table: pd.DataFrame, x: str, y: str, over: str | None = None) -> 
     ax.set_title(f"{y.replace('_', ' ')} on test images{bars}", loc="left")
     ax.legend()
     return figure
+
+
+def short_names(lists: pd.Series) -> dict[str, str]:
+    """Lists such as "0 1 3" by what they lack of all there are, "without 2", if each lacks fewer than it has."""
+    every = list(dict.fromkeys(word for text in lists for word in text.split()))
+    lacking = {text: [word for word in every if word not in text.split()] for text in lists}
+    if not all(0 < len(missing) < len(text.split()) for text, missing in lacking.items()):
+        return {text: text for text in lists}
+    return {text: f"without {' '.join(missing)}" for text, missing in lacking.items()}
 
 
 def readable(table: pd.DataFrame) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from stages.common.errors import StageError
+from stages.common.files import how_to_make
 from stages.model.backend import keras
 from stages.model.classifier import FEATURES
 
@@ -24,14 +25,14 @@ def _load(path: Path, kind: str, layers: tuple[str, ...]) -> keras.Model:
     try:
         path.open("rb").close()  # Keras would call a file that may not be read missing
     except FileNotFoundError:
-        raise StageError(f"{path} is missing; run `dvc repro`.") from None
+        raise StageError(f"{path} is missing; {how_to_make(path)}.") from None
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         for layer in layers:
             model.get_layer(layer)
     except Exception as error:  # Keras, zipfile, h5py and json each raise their own kinds
         reason = " ".join(str(error).split())[:200].rstrip(".")
-        raise StageError(f"{path} is not a whole {kind} ({reason}); run `dvc repro`.") from None
+        raise StageError(f"{path} is not a whole {kind} ({reason}); {how_to_make(path)}.") from None
     return model
 
 
