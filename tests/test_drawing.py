@@ -308,7 +308,12 @@ def test_denoised_digits_stand_under_the_noisy_ones_and_curves_have_their_interv
         assert place == row * (HEIGHT + 1) + (HEIGHT - 1) / 2
     lines = {container.get_label(): container for container in chart.containers}
     assert list(lines) == list(given)
+    legend = chart.get_legend()
+    assert legend is not None
+    handles = dict(zip(lines, legend.get_lines(), strict=True))
     for name, colour in (("PCA (2)", BASELINE_COLOURS[0]), ("ant", BLUE), ("wavelets", applications.INK)):
+        assert same_color(handles[name].get_color(), colour)
+        assert handles[name].is_dashed() == (name == "wavelets")
         line, _, (bars,) = lines[name]
         rows = table[table["method"] == name].sort_values("noise")
         assert same_color(line.get_color(), colour)
@@ -317,8 +322,6 @@ def test_denoised_digits_stand_under_the_noisy_ones_and_curves_have_their_interv
         assert list(line.get_ydata()) == rows["psnr"].tolist()
         ends = np.array([segment[:, 1] for segment in bars.get_segments()])
         np.testing.assert_allclose(ends, rows[["psnr_low", "psnr_high"]])
-    legend = chart.get_legend()
-    assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == list(given)
     assert "PSNR in dB" in chart.get_ylabel()
 
@@ -715,3 +718,8 @@ def test_the_worst_trials_do_not_hide_the_good_ones(trials: pd.DataFrame) -> Non
     low, high = ax.get_ylim()
     assert low < 0.1
     assert 0.5 <= high < 2
+    above, below = (far["mse"] > high).sum(), (far["mse"] < low).sum()
+    assert (above >= 2, below) == (True, 1)  # the latter was pruned
+    hidden = f"; {above} above {high:.3g} not shown; 1 below {low:.3g} not shown"
+    assert ax.get_title(loc="left") == f"8 complete trials, 2 pruned{hidden}"
+    assert tuning.draw_slices(far, ["parameters"], [], "mse", True).get_suptitle().endswith(f"they had{hidden}")

@@ -326,7 +326,7 @@ def test_long_lists_are_named_by_what_they_lack() -> None:
     assert [text.get_text() for text in ax.get_xticklabels()] == ["without 0", "without 2", "without 3"]
     (container,) = ax.containers
     assert isinstance(container, ErrorbarContainer)
-    assert container.lines[0].get_ydata().tolist() == [0.7, 0.6, 0.5]
+    np.testing.assert_array_equal(container.lines[0].get_ydata(), [0.7, 0.6, 0.5])
     assert not container.has_yerr  # one run each has no spread
     assert study.short_names(pd.Series(["0", "1", "2 3"])) == {"0": "0", "1": "1", "2 3": "2 3"}
 

@@ -1,11 +1,13 @@
 """What models are good for: digits unlike the training images, noise taken off, and classes from few labels."""
 
 from itertools import cycle
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from stages.analysis.anomalies import auroc, of_missing_class, scores
@@ -95,7 +97,7 @@ def draw_denoising(images: Float32, denoised: dict[str, Denoised], table: pd.Dat
     chart.set_xlabel("standard deviation of the noise")
     chart.set_ylabel("PSNR in dB, with 95 % intervals")
     chart.set_title("higher is nearer to the original", loc="left")
-    chart.legend(fontsize=8)
+    name_lines(chart, fontsize=8)
     figure.suptitle("Noisy test digits, and what each method gives back")
     return figure
 
@@ -122,7 +124,7 @@ def draw_labels(table: pd.DataFrame) -> Figure:
         ax.minorticks_off()
         ax.set(xlabel="labelled images", ylabel="accuracy", ylim=(0, 1))
         ax.set_title(title, loc="left")
-    charts[0].legend(fontsize=7, loc="lower right")
+    name_lines(charts[0], fontsize=7, loc="lower right")
     found = table.drop_duplicates("method")
     ends = [found["precision"] - found["precision_low"], found["precision_high"] - found["precision"]]
     drawn = bars.barh(names, found["precision"], xerr=ends, color=inks, capsize=2, error_kw={"linewidth": 0.8})
@@ -133,6 +135,13 @@ def draw_labels(table: pd.DataFrame) -> Figure:
     bars.set_title("search for images of the same class", loc="left")
     figure.suptitle("Classes of test digits from few labels; bars on the curves: one standard deviation over draws")
     return figure
+
+
+def name_lines(ax: Axes, **options: Any) -> None:
+    """A legend of lines with error bars, that shows of each as much line as tells dashes apart, and no bar."""
+    drawn = [container for container in ax.containers if isinstance(container, ErrorbarContainer)]
+    names = [str(container.get_label()) for container in drawn]
+    ax.legend([container.lines[0] for container in drawn], names, handlelength=4, **options)
 
 
 def draw_generation(floor: Floor, generations: dict[str, Generation]) -> Figure:

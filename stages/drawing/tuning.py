@@ -23,7 +23,8 @@ def draw_history(trials: pd.DataFrame, objective: str, minimise: bool) -> Figure
     ax.step(complete["trial"], best, where="post", color=BEST, label="best so far")
     limit_to_good(ax, complete[objective], minimise)
     ax.set(xlabel="trial", ylabel=label(objective))
-    ax.set_title(f"{len(complete)} complete trials, {len(trials) - len(complete)} pruned", loc="left")
+    counts = f"{len(complete)} complete trials, {len(trials) - len(complete)} pruned"
+    ax.set_title(counts + beyond(ax, trials[objective]), loc="left")
     ax.legend(loc="upper right" if minimise else "lower right")
     return figure
 
@@ -69,7 +70,8 @@ def draw_slices(
     for ax in axes[:, 0]:
         ax.set_ylabel(label(objective))
     limit_to_good(axes[0, 0], complete[objective], minimise)
-    figure.suptitle("Trials by setting; grey: pruned, at the last epoch they had", x=0.01, ha="left")
+    title = "Trials by setting; grey: pruned, at the last epoch they had"
+    figure.suptitle(title + beyond(axes[0, 0], trials[objective]), x=0.01, ha="left")
     return figure
 
 
@@ -114,6 +116,14 @@ def limit_to_good(ax: Axes, values: pd.Series, minimise: bool) -> None:
     if middle != best and (limit < values.max() if minimise else limit > values.min()):
         margin = 0.2 * abs(middle - best)
         ax.set_ylim((best - margin, limit) if minimise else (limit, best + margin))
+
+
+def beyond(ax: Axes, values: pd.Series) -> str:
+    """For a title: how many of the values are outside of the y axis, if any are."""
+    low, high = ax.get_ylim()
+    above, below = int((values > high).sum()), int((values < low).sum())
+    parts = [(above, f"above {high:.3g}"), (below, f"below {low:.3g}")]
+    return "".join(f"; {count} {place} not shown" for count, place in parts if count)
 
 
 def label(name: str) -> str:
