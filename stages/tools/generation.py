@@ -8,7 +8,7 @@ from stages.analysis.evaluation import load_evaluation
 from stages.analysis.generation import load_generations
 from stages.analysis.tables import csv, generation_rows, generation_table, markdown
 from stages.common.errors import StageError, run
-from stages.common.files import FLOOR, write_all
+from stages.common.files import FLOOR, how_to_make, write_all
 from stages.drawing.applications import draw_generation
 from stages.drawing.style import STYLE, png
 from stages.params import choose_model, read_params
@@ -33,7 +33,7 @@ def main() -> None:
     for one in chosen:
         check_trained(one)
         if one.key.startswith("presets.") and not one.files.generation.exists():
-            raise StageError(f"{one.files.generation} is missing; run `python -m stages.apply {one.name}`.")
+            raise StageError(f"{one.files.generation} is missing; {how_to_make(one.files.generation)}.")
     evaluations = {one.name: load_evaluation(one.files.evaluation) for one in chosen}
     floor, generations = load_generations({one.name: one.files.generation for one in chosen}, evaluations)
     if not floor.measured:
