@@ -244,3 +244,11 @@ def test_presets_write_where_no_stage_looks() -> None:
     assert {str(path.parent) for path in preset_files[:3]} == {"data/presets"}
     assert not set(stage_files[:3]) & set(preset_files[:3])
     assert stage_files.metrics == preset_files.metrics  # `dvc metrics show metrics/x.json` reads either
+
+
+def test_what_to_run_for_a_missing_file_is_what_writes_it() -> None:
+    """DVC for a model of its own, the stage for a preset, which DVC leaves alone."""
+    stages = ("train", "train", "evaluate", "apply", "apply")
+    for path, stage in zip(model_files("best16", preset=True), stages, strict=False):
+        assert files.how_to_make(path) == f"run `python -m stages.{stage} best16`"
+    assert {files.how_to_make(path) for path in model_files("deep")} == {"run `dvc repro`"}

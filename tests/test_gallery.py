@@ -69,6 +69,29 @@ def test_classes_that_training_lacked_are_not_drawn() -> None:
     plt.close(figure)
 
 
+def test_without_a_name_what_is_not_trained_is_left_out(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`denoising` is trained, but was not put to use."""
+    ended = made_up.call_main(gallery.main, monkeypatch, capsys)
+    assert ended.status == 1
+    assert "the preset sparse is not trained and evaluated; run `python -m stages.train sparse && " in ended.err
+    for name in ("best16", "denoising"):
+        written = choose_model(PARAMS, name).files
+        written.model.parent.mkdir(parents=True, exist_ok=True)
+        written.model.touch()
+        with written.evaluation.open("wb") as file:
+            save_record(file, one())
+    ended = made_up.call_main(gallery.main, monkeypatch, capsys)
+    assert ended.status == 0
+    notes = ended.err.splitlines()
+    assert len(notes) == len(PARAMS.presets) - 1
+    missing = "data/presets/denoising.application.npz is missing; run `python -m stages.apply denoising`."
+    assert f"note: left out: {missing}" in notes
+    assert [path.name for path in Path("plots/gallery").iterdir()] == ["best16.png"]
+    assert ended.out.splitlines()[-1].startswith("| `best16` ")
+
+
 def test_samples_stand_below_their_class() -> None:
     """Of the trained classes 1, 4 and 7, no test image is a 4."""
     model = made_up.result([1, 2, 3], classes=3)
