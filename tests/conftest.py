@@ -107,7 +107,7 @@ def change_params(project: Path, change: Callable[[Any], object]) -> None:
 
 def ask_for_generation(params: Any) -> None:
     """For `change_params`: have generated digits judged, quickly."""
-    params["classifier"].update(train=True, filters=[4], features=8, batch_size=64, epochs=2)
+    params["classifier"].update(train=True, filters=[4], features=8, batch_size=50, epochs=2)
     params["generate"].update(digits=100, draws=2, components=3, codes=300)
 
 
@@ -248,8 +248,9 @@ def template(tmp_path_factory: pytest.TempPathFactory, mnist: dict[str, tuple[np
 
     def small(params: Any) -> None:
         params["prepare"]["validation_images"] = 100
-        for model in params["models"].values():
-            model.update(epochs=2, batch_size=64)
+        params["models"]["shallow"].update(epochs=2, batch_size=64)
+        # no partial batch, which takes as long to compile as a whole one
+        params["models"]["deep"].update(epochs=2, batch_size=50, hidden_units=[64, 32])
         params["tune"] = {}
         params["apply"].update(noise=[0.2, 0.5], images=40, validation_images=10)
         params["apply"].update(labels=[10, 100], draws=3, training_images=300, queries=100)

@@ -722,4 +722,9 @@ def test_the_worst_trials_do_not_hide_the_good_ones(trials: pd.DataFrame) -> Non
     assert (above >= 2, below) == (True, 1)  # the latter was pruned
     hidden = f"; {above} above {high:.3g} not shown; 1 below {low:.3g} not shown"
     assert ax.get_title(loc="left") == f"8 complete trials, 2 pruned{hidden}"
-    assert tuning.draw_slices(far, ["parameters"], [], "mse", True).get_suptitle().endswith(f"they had{hidden}")
+    slices = [
+        tuning.draw_slices(shown, ["parameters"], [], "mse", True) for shown in (far, far[far["state"] != "pruned"])
+    ]
+    assert suptitle(slices[0]).endswith(f"they had{hidden}")
+    assert suptitle(slices[1]).startswith("Trials by setting; 1 above ")  # no word of grey points where there are none
+    assert len(slices[1].axes[0].collections) == 1

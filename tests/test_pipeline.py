@@ -409,7 +409,7 @@ def test_presets_are_trained_by_name(run_project: Path) -> None:
 
     def small(params: Any) -> None:
         for preset in sizes:
-            params["presets"][preset].update(epochs=2, hidden_units=[20])
+            params["presets"][preset].update(epochs=2, batch_size=100, hidden_units=[20])
 
     change_params(run_project, small)
     assert "up to date" in succeed(run_project, "dvc", "status")

@@ -63,26 +63,28 @@ def ends(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]
 
 
-def copies(source: Path, folder: Path, count: int) -> list[Path]:
+def copies(source: Path, folder: Path, count: int, name: str = "deep") -> list[Path]:
     projects = [folder / f"worker{index}" for index in range(count)]
     for project in projects:
         shutil.copytree(source, project, symlinks=True)
-        for path in model_files("deep")[:2]:
+        for path in model_files(name)[:2]:
             (project / path).unlink()
     return projects
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_several_workers_train_what_one_process_trains(run_template: Path, tmp_path: Path, count: int) -> None:
-    """500 images in batches of 64 fall to three workers unevenly, and the last batch has 52."""
-    projects = copies(run_template, tmp_path, count)
+@pytest.mark.parametrize(("count", "name"), [(2, "deep"), (3, "shallow")])
+def test_several_workers_train_what_one_process_trains(
+    run_template: Path, tmp_path: Path, count: int, name: str
+) -> None:
+    """500 images in the shallow model's batches of 64 fall to three workers unevenly, and the last batch has 52."""
+    projects = copies(run_template, tmp_path, count, name)
     before = digests(projects[1])
-    results = ends(start_workers(projects))
+    results = ends(start_workers(projects, name))
     assert [status for status, _ in results] == [0] * count, results
-    expected, found = (pd.read_csv(p / model_files("deep").history) for p in (run_template, projects[0]))
+    expected, found = (pd.read_csv(p / model_files(name).history) for p in (run_template, projects[0]))
     pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
-    metrics = "metrics/deep.json"
-    succeed(projects[0], sys.executable, "-m", "stages.evaluate", "deep")
+    metrics = f"metrics/{name}.json"
+    succeed(projects[0], sys.executable, "-m", "stages.evaluate", name)
     mse, expected_mse = (json.loads((p / metrics).read_text())["mse"] for p in (projects[0], run_template))
     assert mse == pytest.approx(expected_mse, rel=1e-3)
     for project, (_, output) in zip(projects[1:], results[1:], strict=True):
@@ -96,7 +98,7 @@ def test_a_lost_worker_ends_the_others_and_the_next_start_continues(run_template
     """With early stopping, whose best weights have to reach the other worker, and dropout, whose state has to."""
     source = tmp_path / "source"
     shutil.copytree(run_template, source, symlinks=True)
-    long = {"epochs": 150, "early_stopping": 149, "dropout": 0.1, "hidden_units": [30]}
+    long = {"epochs": 80, "early_stopping": 79, "dropout": 0.1, "hidden_units": [30]}
     change_params(source, lambda params: params["models"]["deep"].update(long))
     undisturbed, disturbed = (copies(source, tmp_path / kind, 2) for kind in ("undisturbed", "disturbed"))
     assert [status for status, _ in ends(start_workers(undisturbed))] == [0, 0]

@@ -33,8 +33,9 @@ from stages.model.autoencoder import build_autoencoder
 from stages.params import Model, Tune, read_params
 from stages.params.space import Choices, Range, check_studies, read_space, settings_of
 from stages.params.writing import add_model, check_new_name
+from stages.training.checkpoint import History
 from stages.training.images import resident
-from stages.training.loop import build_training, train
+from stages.training.loop import Training, build_training, train
 from stages.tuning import storage as storage_module
 from stages.tuning import worker
 from stages.tuning.objectives import Measured, measure
@@ -276,22 +277,21 @@ def test_a_shared_epoch_trains_what_a_new_one_trains(
     images = mnist["train"][0].reshape(600, -1).copy()
     empty = Split(images, mnist["train"][1])
     data = Data(resident(images), resident(images[:100]), Measured(empty, empty, (28, 28), PARAMS.evaluate))
-    small = DEEP.model_copy(update={"hidden_units": [20], "epochs": 2, "batch_size": 250} | changes)
-    seed = {} if changes else {"seed": 3}
-    variants = [
-        small,
-        small.model_copy(update={"learning_rate": 0.02, "schedule": "constant"} | seed),
-        small.model_copy(update={"schedule": "linear", "warmup_epochs": 1.0}),
-    ]
+    plain = {"hidden_units": [20], "normalization": "none", "epochs": 2, "batch_size": 300}
+    small = DEEP.model_copy(update=plain | changes)
+    other = {"learning_rate": 0.02, "schedule": "constant", "warmup_epochs": 1.0} | ({} if changes else {"seed": 3})
+    changed = small.model_copy(update=other)
+
+    def result(training: Training, one: Model) -> tuple[History, list[bytes]]:
+        history = train("x", training, one, data.train, data.validation, None)
+        return history, [weights.tobytes() for weights in training.model.get_weights()]
+
+    first, second = (
+        result(build_training(build_autoencoder(28, 28, one), one, 600, (28, 28)), one) for one in (small, changed)
+    )
     compiled: dict[str, Any] = {}
-    for variant in variants:
-        results = []
-        shared = training_of(variant, data, compiled)
-        new = build_training(build_autoencoder(28, 28, variant), variant, 600, (28, 28))
-        for training in (shared, new):
-            history = train("x", training, variant, data.train, data.validation, None)
-            results.append((history, [weights.tobytes() for weights in training.model.get_weights()]))
-        assert results[0] == results[1]
+    for one, expected in ((small, first), (changed, second), (small, first)):
+        assert result(training_of(one, data, compiled), one) == expected
     assert len(compiled) == 1
     training_of(small.model_copy(update={"latent_dim": 3}), data, compiled)
     assert len(compiled) == 2
@@ -525,7 +525,9 @@ def test_a_trial_that_is_worse_than_others_is_cut_short(
     """Those that are worse than others after an epoch; never after the last, since they have their value by then."""
     split = Split(mnist["train"][0].reshape(600, -1).copy(), mnist["train"][1])
     data = Data(resident(split.images), resident(split.images), Measured(split, split, (28, 28), PARAMS.evaluate))
-    base = DEEP.model_copy(update={"hidden_units": [8], "schedule": "constant", "warmup_epochs": 0.0})
+    base = DEEP.model_copy(
+        update={"hidden_units": [8], "batch_size": 300, "schedule": "constant", "warmup_epochs": 0.0}
+    )
     tune = study_of(space={"learning_rate": [0.01]}, epochs=epochs, objectives=[objective], pruner="median", trials=9)
     better = DIRECTIONS[objective]
     study = optuna.create_study(direction=better, pruner=build_pruner(tune))
@@ -550,7 +552,8 @@ def test_a_trial_that_is_worse_than_others_is_cut_short(
 def test_a_trial_that_diverges_is_pruned(mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
     split = Split(mnist["train"][0].reshape(600, -1).copy(), mnist["train"][1])
     data = Data(resident(split.images), resident(split.images), Measured(split, split, (28, 28), PARAMS.evaluate))
-    changes = {"hidden_units": [8], "optimizer": "sgd", "hidden_activation": "exponential", "normalization": "none"}
+    changes: dict[str, Any] = {"hidden_units": [8], "normalization": "none", "hidden_activation": "exponential"}
+    changes |= {"batch_size": 60, "optimizer": "sgd"}
     study, tune = optuna.create_study(), study_of(space={"learning_rate": [100.0]})
     trial = study.ask()
     trial.set_user_attr("attempts", 1)
@@ -607,7 +610,7 @@ def small_study(project: Path, **changes: Any) -> None:
     """Give the project a small model and a small study of it; without the test images, which no trial may read."""
 
     def change(params: Any) -> None:
-        params["models"]["deep"].update(hidden_units=[8], batch_size=250)
+        params["models"]["deep"].update(hidden_units=[8], normalization="none", batch_size=250)
         params["tune"] = {"deep": STUDY | changes}
 
     change_params(project, change)
@@ -822,7 +825,7 @@ def test_two_objectives_give_a_front(run_project: Path) -> None:
     small_study(run_project, objectives=["mse", "parameters"], space={"hidden_units": units}, sampler="nsga2", epochs=2)
     output = succeed(run_project, "python", "-m", "stages", "tune", "deep")
     table = pd.read_csv(run_project / TRIALS)
-    assert (table["parameters"] == [1606 * u + 800 for u in table["hidden_units.units"]]).all()
+    assert (table["parameters"] == [1602 * u + 800 for u in table["hidden_units.units"]]).all()
     assert output.count("best: trial") >= 1
     assert (run_project / "plots/studies/deep-front.png").exists()
     refused = call(run_project, "python", "-m", "stages", "tune", "deep", "--apply", "found")
