@@ -218,7 +218,7 @@ def digests(project: Path) -> dict[str, str]:
     """SHA-256 of every file that the pipeline writes, models included, and of any left beside them."""
     folders = ("prepared", "models", "history", "evaluation", "classical", "classifier", "applications", "generation")
     kinds = ("metrics", "plots", *(f"data/{folder}" for folder in folders))
-    paths = [project / "dvc.lock"] + [path for kind in kinds for path in sorted((project / kind).iterdir())]
+    paths = [project / "dvc.lock"] + [path for kind in kinds for path in sorted((project / kind).glob("*"))]
     return {str(path.relative_to(project)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 

@@ -70,8 +70,9 @@ def draw_slices(
     for ax in axes[:, 0]:
         ax.set_ylabel(label(objective))
     limit_to_good(axes[0, 0], complete[objective], minimise)
-    title = "Trials by setting; grey: pruned, at the last epoch they had"
-    figure.suptitle(title + beyond(axes[0, 0], trials[objective]), x=0.01, ha="left")
+    pruned = (trials["state"] == "pruned") & trials[objective].notna()
+    grey = "; grey: pruned, at the last epoch they had" if pruned.any() else ""
+    figure.suptitle("Trials by setting" + grey + beyond(axes[0, 0], trials[objective]), x=0.01, ha="left")
     return figure
 
 
@@ -103,6 +104,8 @@ def points(ax: Axes, trials: pd.DataFrame, x: str, y: str) -> None:
     """A point per trial that has a value: pruned ones grey, under the others."""
     for state, colour in (("pruned", PRUNED), ("complete", COMPLETE)):
         rows = trials[(trials["state"] == state) & trials[y].notna() & trials[x].notna()]
+        if rows.empty:
+            continue
         values = rows[x] if pd.api.types.is_numeric_dtype(trials[x]) else rows[x].astype(str)
         ax.scatter(values, rows[y], s=12, color=colour, label=state, zorder=2 if state == "complete" else 1)
 
