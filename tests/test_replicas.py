@@ -76,7 +76,8 @@ def copies(source: Path, folder: Path, count: int, name: str = "deep") -> list[P
 def test_several_workers_train_what_one_process_trains(
     run_template: Path, tmp_path: Path, count: int, name: str
 ) -> None:
-    """500 images in the shallow model's batches of 64 fall to three workers unevenly, and the last batch has 52."""
+    """500 images in the shallow model's batches of 64 fall to three workers unevenly, and the last batch has 52. Two
+    share the deep model's batches of 50 evenly."""
     projects = copies(run_template, tmp_path, count, name)
     before = digests(projects[1])
     results = ends(start_workers(projects, name))
@@ -98,7 +99,7 @@ def test_a_lost_worker_ends_the_others_and_the_next_start_continues(run_template
     """With early stopping, whose best weights have to reach the other worker, and dropout, whose state has to."""
     source = tmp_path / "source"
     shutil.copytree(run_template, source, symlinks=True)
-    long = {"epochs": 80, "early_stopping": 79, "dropout": 0.1, "hidden_units": [30]}
+    long = {"epochs": 150, "early_stopping": 149, "dropout": 0.1, "hidden_units": [30]}
     change_params(source, lambda params: params["models"]["deep"].update(long))
     undisturbed, disturbed = (copies(source, tmp_path / kind, 2) for kind in ("undisturbed", "disturbed"))
     assert [status for status, _ in ends(start_workers(undisturbed))] == [0, 0]

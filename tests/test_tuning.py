@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 from sklearn.linear_model import RidgeClassifier
 
+from stages.analysis.tables import csv
 from stages.common.errors import ParamsError, StageError
 from stages.common.files import Split
 from stages.model.autoencoder import build_autoencoder
@@ -268,7 +269,12 @@ def test_objectives_are_those_of_the_validation_images(mnist: dict[str, tuple[np
 
 @quick
 @pytest.mark.parametrize(
-    "changes", [{}, {"dropout": 0.3, "noise": 0.1, "optimizer": "nadam", "schedule": "cosine"}, {"kl_weight": 0.5}]
+    "changes",
+    [
+        {"normalization": "layer", "batch_size": 250},
+        {"dropout": 0.3, "noise": 0.1, "optimizer": "nadam", "schedule": "cosine"},
+        {"kl_weight": 0.5},
+    ],
 )
 def test_a_shared_epoch_trains_what_a_new_one_trains(
     mnist: dict[str, tuple[np.ndarray, np.ndarray]], changes: dict[str, Any]
@@ -279,7 +285,10 @@ def test_a_shared_epoch_trains_what_a_new_one_trains(
     data = Data(resident(images), resident(images[:100]), Measured(empty, empty, (28, 28), PARAMS.evaluate))
     plain = {"hidden_units": [20], "normalization": "none", "epochs": 2, "batch_size": 300}
     small = DEEP.model_copy(update=plain | changes)
-    other = {"learning_rate": 0.02, "schedule": "constant", "warmup_epochs": 1.0} | ({} if changes else {"seed": 3})
+    schedule = "linear" if "schedule" in changes else "cosine"
+    other = {"learning_rate": 0.02, "schedule": schedule, "warmup_epochs": 1.0} | (
+        {"seed": 3} if "batch_size" in changes else {}
+    )
     changed = small.model_copy(update=other)
 
     def result(training: Training, one: Model) -> tuple[History, list[bytes]]:
@@ -346,6 +355,30 @@ def test_importances_find_the_setting_that_decides() -> None:
     assert list(found) == ["dropout", "noise"]
     assert found["dropout"].mean > 0.9
     assert 0 < found["dropout"].std < 0.1
+
+
+@quick
+def test_what_settings_explain_together_is_nobodys_share() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(60):
+        trial = study.ask({name: optuna.distributions.FloatDistribution(-1, 1) for name in ("noise", "dropout")})
+        study.tell(trial, trial.params["noise"] * trial.params["dropout"])
+    assert sum(found.mean for found in importances(study).values()) < 0.6
+
+
+@quick
+def test_parameters_are_counted_to_the_last_one() -> None:
+    study, tune = optuna.create_study(), study_of(objectives=["parameters"])
+    complete(study, [12_345_678.0])
+    nothing = study.ask()  # pruned before it had a value
+    for name in ("epochs_run", "seconds"):
+        nothing.set_user_attr(name, 0)
+    nothing.set_user_attr("reason", "no meaning")
+    study.tell(nothing, state=TrialState.PRUNED)
+    assert csv(trial_table(study, tune)).splitlines()[1:] == [
+        b"0,complete,12345678,2,1.3,",
+        b"1,pruned,,0,0,no meaning",
+    ]
 
 
 # --- params.yaml -------------------------------------------------------------------------------

@@ -45,7 +45,9 @@ def trial_table(study: optuna.Study, tune: Tune) -> pd.DataFrame:
             | trial.params
             | {"reason": trial.user_attrs["reason"]}
         )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    counts = [name for name in ("parameters", "latent_dim") if name in table]
+    return table.astype(dict.fromkeys(counts, "Int64"))
 
 
 def best_trials(study: optuna.Study) -> list[FrozenTrial]:
@@ -79,7 +81,10 @@ def importances(study: optuna.Study) -> dict[str, Importance]:
         return {}
     found = pd.DataFrame(
         get_param_importances(
-            study, evaluator=FanovaImportanceEvaluator(seed=seed), target=lambda trial: float(trial.values[0])
+            study,
+            evaluator=FanovaImportanceEvaluator(seed=seed),
+            target=lambda trial: float(trial.values[0]),
+            normalize=False,  # what settings explain together is nobody's share
         )
         for seed in range(FORESTS)
     )
