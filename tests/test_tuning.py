@@ -267,7 +267,6 @@ def test_objectives_are_those_of_the_validation_images(mnist: dict[str, tuple[np
 # --- trials ------------------------------------------------------------------------------------
 
 
-@quick
 @pytest.mark.parametrize(
     "changes",
     [
