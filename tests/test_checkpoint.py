@@ -53,7 +53,7 @@ SETTINGS = read_params(ROOT / "params.yaml").models["deep"].model_copy(
 
 
 EPOCHS = 400  # of the run that gets killed; quick ones
-KILLED = () if "KILLS" in os.environ else ("evaluate@deep",)  # how far that run goes: by hand to the end
+TARGETS = () if "KILLS" in os.environ else ("evaluate@deep",)  # of that run; none: the whole pipeline
 
 
 def run(mnist: Mnist, path: Path, model_settings: Model = SETTINGS) -> tuple[bytes, History]:
@@ -314,7 +314,7 @@ def undisturbed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     change_params(project, lambda p: p["models"]["deep"].update(hidden_units=[64], epochs=EPOCHS))
     change_params(project, lambda p: p["models"]["shallow"].update(epochs=50))
     succeed(project, "git", "commit", "-qam", "long run")
-    succeed(project, "dvc", "repro", *KILLED)
+    succeed(project, "dvc", "repro", *TARGETS)
     return project
 
 
@@ -342,10 +342,11 @@ def mend(project: Path, output: str) -> bool:
 @pytest.mark.xdist_group("undisturbed")  # which one process makes
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups to kill")
 def test_kills_at_random_moments_lose_nothing(undisturbed: Path, tmp_path: Path) -> None:
-    """The crash test: the environment's KILLS says how many kills, 50 or more by hand; in the suite 3, before `apply`.
+    """The crash test: the environment's KILLS says how many kills, 3 in the suite and 50 or more by hand.
 
-    Runs of `dvc repro` are killed and restarted until they are through; each round starts
-    without any result, and its outputs have to be those of an undisturbed run.
+    The suite stops at the long model's evaluation. Runs of `dvc repro` are killed and restarted until
+    they are through; each round starts without any result, and its outputs have to be those of an
+    undisturbed run.
     """
     wanted = int(os.environ.get("KILLS", "3"))
     expected = digests(undisturbed)
@@ -357,7 +358,7 @@ def test_kills_at_random_moments_lose_nothing(undisturbed: Path, tmp_path: Path)
         succeed(tmp_path, "git", "clone", "-q", str(undisturbed), crashed.name)
         status = None
         while status != 0:
-            process = start(crashed, "dvc", "repro", *KILLED)
+            process = start(crashed, "dvc", "repro", *TARGETS)
             seconds = moment.uniform(1, 14)
             if not kills:  # in the middle of training, so that at least one is continued
                 wait_until(partial(saved, crashed))
