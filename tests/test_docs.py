@@ -229,6 +229,27 @@ def test_the_tables_of_anomalies_are_the_committed_studies(study: str, first: st
 
 
 @quick
+def test_the_tables_of_tuning_are_the_committed_studies() -> None:
+    pages = {table[0][0]: table[2:] for table in tables(PAGES["docs/tuning.md"])}
+    small = pd.read_csv(ROOT / "plots/studies/small-trials.csv").set_index("parameters")
+    *front, default = pages["hidden units"]
+    for units, parameters, rate, mse in front:
+        trial = small.loc[int(parameters.replace(",", ""))]
+        first = trial["hidden_units.units"]
+        assert units == f"{first}, {round(first * trial['hidden_units.ratio'])}"
+        assert (rate, mse) == (f"{trial['learning_rate']:.3f}", f"{trial['mse']:.5f}")
+        assert not ((small.index < trial.name) & (small["mse"] <= trial["mse"])).any()  # on the front
+    deep = metrics("deep")
+    rate = PARAMS.models["deep"].learning_rate
+    assert default[1:] == [f"{deep['parameters']:,}", f"{rate:.3f}", f"{deep['mse_validation']:.5f}"]
+    trials = pd.read_csv(ROOT / "plots/studies/deep-trials.csv")
+    for setting in ("optimizer", "hidden_activation", "loss"):
+        cells = next(row[2] for row in pages["setting"] if row[0] == f"`{setting}`")
+        best = trials.groupby(setting)["mse"].min().sort_values()
+        assert cells == ", ".join(f"`{value}` {mse:.4f}" for value, mse in best.items())
+
+
+@quick
 def test_the_table_of_code_sizes_is_the_committed_study() -> None:
     table = next(table for table in tables(PAGES["docs/anomalies.md"]) if table[0][0] == "`latent_dim`")
     study = pd.read_csv(ROOT / "plots/studies/code_sizes.csv")
