@@ -240,8 +240,8 @@ def test_the_tables_of_tuning_are_the_committed_studies() -> None:
         assert (rate, mse) == (f"{trial['learning_rate']:.3f}", f"{trial['mse']:.5f}")
         assert not ((small.index < trial.name) & (small["mse"] <= trial["mse"])).any()  # on the front
     deep = metrics("deep")
-    rate = PARAMS.models["deep"].learning_rate
-    assert default[1:] == [f"{deep['parameters']:,}", f"{rate:.3f}", f"{deep['mse_validation']:.5f}"]
+    of_default = PARAMS.models["deep"].learning_rate
+    assert default[1:] == [f"{deep['parameters']:,}", f"{of_default:.3f}", f"{deep['mse_validation']:.5f}"]
     trials = pd.read_csv(ROOT / "plots/studies/deep-trials.csv")
     for setting in ("optimizer", "hidden_activation", "loss"):
         cells = next(row[2] for row in pages["setting"] if row[0] == f"`{setting}`")
