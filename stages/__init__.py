@@ -19,3 +19,4 @@ if platform.machine() in ("x86_64", "AMD64"):
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # more threads split, and so reorder, the sums
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # operations outside XLA: one implementation everywhere
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no notes on missing GPUs
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # else one process takes a GPU's whole memory
