@@ -46,7 +46,12 @@ from stages.params import read_params
 from stages.tools import generation as tool
 from stages.trained.judge import build_judge, classifying
 from stages.training.augmentation import random_shift
-from stages.training.classification import beside_classes, build_classification, labelled_rows
+from stages.training.classification import (
+    beside_classes,
+    build_classification,
+    classification_objective,
+    labelled_rows,
+)
 from stages.training.images import epoch_order, resident
 from stages.training.loop import train
 from tests import made_up
@@ -95,6 +100,16 @@ def test_the_frechet_distance_by_hand() -> None:
     second = Moments(np.array([3.0, 2, 5]), np.diag([1.0, 25, 0]))
     assert frechet_distance(first, second) == pytest.approx(2**2 + (2 - 1) ** 2 + (3 - 5) ** 2)
     assert frechet_distance(first, first) == pytest.approx(0, abs=1e-12)
+
+
+@quick
+def test_features_that_depend_on_each_other_are_no_trouble() -> None:
+    """Rounding makes some eigenvalues of their covariance negative. That of A and 4 A is tr(A + 4 A - 2 * 2 A)."""
+    factors = np.random.default_rng(0).normal(size=(8, 2))
+    covariance = factors @ factors.T
+    assert np.linalg.eigvalsh(covariance).min() < 0
+    first, second = (Moments(np.zeros(8), factor * covariance) for factor in (1, 4))
+    assert frechet_distance(first, second) == pytest.approx(np.trace(covariance), rel=1e-6)
 
 
 # --- drawing codes -------------------------------------------------------------------------
@@ -166,9 +181,44 @@ def test_training_a_classifier_is_keras_own(mnist: Mnist) -> None:
 
 
 @quick
+def test_a_classifier_is_shown_shifted_images() -> None:
+    """Of a height that is not the width. At a step size of nearly 0, the epoch's loss is that of the first weights."""
+    random = np.random.default_rng(0)
+    labels = np.arange(12, dtype=np.uint8) % 3
+    rows = labelled_rows(random.integers(0, 256, (12, 40), np.uint8), labels, np.arange(3, dtype=np.uint8))
+    settings = SMALL.model_copy(update={"shift": 2, "learning_rate": 1e-30, "batch_size": 12, "filters": []})
+    model = build_classifier(4, 10, 3, settings)
+    order = epoch_order(settings.seed, 1, 12)
+    loss = build_classification(model, settings, 12, (4, 10)).compiled.train_epoch(resident(rows), order).loss
+    images = rows[order][:, :40]
+    shifted = random_shift(4, 10, 2, settings.seed)(tf.constant(images), 0).numpy()
+    expected, unshifted = (
+        -np.log(model(shown / np.float32(255)).numpy()[np.arange(12), labels[order]]).mean()
+        for shown in (shifted, images)
+    )
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert loss != pytest.approx(unshifted, rel=1e-3)
+
+
+@quick
+def test_only_training_drops_features(mnist: Mnist) -> None:
+    """With 99 % of them dropped, next to nothing is left to tell classes apart by."""
+    settings = SMALL.model_copy(update={"dropout": 0.99})
+    model = build_classifier(28, 28, 10, settings)
+    images, labels = (part[:50] for part in flat(mnist["train"]))
+    rows = tf.constant(labelled_rows(images, labels, CLASSES) / np.float32(255))
+    parts = classification_objective(model).parts
+    shown, dropped = (parts(rows, rows, tf.zeros((50, 0)), training).reconstruction for training in (False, True))
+    expected = -np.log(model.predict(images / np.float32(255), verbose=0)[np.arange(50), labels])
+    np.testing.assert_allclose(shown, expected, rtol=1e-5)
+    assert len(np.unique(np.round(dropped, 5))) < 25 < len(np.unique(np.round(shown, 5)))
+
+
+@quick
 def test_shifts_leave_the_class_alone(mnist: Mnist) -> None:
     images, labels = flat(mnist["train"])
     rows = tf.constant(labelled_rows(images[:20], labels[:20], np.arange(10, dtype=np.uint8)))
+    assert rows.dtype == tf.uint8
     shifted = beside_classes(random_shift(28, 28, 2, 0), 784)(rows, 5).numpy()
     assert (shifted[:, :784] != images[:20]).any(axis=1).mean() > 0.5
     np.testing.assert_array_equal(shifted[:, 784:], 255 * np.eye(10)[labels[:20]])
@@ -284,6 +334,9 @@ def test_what_is_judged_by_hand() -> None:
     assert found.methods.tolist() == ["one", "two"]
     np.testing.assert_allclose(found.frechet, np.array([[1 + 0.5**2 + 0.5**2, 0], [0, 0]]), atol=1e-12)
     assert found.accuracy.tolist() == [[0.5, 1], [1, 1]]
+    assert found.pictures.dtype == np.float32
+    first = [same.images.reshape(20, 1, 3), test.images.reshape(20, 1, 3)]
+    np.testing.assert_allclose(found.pictures, np.array(first) / 255, rtol=1e-6)
 
 
 @quick
@@ -301,6 +354,8 @@ def test_real_digits_are_as_many_and_none_twice(mnist: Mnist) -> None:
     first, second = real_digits(flat(mnist["train"]), SETTINGS)
     assert len(np.unique(first.images, axis=0)) == len(first.labels) == 60
     assert (first.images != second.images).any()
+    again, _ = real_digits(flat(mnist["train"]), SETTINGS)
+    np.testing.assert_array_equal(again.images, first.images)
 
 
 # --- tables and pictures -------------------------------------------------------------------
@@ -322,6 +377,9 @@ def test_the_table_and_the_page_by_hand() -> None:
         "0.9846 ± 0.0012", "99.05 ± 0.40", "1.5000 ± 0.0000"
     ]  # fmt: skip
     nothing = no_generation(2, 3)
+    assert nothing.methods.dtype.kind == "U"
+    assert nothing.pictures.dtype == np.float32
+    assert [part.shape for part in vars(nothing).values()] == [(0,), (0, 0), (0, 0), (0, 0, 2, 3)]
     assert "No classifier was trained" in tables.report_generation(Floor("", 0.0, nothing), {"deep": nothing})
 
 

@@ -194,6 +194,9 @@ def test_scaled_features_have_one_unit_and_keep_their_geometry() -> None:
     assert np.square(scaled).sum(axis=1).mean() == pytest.approx(1, rel=1e-6)
     before, after = (scipy.spatial.distance.cdist(*pair) for pair in ((queries, candidates), (also, scaled)))
     np.testing.assert_allclose(after / before, after[0, 0] / before[0, 0], rtol=1e-5)
+    single = (1000 + random.normal(0, 1, (50_000, 1))).astype(np.float32)  # float32 sums of them are off
+    exact = (single - single.mean(dtype=np.float64)) / single.std(dtype=np.float64)
+    np.testing.assert_allclose(scale(single, single)[0], exact, atol=1e-6)
     collapsed, _ = scale(np.full((4, 2), 7.0), queries[:, :2])
     assert not collapsed.any()
 
@@ -201,13 +204,13 @@ def test_scaled_features_have_one_unit_and_keep_their_geometry() -> None:
 @quick
 @pytest.mark.parametrize("classes", [[5], [5, 7]])
 def test_of_one_class_everything_is_right(classes: list[int]) -> None:
-    """Of two, with a label of one only, half of it is; and nothing warns."""
+    """Of two, with a label of one only, half of it is, and with all labels everything; and nothing warns."""
     labels = np.array(classes * 2, np.uint8)
     images = np.random.default_rng(0).integers(0, 256, (len(labels), 4), np.uint8)
-    task = Task(Split(images, labels), Split(images, labels), [np.arange(len(labels))] * 2, np.array([1]))
+    task = Task(Split(images, labels), Split(images, labels), [np.arange(len(labels))] * 2, np.array([1, len(labels)]))
     found = measure_labels(lambda pixels: pixels, task, SETTINGS)
     share = 1 / len(classes)
-    assert found.logistic.tolist() == found.neighbours.tolist() == [[share, share]]
+    assert found.logistic.tolist() == found.neighbours.tolist() == [[share, share], [1, 1]]
     assert found.precision.tolist() == [share] * len(labels)
 
 
