@@ -5,17 +5,20 @@ map in README.md says which is which. `python -m stages` lists what can be run.
 
 Importing this package pins the instruction set that the numerical libraries may
 use, because the same commit has to give the same bytes on every x86-64 processor
-with AVX2, and vector width decides the order in which products are summed. It has
+with AVX2, and vector width decides the order in which products are summed. On a
+GPU it keeps XLA from operations that sum in an order of their own each time. It has
 to happen before NumPy and TensorFlow load, hence here and not in a function.
 """
 
 import os
 import platform
 
+flags = ["--xla_gpu_exclude_nondeterministic_ops=true", os.environ.get("XLA_FLAGS", "")]  # the last one counts
 if platform.machine() in ("x86_64", "AMD64"):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa=AVX2"
+    flags.append("--xla_cpu_max_isa=AVX2")
     os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"  # XLA's and Eigen's matrix products
     os.environ["OPENBLAS_CORETYPE"] = "Haswell"  # NumPy's; named after the first AVX2 core
+os.environ["XLA_FLAGS"] = " ".join(flags)
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # more threads split, and so reorder, the sums
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # operations outside XLA: one implementation everywhere
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no notes on missing GPUs

@@ -1,8 +1,11 @@
 """The builder, the model file, applying a model, and how TensorFlow is loaded."""
 
+import ast
 import json
 import math
 import os
+import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -303,6 +306,19 @@ def test_a_compiled_model_is_the_model_whatever_the_batches() -> None:
 
 
 # --- how TensorFlow is loaded ----------------------------------------------------------------
+
+
+@pytest.mark.quick
+def test_what_the_user_has_set_counts(tmp_path: Path) -> None:
+    """XLA takes the last of several equal flags. Only the instruction set is not for the user to choose."""
+    own = {"XLA_FLAGS": "--xla_gpu_exclude_nondeterministic_ops=false", "TF_FORCE_GPU_ALLOW_GROWTH": "false"}
+    code = f"import os, stages; print([os.environ[name] for name in {list(own)}])"
+    given = [f"{name}={value}" for name, value in own.items()]
+    for options, expected in (([], ("true", "true")), (given, ("false", "false"))):
+        output = succeed(tmp_path, "env", f"PYTHONPATH={ROOT}", *options, sys.executable, "-c", code)
+        flags, growth = ast.literal_eval(output)
+        assert (re.findall(r"nondeterministic_ops=(\w+)", flags)[-1], growth) == expected
+        assert flags.endswith("--xla_cpu_max_isa=AVX2") == (platform.machine() == "x86_64")
 
 
 def loading(folder: Path, end: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from stages.analysis.linear import Moments, code_moments
 from stages.analysis.records import load_record
 from stages.common.arrays import Bytes, Float32, Float64, Floats, Transform
 from stages.common.errors import ParamsError, StageError
-from stages.common.files import FLOOR, Split
+from stages.common.files import FLOOR, Split, how_to_make
 from stages.params import Generate
 
 SHOWN = 20  # generated digits that are drawn
@@ -96,8 +96,8 @@ def load_generations(paths: dict[str, Path], evaluations: dict[str, Evaluation])
     for name, path in paths.items():
         if found[name].judge != floor.judge:
             raise StageError(
-                f"{path} was judged otherwise than {FLOOR}: by another classifier or none, or of other digits; run "
-                f"`dvc repro`, or `python -m stages.apply {name}` for a preset."
+                f"{path} was judged otherwise than {FLOOR}: by another classifier or none, or of other digits; "
+                f"{how_to_make(path)}."
             )
     mixtures = {name: (one.components, one.codes) for name, one in found.items()}
     first = next(iter(mixtures), "")

@@ -175,7 +175,7 @@ class Recipe(Section):
         "weights; 0 trains all epochs and keeps the last",
     )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
-        description="arithmetic of the layers but the last; mixed pays on GPUs, weights stay float32"
+        description="arithmetic of the layers but the last; mixed pays for wide layers on GPUs, weights stay float32"
     )
     seed: int = Field(ge=0, lt=2**32, description="seed of the initial weights and of the order of images")
     threads: int = Field(
