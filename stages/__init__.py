@@ -13,9 +13,11 @@ to happen before NumPy and TensorFlow load, hence here and not in a function.
 import os
 import platform
 
-flags = ["--xla_gpu_exclude_nondeterministic_ops=true", os.environ.get("XLA_FLAGS", "")]  # the last one counts
+SAME_ORDER, INSTRUCTIONS = "--xla_gpu_exclude_nondeterministic_ops=true", "--xla_cpu_max_isa=AVX2"
+flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag not in (SAME_ORDER, INSTRUCTIONS)]
+flags.insert(0, SAME_ORDER)  # before the user's, of which the last counts
 if platform.machine() in ("x86_64", "AMD64"):
-    flags.append("--xla_cpu_max_isa=AVX2")
+    flags.append(INSTRUCTIONS)
     os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"  # XLA's and Eigen's matrix products
     os.environ["OPENBLAS_CORETYPE"] = "Haswell"  # NumPy's; named after the first AVX2 core
 os.environ["XLA_FLAGS"] = " ".join(flags)

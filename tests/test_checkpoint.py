@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from stages.common import files
 from stages.model.archive import keras_bytes
 from stages.model.autoencoder import build_autoencoder
+from stages.model.backend import tf
 from stages.params import Model, read_params
 from stages.training import checkpoint
 from stages.training.checkpoint import Epoch, History, checkpoint_path, digest_run, read_checkpoint, restore, save
@@ -243,7 +244,12 @@ def test_everything_that_determines_a_run_names_its_checkpoint(tmp_path: Path, m
         with monkeypatch.context() as patch:
             patch.setattr(place, value, "another" if value == "version" else lambda: "another")
             seen.append(path_with())
-    assert len(seen) == 1 + len(plain) + 5 + 3 + 3
+    for gpus in (["A100"], ["A100", "A100"], ["H100"]):
+        with monkeypatch.context() as patch:
+            patch.setattr(tf.config, "list_physical_devices", lambda kind, gpus=gpus: gpus)
+            patch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {"device_name": gpu})
+            seen.append(path_with())
+    assert len(seen) == 1 + len(plain) + 5 + 3 + 3 + 3
     assert len(set(seen)) == len(seen)
     assert path_with() == same
 

@@ -310,15 +310,17 @@ def test_a_compiled_model_is_the_model_whatever_the_batches() -> None:
 
 @pytest.mark.quick
 def test_what_the_user_has_set_counts(tmp_path: Path) -> None:
-    """XLA takes the last of several equal flags. Only the instruction set is not for the user to choose."""
+    """But for the instruction set. A process that another one starts adds nothing."""
     own = {"XLA_FLAGS": "--xla_gpu_exclude_nondeterministic_ops=false", "TF_FORCE_GPU_ALLOW_GROWTH": "false"}
     code = f"import os, stages; print([os.environ[name] for name in {list(own)}])"
+    twice = f"import stages, subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], check=True)"
     given = [f"{name}={value}" for name, value in own.items()]
-    for options, expected in (([], ("true", "true")), (given, ("false", "false"))):
-        output = succeed(tmp_path, "env", f"PYTHONPATH={ROOT}", *options, sys.executable, "-c", code)
-        flags, growth = ast.literal_eval(output)
-        assert (re.findall(r"nondeterministic_ops=(\w+)", flags)[-1], growth) == expected
+    for options, expected in ((["-u", "XLA_FLAGS", "-u", "TF_FORCE_GPU_ALLOW_GROWTH"], "true"), (given, "false")):
+        command = ("env", *options, f"PYTHONPATH={ROOT}", sys.executable, "-c")
+        flags, growth = ast.literal_eval(succeed(tmp_path, *command, code))
+        assert re.findall(r"nondeterministic_ops=(\w+)", flags)[-1] == growth == expected
         assert flags.endswith("--xla_cpu_max_isa=AVX2") == (platform.machine() == "x86_64")
+        assert ast.literal_eval(succeed(tmp_path, *command, twice)) == [flags, growth]
 
 
 def loading(folder: Path, end: str) -> tuple[str, ...]:

@@ -8,9 +8,9 @@ import numpy as np
 from stages.analysis.denoising import METHODS, Classical, Denoised
 from stages.analysis.evaluation import Evaluation, by_name
 from stages.analysis.labels import PIXELS, UNTRAINED, Classified, CodeLabels, PixelLabels
-from stages.analysis.records import load_record
+from stages.analysis.records import how_to_match, load_record
 from stages.common.errors import StageError
-from stages.common.files import CLASSICAL, PIXEL_LABELS, how_to_make
+from stages.common.files import CLASSICAL, PIXEL_LABELS
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ def load_denoised(paths: dict[str, Path], evaluations: dict[str, Evaluation]) ->
     applications = {name: load_record(Application, path) for name, path in paths.items()}
     for name, path in paths.items():
         if applications[name].digest != classical.digest:
-            raise StageError(f"{path} is of other images or noise than {CLASSICAL}; {how_to_make(path)}.")
+            raise StageError(f"{path} is of other images or noise than {CLASSICAL}; {how_to_match(path)}.")
     without = {"noisy image": classical.noisy} | {name: getattr(classical, key) for key, name in METHODS.items()}
     models = {name: a.model for name, a in applications.items()}
     return classical, without | by_name(evaluations, models, {name: a.pca for name, a in applications.items()})
@@ -52,7 +52,7 @@ def load_labels(
     for name, path in paths.items():
         same = np.array_equal(records[name].numbers, pixels.numbers)
         if not same or records[name].model.precision.shape != pixels.pixels.precision.shape:
-            raise StageError(f"{path} is of other images or labels than {PIXEL_LABELS}; {how_to_make(path)}.")
+            raise StageError(f"{path} is of other images or labels than {PIXEL_LABELS}; {how_to_match(path)}.")
     shown = by_name(evaluations, records, records)
     pcas = {name: record.pca for name, record in shown.items() if name.startswith("PCA")}
     models = {name: record for name, record in shown.items() if name not in pcas}

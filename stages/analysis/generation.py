@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from stages.analysis.codes import Mixture, class_mixture, draw_codes, prior_mixture
 from stages.analysis.evaluation import Evaluation, by_name
 from stages.analysis.linear import Moments, code_moments
-from stages.analysis.records import load_record
+from stages.analysis.records import how_to_match, load_record
 from stages.common.arrays import Bytes, Float32, Float64, Floats, Transform
 from stages.common.errors import ParamsError, StageError
-from stages.common.files import FLOOR, Split, how_to_make
+from stages.common.files import FLOOR, Split
 from stages.params import Generate
 
 SHOWN = 20  # generated digits that are drawn
@@ -97,7 +97,7 @@ def load_generations(paths: dict[str, Path], evaluations: dict[str, Evaluation])
         if found[name].judge != floor.judge:
             raise StageError(
                 f"{path} was judged otherwise than {FLOOR}: by another classifier or none, or of other digits; "
-                f"{how_to_make(path)}."
+                f"{how_to_match(path)}."
             )
     mixtures = {name: (one.components, one.codes) for name, one in found.items()}
     first = next(iter(mixtures), "")

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, TypeVar, get_type_hints
 import numpy as np
 
 from stages.common.errors import StageError
-from stages.common.files import BROKEN_ARRAY, how_to_make
+from stages.common.files import BROKEN_ARRAY, PRESETS, how_to_make
 
 Record = TypeVar("Record")
 
@@ -50,3 +50,9 @@ def _build(kind: type[Record], arrays: dict[str, Any], prefix: str) -> Record:
             value = arrays[prefix + name]
             values[name] = hint(value) if hint in (int, float, str) else value
     return kind(**values)
+
+
+def how_to_match(path: Path) -> str:
+    """What to run where a record does not go with one of the pipeline's: either may be the older one."""
+    make = how_to_make(path)
+    return f"run `dvc repro`, then {make.removeprefix('run ')}" if path.parent == PRESETS else make

@@ -29,8 +29,8 @@ Draw what the presets of params.yaml do, one picture for each, and print their n
 A preset has to be trained and evaluated; without a name, those that are not are left out.
 Writes plots/gallery/<preset>.png, test digits above their reconstructions and generated digits;
 <preset>-map.png, the codes of all test digits, if a code is a point of the plane; and
-<preset>-noisy.png, what it makes of noisy digits, if it was trained with noise, after
-`python -m stages.apply <preset>`. Prints metrics/<preset>.json as one table.
+<preset>-noisy.png, what it makes of noisy digits, if it was trained with at least the least
+noise of `apply`, after `python -m stages.apply <preset>`. Prints metrics/<preset>.json as one table.
 
 examples:
   python -m stages gallery             # of all that are trained
@@ -48,9 +48,9 @@ def main() -> None:
     chosen = [choose_model(params, name) for name in names or params.presets]
     if names:
         for choice in chosen:
-            check_ready(choice)
+            check_ready(choice, params)
     else:
-        chosen = those_ready(chosen)
+        chosen = those_ready(chosen, params)
     table = gallery_table({choice.name: choice.settings for choice in chosen})
     drawn: dict[Path, bytes] = {}
     with plt.rc_context(STYLE):
@@ -70,19 +70,24 @@ def parse_arguments() -> list[str]:
     return names
 
 
-def check_ready(choice: Choice) -> None:
+def denoises(settings: Model, params: Params) -> bool:
+    """Whether a model was trained with as much noise as denoising is measured with; less only regularizes."""
+    return settings.noise >= min(params.apply.noise)
+
+
+def check_ready(choice: Choice, params: Params) -> None:
     """Raise StageError with what to run if something that is drawn of a preset is missing."""
     check_trained(choice)
-    if choice.settings.noise and not choice.files.application.exists():
+    if denoises(choice.settings, params) and not choice.files.application.exists():
         raise StageError(f"{choice.files.application} is missing; {how_to_make(choice.files.application)}.")
 
 
-def those_ready(presets: list[Choice]) -> list[Choice]:
+def those_ready(presets: list[Choice], params: Params) -> list[Choice]:
     """The presets of which nothing is missing; the others are named on stderr. Raises StageError if there is none."""
     ready, reasons = [], []
     for choice in presets:
         try:
-            check_ready(choice)
+            check_ready(choice, params)
             ready.append(choice)
         except StageError as error:
             reasons.append(str(error))
@@ -99,7 +104,7 @@ def draw_preset(choice: Choice, evaluation: Evaluation, params: Params) -> dict[
     figures: dict[str, Figure] = {name: draw_model(result, digits, params.figures.classes)}
     if result.latent_dim == 2:
         figures[f"{name}-map"] = charts.draw_latent_space({name: result}, digits.labels)
-    if choice.settings.noise:
+    if denoises(choice.settings, params):
         classical, denoised = load_denoised({name: choice.files.application}, {name: evaluation})
         resamples, seed = params.compare.resamples, params.compare.seed
         table = denoising_table(denoised, classical.noise, [name], resamples, seed)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stages.common import files
-from stages.model.backend import keras
+from stages.model.backend import keras, tf
 
 FOLDER = Path(".dvc/tmp/checkpoints")
 LARGEST_SHARE = 0.02  # of the time that may go into saving checkpoints
@@ -46,9 +46,15 @@ def digest_run(settings: dict[str, Any], data: Iterable[Path], code: Iterable[Pa
         "data": [_file_digest(path) for path in data],
         "code": [_file_digest(path) for path in code],
         "versions of Python or libraries": [sys.version, *map(importlib.metadata.version, LIBRARIES)],
-        "kind of machine": [platform.machine(), platform.system()],
+        "kind of machine": [platform.machine(), platform.system(), *gpus()],
     }
     return {name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest() for name, part in parts.items()}
+
+
+def gpus() -> list[str]:
+    """The kinds of GPU that this process trains on."""
+    details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
+    return [detail.get("device_name", "GPU") for detail in details]
 
 
 def loaded_code(stage: str) -> list[Path]:
