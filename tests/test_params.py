@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from stages.common.errors import ParamsError
 from stages.params import read_params
 from stages.params.schema import Optimizer
+from stages.tools import check
 from stages.tools.check import explain
+from tests import made_up
 from tests.conftest import ROOT, call
 
 pytestmark = pytest.mark.quick
@@ -103,7 +105,9 @@ def test_whole_numbers_as_dvc_reads_them(tmp_path: Path, written: str, seed: int
 @pytest.mark.parametrize(("key", "number"), [("learning_rate", "1e-05"), ("epochs", "50"), ("dropout", "0.5")])
 def test_a_number_in_quotes_is_a_text(tmp_path: Path, key: str, number: str) -> None:
     text = yaml.safe_dump(changed(f"models.deep.{key}", "HERE")).replace("HERE", f'"{number}"')
-    assert problem(tmp_path, text).startswith(f"params.yaml: models.deep.{key} is '{number}', but has to be a ")
+    told = problem(tmp_path, text)
+    assert told.startswith(f"params.yaml: models.deep.{key} is '{number}', but has to be a ")
+    assert told.endswith(" (without quotes).")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +120,8 @@ def test_a_number_in_quotes_is_a_text(tmp_path: Path, key: str, number: str) -> 
         ("models.deep.epochs", True, "models.deep.epochs is true, but has to be a whole number from 1 to 100000."),
         ("models.deep.epochs", None, "models.deep.epochs is empty, but has to be a whole number from 1 to 100000."),
         ("models.deep.hidden_units", 5, "models.deep.hidden_units is 5, but has to be a list of at most 64 items"),
-        ("models.deep.hidden_units", [9, "x"], "models.deep.hidden_units.1 is 'x', but has to be a whole number"),
+        ("models.deep.hidden_units", [9, "x"], "models.deep.hidden_units.1 is 'x', but has to be a whole number from"),
+        ("models.deep.epochs", "0.5", "models.deep.epochs is '0.5', but has to be a whole number from 1 to 100000."),
         ("models.deep.optimizer", "adm", "(did you mean adam?)"),
         ("models.deep.hidden_activation", "Relu", "(did you mean relu?)"),
         ("models.deep.latent_dmi", 3, "models.deep.latent_dmi is not a known key (did you mean latent_dim?)"),
@@ -257,8 +262,11 @@ def test_every_problem_is_told(tmp_path: Path) -> None:
             "classifier, generate, compare, figures.",
         ),
         ("- 1", "the file is [1], but"),
-        ("a: b: c", "line 1, column 5: not valid YAML"),
-        ("\tx: 1", "line 1, column 1: not valid YAML"),
+        ("a: b: c", "line 1, column 5: not valid YAML: a key that is indented unlike the others, or a value with a"),
+        ("a: 1\n  b: 2", "line 2, column 4: not valid YAML: a key that is indented unlike the others, or a value with"),
+        ("x:\n    a: 1\n   b: 2", "line 3, column 4: not valid YAML: a key that is indented unlike the others."),
+        ("a: 1\nb:2\nc: 3", "line 2, column 1: not valid YAML: a key has to be followed by a colon and a space."),
+        ("\tx: 1", "line 1, column 1: not valid YAML: a tab, where only spaces indent."),
         ("figures:\n  dpi: 1\n  dpi: 2", 'params.yaml, line 3, column 3: not valid YAML: duplicate key "dpi".'),
         ("!!python/object/apply:os.system [exit]", "not valid YAML: could not determine a constructor"),
         ("a: 2001-99-99", "not valid YAML: month must be in 1..12."),
@@ -366,12 +374,31 @@ def test_every_key_is_explained() -> None:
 
 
 def test_the_command_explains_or_exits_with_2(tmp_path: Path) -> None:
-    check = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "stages", "check")
+    command = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "stages", "check")
+    (tmp_path / "data/raw").mkdir(parents=True)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(DEFAULTS))
-    told = call(tmp_path, *check).stdout
-    assert told.startswith("params.yaml is valid. What its keys mean")
-    assert told.endswith(f":\n\n{explain()}\n")
+    told = call(tmp_path, *command).stdout
+    assert told.startswith("What the keys of params.yaml mean")
+    assert told.endswith(f":\n\n{explain()}\n\nparams.yaml is valid.\n")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed("figures.dpi", 1)))
-    result = call(tmp_path, *check)
+    result = call(tmp_path, *command)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == "error: params.yaml: figures.dpi is 1, but has to be a whole number from 50 to 600.\n"
+
+
+def test_check_tells_what_only_a_stage_or_the_tuner_would_find(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(DEFAULTS))
+    ended = made_up.call_main(check.main, monkeypatch, capsys)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err == "error: params.yaml: prepare.raw is 'data/raw', but there is no such folder.\n"
+    (tmp_path / "data/raw").mkdir(parents=True)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed("models.deep.early_stopping", 3)))
+    ended = made_up.call_main(check.main, monkeypatch, capsys)
+    assert (ended.status, ended.out) == (2, "")
+    study, others = ended.err.splitlines()
+    assert study.startswith("error: params.yaml: tune.deep.space.")
+    assert study.endswith("early_stopping is 3, but has to be below epochs, 1.")
+    assert others == check.STUDIES_ONLY

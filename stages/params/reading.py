@@ -13,6 +13,14 @@ from stages.common.files import ModelFiles, model_files
 from stages.params.schema import Model, Params
 from stages.params.sentences import nearest, sentences, shown
 
+# What YAML's parser says of the commonest slips, and what to look for instead.
+PLAIN = {
+    "could not find expected ':'": "a key has to be followed by a colon and a space",
+    "mapping values are not allowed here": "a key that is indented unlike the others, or a value with a colon in it",
+    "expected <block end>, but found '<block mapping start>'": "a key that is indented unlike the others",
+    "found character '\\t' that cannot start any token": "a tab, where only spaces indent",
+}
+
 
 class Choice(NamedTuple):
     """The model that a command line names."""
@@ -54,6 +62,9 @@ def _parse_yaml(text: str, path: Path) -> Any:
         problem, mark = " ".join(str(error.problem or error).split()), error.problem_mark
         if isinstance(error, DuplicateKeyError):
             problem = problem.removeprefix("found ").partition(" with value")[0]
+        if "expected ':'" in problem:
+            mark = error.context_mark  # the key; the parser notices at the next one
+        problem = PLAIN.get(problem, problem)
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ParamsError(f"{path}{place}: not valid YAML: {problem}.") from None
     except (YAMLError, RecursionError, ValueError, TypeError) as error:  # bad characters, depth, dates, odd keys

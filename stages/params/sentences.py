@@ -1,6 +1,7 @@
 """What is wrong with a params.yaml, and what is allowed instead, in words."""
 
 import difflib
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
@@ -35,10 +36,18 @@ def sentence(error: Any) -> str:
     schema = schema_at(location)
     if error["type"] == "missing":
         return f"{key} is missing; it has to be {allowed(schema)}."
-    return (
-        f"{key} is {shown(error['input'])}, but has to be {allowed(schema)}"
-        f"{nearest(str(error['input']), schema.get('enum', []))}."
-    )
+    hint = nearest(str(error["input"]), schema.get("enum", [])) or without_quotes(error["input"], schema)
+    return f"{key} is {shown(error['input'])}, but has to be {allowed(schema)}{hint}."
+
+
+def without_quotes(value: Any, schema: dict[str, Any]) -> str:
+    """`" (without quotes)"` if a text holds the kind of number that is wanted, else nothing."""
+    kind = {"integer": int, "number": float}.get(schema.get("type", ""))
+    if kind and isinstance(value, str):
+        with suppress(ValueError):
+            kind(value)
+            return " (without quotes)"
+    return ""
 
 
 def schema_at(location: list[Any]) -> dict[str, Any]:

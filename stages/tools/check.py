@@ -1,20 +1,31 @@
 """Check params.yaml and explain every key."""
 
 import argparse
+from pathlib import Path
 
-from stages.common.errors import run
+from stages.common.errors import ParamsError, run
 from stages.params import read_params
 from stages.params.schema import Params
-from stages.params.sentences import allowed, schema_at
+from stages.params.sentences import allowed, schema_at, shown
 from stages.params.space import check_studies
+
+STUDIES_ONLY = (
+    "Models and stages are valid. Only `python -m stages tune` refuses these studies; `dvc repro` does not ask."
+)
 
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m stages check", description=__doc__).parse_args()
     params = read_params()
-    check_studies(params, params.tune)
-    print("params.yaml is valid. What its keys mean; those of presets are those of models:\n")
+    if not Path(params.prepare.raw).is_dir():
+        raise ParamsError(f"params.yaml: prepare.raw is {shown(params.prepare.raw)}, but there is no such folder.")
+    try:
+        check_studies(params, params.tune)
+    except ParamsError as error:
+        raise ParamsError(f"{error}\n{STUDIES_ONLY}") from None
+    print("What the keys of params.yaml mean; those of presets are those of models:\n")
     print(explain())
+    print("\nparams.yaml is valid.")
 
 
 def explain() -> str:
