@@ -3,11 +3,11 @@
 What the stages share lies in folders beside them, named after what they are about; the
 map in README.md says which is which. `python -m stages` lists what can be run.
 
-Importing this package pins the instruction set that the numerical libraries may
-use, because the same commit has to give the same bytes on every x86-64 processor
-with AVX2, and vector width decides the order in which products are summed. On a
-GPU it keeps XLA from operations that sum in an order of their own each time. It has
-to happen before NumPy and TensorFlow load, hence here and not in a function.
+Importing this package pins what decides the order in which products are summed,
+because the same commit has to give the same bytes: the instruction set that the
+numerical libraries may use, the threads of one of them, and on a GPU the operations
+that XLA may use. It has to happen before NumPy and TensorFlow load, hence here and
+not in a function.
 """
 
 import os
