@@ -103,6 +103,19 @@ def test_the_task_is_of_training_images_and_of_test_images_of_trained_classes(pr
     assert everything.numbers.tolist() == [len(train.labels)]
 
 
+@quick
+def test_within_a_turn_the_order_is_that_of_chance() -> None:
+    """Python's sort is stable. Another one orders equal turns by the processor's instructions."""
+    labels = np.repeat([3, 5, 8], 200).astype(np.uint8)
+    order = np.random.default_rng(0).permutation(len(labels))
+    seen, turns = Counter[int](), {}
+    for position in order.tolist():
+        turns[position] = seen[int(labels[position])]
+        seen[int(labels[position])] += 1
+    expected = sorted(order.tolist(), key=turns.__getitem__)
+    assert draw_in_turns(labels, np.random.default_rng(0)).tolist() == expected
+
+
 # --- classifiers ---------------------------------------------------------------------------
 
 

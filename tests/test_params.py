@@ -121,6 +121,7 @@ def test_a_number_in_quotes_is_a_text(tmp_path: Path, key: str, number: str) -> 
         ("models.deep.epochs", None, "models.deep.epochs is empty, but has to be a whole number from 1 to 100000."),
         ("models.deep.hidden_units", 5, "models.deep.hidden_units is 5, but has to be a list of at most 64 items"),
         ("models.deep.hidden_units", [9, "x"], "models.deep.hidden_units.1 is 'x', but has to be a whole number from"),
+        ("models.deep.epochs", "1" * 400, "models.deep.epochs is '1111111111111111111111111111111111111111111111111111111"),
         ("models.deep.epochs", "0.5", "models.deep.epochs is '0.5', but has to be a whole number from 1 to 100000."),
         ("models.deep.optimizer", "adm", "(did you mean adam?)"),
         ("models.deep.hidden_activation", "Relu", "(did you mean relu?)"),
@@ -375,7 +376,7 @@ def test_every_key_is_explained() -> None:
 
 def test_the_command_explains_or_exits_with_2(tmp_path: Path) -> None:
     command = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "stages", "check")
-    (tmp_path / "data/raw").mkdir(parents=True)
+    (tmp_path / "data").symlink_to(ROOT / "data")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(DEFAULTS))
     told = call(tmp_path, *command).stdout
     assert told.startswith("What the keys of params.yaml mean")
@@ -392,9 +393,9 @@ def test_check_tells_what_only_a_stage_or_the_tuner_would_find(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(DEFAULTS))
     ended = made_up.call_main(check.main, monkeypatch, capsys)
-    assert (ended.status, ended.out) == (2, "")
-    assert ended.err == "error: params.yaml: prepare.raw is 'data/raw', but there is no such folder.\n"
-    (tmp_path / "data/raw").mkdir(parents=True)
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err == "error: data/raw, named by prepare.raw in params.yaml, is not a folder.\n"
+    (tmp_path / "data").symlink_to(ROOT / "data")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed("models.deep.early_stopping", 3)))
     ended = made_up.call_main(check.main, monkeypatch, capsys)
     assert (ended.status, ended.out) == (2, "")

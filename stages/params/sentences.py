@@ -1,6 +1,7 @@
 """What is wrong with a params.yaml, and what is allowed instead, in words."""
 
 import difflib
+import math
 from contextlib import suppress
 from typing import Any
 
@@ -44,9 +45,8 @@ def without_quotes(value: Any, schema: dict[str, Any]) -> str:
     """`" (without quotes)"` if a text holds the kind of number that is wanted, else nothing."""
     kind = {"integer": int, "number": float}.get(schema.get("type", ""))
     if kind and isinstance(value, str):
-        with suppress(ValueError):
-            kind(value)
-            return " (without quotes)"
+        with suppress(ValueError, OverflowError):
+            return " (without quotes)" if math.isfinite(kind(value)) else ""
     return ""
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from stages.common.errors import ParamsError, run
 from stages.params import read_params
 from stages.params.schema import Params
-from stages.params.sentences import allowed, schema_at, shown
+from stages.params.sentences import allowed, schema_at
 from stages.params.space import check_studies
+from stages.prepare import find_raw
 
 STUDIES_ONLY = (
     "Models and stages are valid. Only `python -m stages tune` refuses these studies; `dvc repro` does not ask."
@@ -17,8 +18,7 @@ STUDIES_ONLY = (
 def main() -> None:
     argparse.ArgumentParser(prog="python -m stages check", description=__doc__).parse_args()
     params = read_params()
-    if not Path(params.prepare.raw).is_dir():
-        raise ParamsError(f"params.yaml: prepare.raw is {shown(params.prepare.raw)}, but there is no such folder.")
+    find_raw(Path(params.prepare.raw))
     try:
         check_studies(params, params.tune)
     except ParamsError as error:
