@@ -27,7 +27,7 @@ README = PAGES["README.md"]
 PARAMS = read_params(ROOT / "params.yaml")
 MODELS = [*PARAMS.models, *PARAMS.presets]
 PLACEHOLDERS = ("NAME", "<name>")  # that stand for a model
-LONGEST = 1800  # words of the README
+LONGEST = 1700  # words of the README
 
 quick = pytest.mark.quick
 each_page = pytest.mark.parametrize("page", sorted(PAGES))
