@@ -125,6 +125,8 @@ def test_a_number_in_quotes_is_a_text(tmp_path: Path, key: str, number: str) -> 
         ("models.deep.epochs", "0.5", "models.deep.epochs is '0.5', but has to be a whole number from 1 to 100000."),
         ("models.deep.optimizer", "adm", "(did you mean adam?)"),
         ("models.deep.hidden_activation", "Relu", "(did you mean relu?)"),
+        ("models.deep.loss", "bce", "(did you mean binary_crossentropy?)"),
+        ("models.deep.loss", "cross", "binary_crossentropy, mse, mae, huber."),
         ("models.deep.latent_dmi", 3, "models.deep.latent_dmi is not a known key (did you mean latent_dim?)"),
         ("models.pca", DEFAULTS["models"]["deep"], "models.pca is not a possible name"),
         (

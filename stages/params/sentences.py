@@ -118,9 +118,16 @@ def shortest(number: float) -> str:
 
 
 def nearest(name: str, names: list[str]) -> str:
-    """`" (did you mean adam?)"` if one of `names` is spelt much like `name`, else nothing."""
+    """`" (did you mean adam?)"` if one of `names` is spelt much like `name` or may be what it is short for."""
     matches = difflib.get_close_matches(name.lower(), names, n=1)
+    matches = matches or [full for full in names if len(name) > 2 and abbreviates(name.lower(), full)]
     return f" (did you mean {matches[0]}?)" if matches else ""
+
+
+def abbreviates(short: str, full: str) -> bool:
+    """Whether all letters of `short` stand in `full` in this order, as those of bce in binary_crossentropy."""
+    letters = iter(full)
+    return short[:1] == full[:1] and all(letter in letters for letter in short)
 
 
 def shown(value: Any) -> str:
