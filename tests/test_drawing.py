@@ -405,9 +405,7 @@ def test_latent_spaces_show_each_class_where_its_codes_are() -> None:
             own = points[labels == label]
             np.testing.assert_allclose(np.asarray(dots.get_offsets()), own, atol=1e-6)
             assert text.get_position() == pytest.approx(tuple(own.mean(axis=0)), abs=1e-6)
-            box = text.get_bbox_patch()
-            assert box is not None
-            assert same_color(box.get_edgecolor()[:3], face(dots)[:3])
+            assert same_color(text.get_color()[:3], face(dots)[:3])
     assert len({face(dots) for dots in figure.axes[0].collections}) == 3
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["2", "7", "9"]

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from stages.analysis.evaluation import Result
@@ -40,8 +41,8 @@ def draw_latent_space(results: dict[str, Result], labels: Bytes) -> Figure:
             colour = palette(index if few else index / len(classes))
             x, y = points[labels == label].T
             ax.scatter(x, y, s=3, color=colour, alpha=0.35, linewidths=0, label=str(label))
-            halo = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": colour, "linewidth": 1.2}
-            ax.text(x.mean(), y.mean(), str(label), ha="center", va="center", fontsize=8, bbox=halo)
+            name_of_class = ax.text(x.mean(), y.mean(), str(label), ha="center", va="center", fontsize=11, color=colour)
+            name_of_class.set(weight="bold", path_effects=[withStroke(linewidth=2.5, foreground="white")])
         ax.set_title(f"{name}: {explained:.0%} of the variance")
         ax.set(xticks=[], yticks=[], xlabel="first component", ylabel="second component")
     handles, names = axes[0, 0].get_legend_handles_labels()

@@ -1,6 +1,6 @@
 """The training engine beside the tutorial's loop, PyTorch, JAX and the bare matrix products.
 
-    python -m tests.benchmarks.training --quality        # seconds to the tutorial's quality: 13 minutes on 2 cores
+    python -m tests.benchmarks.training --quality        # seconds to the tutorial's quality: 20 minutes on 2 cores
     python -m tests.benchmarks.training                  # seconds per epoch, five rounds: 6 minutes
     python -m tests.benchmarks.training --settings --models deep   # what settings cost: 5 minutes
     python -m tests.benchmarks.training --models shallow --rounds 9
@@ -53,7 +53,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,10 @@ from tests.conftest import TUTORIAL
 
 Contender = Callable[[Model], Iterator[float | None]]  # each step trains an epoch and yields the validation loss
 ROOT = Path(__file__).parents[2]
-ENDLESS = TUTORIAL | {"epochs": 10**6}
+ENDLESS = TUTORIAL | {"epochs": 1000}  # more than any turn takes
 TUTORIAL_EPOCHS = 50  # after which its validation loss is the quality that others have to reach
 SAME_LOSS = 0.02  # relative, after an epoch: rounding differs, and `fit` shuffles in an order of its own
+LAYER_EPSILON, ADAM_EPSILON = 1e-3, 1e-7  # as Keras has them
 PAUSE = 0.5  # seconds before each turn, until the threads of the one before have stopped spinning
 TURN = 1.0  # seconds that a contender's turn takes at least, in whole epochs, as in a real run
 
@@ -114,6 +115,15 @@ def initial_weights(settings: Model) -> list[np.ndarray]:
 def linear_layers(settings: Model) -> set[int]:
     """Positions of the layers without a hidden activation: the latent one and the last."""
     return {len(settings.hidden_units), 2 * len(settings.hidden_units) + 1}
+
+
+def step_sizes(settings: Model, steps: int) -> np.ndarray:
+    """The engine's constant or linear schedule, float32 [epochs, steps], written again for the same reason."""
+    step, count = np.arange(settings.epochs * steps), settings.epochs * steps
+    warmup = round(settings.warmup_epochs * steps)
+    falling = np.where(step < warmup, step / max(warmup, 1), (count - step) / (count - warmup))
+    factors = {"constant": np.ones(count), "linear": falling}[settings.schedule]
+    return np.float32(settings.learning_rate * factors).reshape(settings.epochs, steps)
 
 
 def keras_model(settings: Model) -> Any:
@@ -187,10 +197,13 @@ def pytorch(settings: Model, compiled: bool = False) -> Iterator[float]:
         layer.weight.data, layer.bias.data = torch.tensor(kernel.T.copy()), torch.tensor(bias)
         network.append(layer)
         if index not in linear_layers(settings):
-            network.append(torch.nn.ReLU())
+            if settings.normalization == "layer":
+                network.append(torch.nn.LayerNorm(len(bias), LAYER_EPSILON))
+            network.append({"relu": torch.nn.ReLU, "silu": torch.nn.SiLU}[settings.hidden_activation]())
     loss = torch.nn.BCEWithLogitsLoss()
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, eps=1e-7, fused=True)
+    optimizer = torch.optim.Adam(network.parameters(), eps=ADAM_EPSILON, fused=True)
     images, validation = torch.tensor(pixels("train")), torch.tensor(pixels("validation"))
+    rates = step_sizes(settings, -(-len(images) // settings.batch_size))
 
     def forward(batch: Any) -> Any:
         image = batch.float() / 255
@@ -200,7 +213,9 @@ def pytorch(settings: Model, compiled: bool = False) -> Iterator[float]:
         forward = torch.compile(forward)
     for epoch in range(1, settings.epochs + 1):
         total = 0.0
-        for batch in torch.tensor(order(settings, epoch, len(images))).split(settings.batch_size):
+        batches = torch.tensor(order(settings, epoch, len(images))).split(settings.batch_size)
+        for batch, rate in zip(batches, rates[epoch - 1].tolist(), strict=True):
+            optimizer.param_groups[0]["lr"] = rate
             optimizer.zero_grad()
             mean = forward(images[batch])
             mean.backward()
@@ -221,37 +236,53 @@ def jax(settings: Model) -> Iterator[float]:
     import jax.numpy as jnp
 
     images, validation = jnp.asarray(pixels("train")), jnp.asarray(pixels("validation"))
+    rates = step_sizes(settings, -(-len(images) // settings.batch_size))
+    activation = {"relu": jax.nn.relu, "silu": jax.nn.silu}[settings.hidden_activation]
 
-    def loss(weights: Any, batch: Any) -> Any:
+    def normalized(x: Any, scale: Any, offset: Any) -> Any:
+        deviation = jnp.sqrt(x.var(axis=1, keepdims=True) + LAYER_EPSILON)
+        return (x - x.mean(axis=1, keepdims=True)) / deviation * scale + offset
+
+    def loss(network: Any, batch: Any) -> Any:
         image = hidden = batch.astype(jnp.float32) / 255
-        for index in range(len(weights) // 2):
-            hidden = hidden @ weights[2 * index] + weights[2 * index + 1]
+        for index, (kernel, bias, *scale_and_offset) in enumerate(network):
+            hidden = hidden @ kernel + bias
+            if scale_and_offset:
+                hidden = normalized(hidden, *scale_and_offset)
             if index not in linear_layers(settings):
-                hidden = jax.nn.relu(hidden)
+                hidden = activation(hidden)
         return jnp.mean(jnp.maximum(hidden, 0) - hidden * image + jnp.log1p(jnp.exp(-jnp.abs(hidden))))
 
-    def step(state: Any, batch: Any) -> Any:
-        weights, means, squares, count = state
-        mean, gradients = jax.value_and_grad(loss)(weights, images[batch])
+    def step(state: Any, batch_and_rate: Any) -> Any:
+        (network, means, squares, count), (batch, rate) = state, batch_and_rate
+        mean, gradients = jax.value_and_grad(loss)(network, images[batch])
         count += 1
-        rate = settings.learning_rate * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
-        means = [0.9 * m + 0.1 * g for m, g in zip(means, gradients, strict=True)]
-        squares = [0.999 * s + 0.001 * g * g for s, g in zip(squares, gradients, strict=True)]
-        weights = [w - rate * m / (jnp.sqrt(s) + 1e-7) for w, m, s in zip(weights, means, squares, strict=True)]
-        return (weights, means, squares, count), mean * len(batch)
+        rate = rate * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
+        means = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, means, gradients)
+        squares = jax.tree.map(lambda s, g: 0.999 * s + 0.001 * g * g, squares, gradients)
+        network = jax.tree.map(lambda w, m, s: w - rate * m / (jnp.sqrt(s) + ADAM_EPSILON), network, means, squares)
+        return (network, means, squares, count), mean * len(batch)
 
     @jax.jit
-    def train_epoch(state: Any, order: Any) -> Any:
-        whole = len(order) // settings.batch_size * settings.batch_size
-        state, losses = jax.lax.scan(step, state, order[:whole].reshape(-1, settings.batch_size))
-        state, last = step(state, order[whole:]) if whole < len(order) else (state, 0)
+    def train_epoch(state: Any, order: Any, rates: Any) -> Any:
+        whole = len(order) // settings.batch_size
+        batches = order[: whole * settings.batch_size].reshape(whole, settings.batch_size)
+        state, losses = jax.lax.scan(step, state, (batches, rates[:whole]))
+        rest = order[whole * settings.batch_size :]
+        state, last = step(state, (rest, rates[whole])) if len(rest) else (state, 0)
         return state, (losses.sum() + last) / len(order)
 
     weights = [jnp.asarray(w) for w in initial_weights(settings)]
-    state = (weights, [jnp.zeros_like(w) for w in weights], [jnp.zeros_like(w) for w in weights], jnp.float32(0))
+    network = [list(layer) for layer in zip(weights[::2], weights[1::2], strict=True)]
+    if settings.normalization == "layer":
+        for index in range(len(network)):
+            if index not in linear_layers(settings):
+                network[index] += [jnp.ones_like(network[index][1]), jnp.zeros_like(network[index][1])]
+    zeros = jax.tree.map(jnp.zeros_like, network)
+    state = (network, zeros, zeros, jnp.float32(0))
     validate = jax.jit(loss)
     for epoch in range(1, settings.epochs + 1):
-        state, train_loss = train_epoch(state, order(settings, epoch, len(images)))
+        state, train_loss = train_epoch(state, order(settings, epoch, len(images)), rates[epoch - 1])
         float(train_loss)
         yield float(validate(state[0], validation))
 
@@ -293,8 +324,12 @@ CONTENDERS: dict[str, tuple[Contender, str | None]] = {
 QUALITY = [
     ("tutorial's fit", True),
     ("fit, resident", True),
+    ("PyTorch eager", True),
+    ("JAX scan", True),
     ("this engine", True),
     ("fit, resident", False),
+    ("PyTorch eager", False),
+    ("JAX scan", False),
     ("this engine", False),
 ]  # contender, and whether it takes the tutorial's recipe or that of params.yaml
 CONV = {"layers": "conv", "hidden_units": [16, 32]}
@@ -349,11 +384,17 @@ def epoch(worker: subprocess.Popen[str]) -> tuple[float, float | None]:
     return seconds, loss
 
 
+def title(model: str, contenders: Iterable[str]) -> list[str]:
+    """Print the heading of a table, and name the contenders whose library is not installed; return the others."""
+    libraries = {name: CONTENDERS[name][1] for name in contenders}
+    missing = sorted({library for library in libraries.values() if library and not importlib.util.find_spec(library)})
+    print(f"\n## {model}\n" + (f"\nnot installed: {', '.join(missing)}\n" if missing else ""))
+    return [name for name, library in libraries.items() if library not in missing]
+
+
 def compare(model: str, rounds: int) -> None:
     """Print the table of one model."""
-    present = {n: c for n, c in CONTENDERS.items() if c[1] is None or importlib.util.find_spec(c[1])}
-    missing = sorted({str(c[1]) for n, c in CONTENDERS.items() if n not in present})
-    print(f"\n## {model}\n" + (f"\nnot installed: {', '.join(missing)}\n" if missing else ""))
+    present = title(model, CONTENDERS)
     workers = {name: start(name, model, ENDLESS) for name in present}
     firsts = {name: epoch(worker) for name, worker in workers.items()}  # compile; not counted
     expected = firsts["this engine"][1]
@@ -409,11 +450,13 @@ def cost(model: str, rounds: int) -> None:
 
 def reach(model: str) -> None:
     """Print how long each contender takes, from the start of its process, to the tutorial's validation loss."""
-    print(f"\n## {model}\n")
+    present = title(model, [name for name, _ in QUALITY])
     print("| contender | recipe | epochs | seconds | to the first epoch's end | its val_loss | times as fast |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     goal, tutorials = -math.inf, math.nan  # the first contender runs all its epochs, and sets both
     for name, of_tutorial in QUALITY:
+        if name not in present:
+            continue
         time.sleep(PAUSE)
         began = time.perf_counter()
         worker = start(name, model, ENDLESS if of_tutorial else {})
