@@ -107,6 +107,12 @@ def test_the_metrics_of_a_model_have_six_digits() -> None:
     ]
 
 
+def test_pca_of_as_many_numbers_as_pixels_has_no_error_among_the_metrics() -> None:
+    pixels = made_up.HEIGHT * made_up.WIDTH
+    some = made_up.evaluation(made_up.result([1], pixels), made_up.result([1], pixels, mse=2.6e-31), [0])
+    assert json.loads(metrics_json(some))["mse_pca"] == 0
+
+
 def test_a_model_that_lacks_a_class_has_its_area_among_the_metrics() -> None:
     """By the combined score: of four pairs two are in order, and three by that of PCA."""
     model = made_up.result([4, 3, 2, 1], combined=np.array([1.0, 4, 2, 3]))

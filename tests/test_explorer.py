@@ -18,12 +18,13 @@ from PIL import Image
 from stages.analysis.linear import fit_pca, image_moments
 from stages.common.errors import StageError
 from stages.explorer import answers, library
-from stages.explorer.atlas import encode_to_file, line, make_atlas, neighbours, random_code, traversals
+from stages.explorer.atlas import class_of, encode_to_file, line, make_atlas, neighbours, random_code, traversals
 from stages.explorer.library import Library
 from stages.explorer.measured import model_sentence, pair_sentences
 from stages.explorer.pixels import data_uri, grey, read_drawing, signed, sprite
 from stages.explorer.scenes import LONGEST, Scene, read_link, write_link
 from stages.params import choose_model, read_params
+from stages.tools.explore import in_address
 from tests.conftest import ROOT, call
 
 quick = pytest.mark.quick
@@ -104,6 +105,14 @@ def test_an_atlas_holds_what_numpy_says(some_codes: tuple[np.ndarray, np.ndarray
     _, scales, axes = np.linalg.svd(centred, full_matrices=False)
     np.testing.assert_allclose(np.abs(atlas.points), np.abs(centred @ axes[:2].T), atol=1e-3)
     assert atlas.share == pytest.approx((scales[:2] ** 2).sum() / (scales**2).sum(), rel=1e-5)
+
+
+@quick
+def test_a_class_that_was_not_trained_has_no_mean(some_codes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    atlas = make_atlas(*some_codes)
+    assert [class_of(atlas, label) for label in (2, 5, 7)] == [0, 1, 2]
+    with pytest.raises(StageError, match=r"no training digit is of class 3\."):
+        random_code(atlas, 3, seed=0)
 
 
 @quick
@@ -195,14 +204,16 @@ def test_a_drawing_of_a_million_pixels_on_a_side_is_refused() -> None:
 def test_sentences_hold_the_committed_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics/deep.json").write_text('{"mse": 0.01, "mse_pca": 0.04, "probe": 0.8789}')
+    (tmp_path / "metrics/deep.json").write_text('{"mse": 0.01, "mse_pca": 0.04, "ssim": 0.9, "probe": 0.8789}')
     choice = choose_model(read_params(ROOT / "params.yaml"), "deep")
     assert "loses 7.84 of squared error" in (found := model_sentence(choice, 784))
     assert "0.25 times what PCA with 16 numbers" in found
     assert "87.9" in found
     for content in ("", "[]", '{"mse": "?"}', "{}"):
         (tmp_path / "metrics/deep.json").write_text(content)
-        with pytest.raises(StageError, match=r"metrics/deep\.json holds no metrics"):
+        with pytest.raises(
+            StageError, match=r"metrics/deep\.json does not have mse, mse_pca, ssim, probe; run `dvc repro`"
+        ):
             model_sentence(choice, 784)
     (tmp_path / "metrics/deep.json").unlink()
     with pytest.raises(StageError, match=r"metrics/deep\.json is missing"):
@@ -386,6 +397,11 @@ def test_a_broken_model_is_said_and_mended_without_a_restart(run_project: Path, 
 def explore(project: Path, *arguments: str, **options: Any) -> tuple[int, str]:
     result = call(project, "python", "-m", "stages", "explore", "--no-browser", *arguments, **options)
     return result.returncode, result.stderr
+
+
+@quick
+def test_an_address_of_ipv6_stands_in_brackets() -> None:
+    assert [in_address(host) for host in ("::1", "127.0.0.1", "localhost")] == ["[::1]", "127.0.0.1", "localhost"]
 
 
 def test_wrong_arguments_end_with_a_sentence(project: Path, run_template: Path) -> None:

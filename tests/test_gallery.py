@@ -7,13 +7,16 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from stages.analysis.evaluation import Evaluation
 from stages.analysis.records import save_record
 from stages.common.errors import ParamsError, StageError
 from stages.common.files import CLASSICAL
+from stages.drawing.applications import draw_denoising
 from stages.drawing.gallery import draw_model
 from stages.params import choose_model, read_params
 from stages.tools import gallery
@@ -110,19 +113,33 @@ def test_a_preset_without_its_parameters_has_an_empty_cell(here: Path) -> None:
     """auroc takes their place where training lacked a class."""
     without = {key: value for key, value in METRICS.items() if key != "parameters"} | {"auroc": 0.9}
     (here / "metrics/best16.json").write_text(json.dumps(without))
-    row = gallery.gallery_table({"best16": PARAMS.presets["best16"]}).splitlines()[-1]
+    row = gallery.gallery_table([choose_model(PARAMS, "best16")]).splitlines()[-1]
     assert [cell.strip() for cell in row.split("|")][-3:] == ["0.8500", "", ""]
 
 
-def test_a_preset_that_saw_noise_is_drawn_with_noisy_digits(here: Path) -> None:
+@pytest.mark.parametrize(
+    ("latent_dim", "name"), [(4, "denoising"), (made_up.HEIGHT * made_up.WIDTH, "denoising (overcomplete)")]
+)
+def test_a_preset_that_saw_noise_is_drawn_with_noisy_digits(
+    here: Path, monkeypatch: pytest.MonkeyPatch, latent_dim: int, name: str
+) -> None:
+    tables = []
+
+    def spy(images: np.ndarray, denoised: dict[str, Any], table: pd.DataFrame) -> Figure:
+        tables.append(table)
+        return draw_denoising(images, denoised, table)
+
+    monkeypatch.setattr(gallery, "draw_denoising", spy)
     choice = choose_model(PARAMS, "denoising")
     choice.files.application.parent.mkdir(parents=True)
     CLASSICAL.parent.mkdir(parents=True)
     for path, record in ((choice.files.application, made_up.application()), (CLASSICAL, made_up.classical())):
         with path.open("wb") as file:
             save_record(file, record)
-    drawn = gallery.draw_preset(choice, one(), PARAMS)
+    drawn = gallery.draw_preset(choice, one(latent_dim), PARAMS)
     assert [path.name for path in drawn] == ["denoising.png", "denoising-noisy.png"]
+    (table,) = tables
+    assert table[table["kind"] == "model"]["method"].unique().tolist() == [name]
 
 
 @pytest.mark.parametrize(("latent_dim", "expected"), [(16, ["best16"]), (2, ["best16", "best16-map"])])
@@ -133,7 +150,7 @@ def test_a_preset_has_the_pictures_that_suit_it(latent_dim: int, expected: list[
 
 
 def test_the_table_has_settings_and_metrics(here: Path) -> None:
-    table = gallery.gallery_table({"best16": PARAMS.presets["best16"]})
+    table = gallery.gallery_table([choose_model(PARAMS, "best16")])
     cells = [cell.strip() for cell in table.splitlines()[2].strip("|").split("|")]
     assert cells == ["`best16`", "120", "16", "0.005123", "0.02680", "0.9000", "0.8500", "1234567"]
 
@@ -150,7 +167,7 @@ def test_broken_metrics_are_named(here: Path, text: str | None, reason: str) -> 
     path = here / "metrics/best16.json"
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(StageError, match=reason):
-        gallery.gallery_table({"best16": PARAMS.presets["best16"]})
+        gallery.gallery_table([choose_model(PARAMS, "best16")])
 
 
 @pytest.mark.parametrize(

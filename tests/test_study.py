@@ -191,6 +191,8 @@ def test_an_experiment_has_a_result_if_the_model_that_was_trained_was_evaluated(
         "rate-7": "trained, but not evaluated",
     }
     some = experiment("rate-1", 2, 0, 0.5)
+    unreadable = some._replace(data={})  # as DVC shows one whose commit it cannot load
+    assert (shortcoming(unreadable, "deep"), model_run(unreadable, "deep")) == ("unreadable", None)
     nothing: list[dict[str, Any]] = [{}, {"data/history/deep.csv": {}}]
     for kind in ("deps", "outs"):
         for unknown in nothing:

@@ -34,6 +34,7 @@ from stages.model.autoencoder import build_autoencoder
 from stages.params import Model, Tune, read_params
 from stages.params.space import Choices, Range, check_studies, read_space, settings_of
 from stages.params.writing import add_model, check_new_name
+from stages.tools.tune import choose
 from stages.training.checkpoint import History
 from stages.training.images import resident
 from stages.training.loop import Training, build_training, train
@@ -125,8 +126,10 @@ WIDTHS = {"layers": {"low": 0, "high": 3}, "units": {"low": 8, "high": 64, "step
         ({"objectives": ["mse", "mse"]}, "objectives has mse twice."),
         ({"objectives": ["mse", "parameters"], "pruner": "median"},
          "pruner is median, but has to be none: two objectives cut no trial short."),
-        ({"sampler": "grid"},
+        ({"sampler": "grid", "space": {"learning_rate": {"low": 0.01, "high": 0.1}}},
          "space.learning_rate is a range without a step, but sampler is grid; it needs one, or a list."),
+        ({"sampler": "grid"},
+         "space.learning_rate is logarithmic, but sampler is grid; it needs a list of choices."),
         ({"sampler": "grid", "space": {"batch_size": [32, 64]}}, "trials is 4, but the grid has 2 combinations."),
         ({"objectives": ["mse", "ssim", "bce"]},
          "objectives is ['mse', 'ssim', 'bce'], but has to be a list of 1 to 2 items, each one of mse, bce, ssim, "
@@ -594,6 +597,19 @@ def test_a_trial_that_diverges_is_pruned(mnist: dict[str, tuple[np.ndarray, np.n
 
 
 @quick
+def test_a_trial_that_was_best_in_another_objective_is_not_chosen(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/s.db"
+    study = open_study(open_storage(url), url, "deep", study_of(), {"settings": "a"})
+    complete(study, [0.5])
+    complete(study, [0.4])
+    assert choose(study, study_of(), None).number == 1
+    with pytest.raises(
+        StageError, match=r"the study deep was begun with other objectives than params\.yaml has; change"
+    ):
+        choose(study, study_of(objectives=["ssim"]), None)
+
+
+@quick
 def test_a_study_of_other_code_or_data_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/s.db"
     storage, digests = open_storage(url), {"settings": "a", "code": "b", "data": "c"}
@@ -752,6 +768,9 @@ def test_what_cannot_be_tuned_is_a_sentence(tuned: Path, tmp_path: Path) -> None
 
     assert told("deeep") == (2, "error: params.yaml has no study 'deeep' (did you mean deep?); it has deep.\n")
     assert "--jobs is 0, but has to be from 1 to" in told("deep", "-j", "0")[1]
+    for options in (["--restart"], ["--worker"], ["-j", "2"]):
+        status, text = told("deep", "--apply", "x", *options)
+        assert (status, "--apply runs no trial, so it goes with --storage and --trial alone" in text) == (2, True)
     assert told("deep", "--apply", "x", "--storage", "none.journal") == (
         1,
         "error: none.journal has no study deep; run `python -m stages tune deep`.\n",

@@ -66,7 +66,7 @@ def measure(codec: Codec, data: Data, settings: Evaluate) -> Result:
         psnr=psnr(mse),
         ssim=float(similarities.mean()),
         bce=float(cross_entropies.mean()),
-        probe=probe_codes(train_codes, codes, data, settings),
+        probe=probe_codes(moments, train_codes, codes, data, settings),
         generation=generation,
         active_dimensions=active_dimensions(train_codes, settings.active_variance),
         kl=divergences(posterior, data.test.images, settings.batch_size),
@@ -129,13 +129,13 @@ def batches_with_codes(images: Bytes, codes: Floats, batch_size: int) -> Iterato
         yield batch, codes[index * batch_size : index * batch_size + len(batch)]
 
 
-def probe_codes(train_codes: Floats, codes: Floats, data: Data, settings: Evaluate) -> float:
+def probe_codes(moments: Moments, train_codes: Floats, codes: Floats, data: Data, settings: Evaluate) -> float:
     """Share of the test images whose class a linear probe, fitted to the training codes, reads off their codes.
 
-    Of the classes that were trained on: no probe can name another.
+    Of the classes that were trained on: no probe can name another. moments: of the training codes.
     """
     means = class_means(train_codes, data.train.labels)
-    probe = fit_probe(code_moments(train_codes), means, data.train.labels, settings.ridge)
+    probe = fit_probe(moments, means, data.train.labels, settings.ridge)
     return share_named(probe.predict(codes), data)
 
 

@@ -111,9 +111,12 @@ def by_name(evaluations: dict[str, Evaluation], models: dict[str, Of], pcas: dic
     undercomplete = [name for name, e in evaluations.items() if not e.overcomplete]
     by_size = {evaluations[name].latent_dim: pcas[name] for name in undercomplete}
     shown = {f"PCA ({size})": by_size[size] for size in sorted(by_size)}
-    return shown | {
-        f"{name} (overcomplete)" if e.overcomplete else name: models[name] for name, e in evaluations.items()
-    }
+    return shown | {shown_name(name, e): models[name] for name, e in evaluations.items()}
+
+
+def shown_name(name: str, evaluation: Evaluation) -> str:
+    """A model's name in tables and pictures."""
+    return f"{name} (overcomplete)" if evaluation.overcomplete else name
 
 
 def load_evaluation(path: Path) -> Evaluation:

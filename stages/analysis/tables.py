@@ -23,6 +23,7 @@ DENOISING = Path("plots/denoising.csv")
 LABELS = Path("plots/labels.csv")
 MSE_PER_CLASS = Path("plots/mse_per_class.csv")
 LOSSES = Path("plots/losses.csv")
+STUDIES = Path("plots/studies")  # tables and pictures of the tools
 
 # The rows of the report; what they mean is in docs/metrics.md. None where there is no such number.
 MEASURES: dict[str, Callable[[Result], float | None]] = {

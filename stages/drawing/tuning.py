@@ -39,7 +39,7 @@ def draw_importances(importances: Mapping[str, tuple[float, float]], objective: 
     ax.set_title("Importance of each setting; bars: one standard deviation over forests", loc="left")
     if not importances:
         ax.set(xticks=[], yticks=[])
-        ax.set_title("Too few complete trials to tell importances", loc="left")
+        ax.set_title("Too few complete trials, or all the same, to tell importances", loc="left")
     return figure
 
 
@@ -79,7 +79,7 @@ def draw_slices(
 def draw_front(
     trials: pd.DataFrame, objectives: Sequence[str], front: Sequence[int], minimise: Sequence[bool]
 ) -> Figure:
-    """Two objectives of all; the trials called `front`, which no other betters in both, joined by a line."""
+    """Two objectives of all complete trials; those called `front`, which no other betters in both, joined by a line."""
     figure, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     complete = trials[trials["state"] == "complete"]
     first, second = objectives

@@ -20,7 +20,7 @@ from stages.explorer.pixels import PREFIX, data_uri, grey, read_drawing, signed,
 from stages.explorer.scenes import Scene, read_link, write_link
 from stages.explorer.sheet import sheet_png
 from stages.images.digits import centre, find_ink, read_digit
-from stages.trained import UNUSUAL, TrainedModel, decode_and_measure, reconstruct
+from stages.trained import UNUSUAL, TrainedModel, decode_and_measure, encode, reconstruct
 
 SIDE = 6  # models side by side; with more, the chosen one and those before it in params.yaml
 PREVIEWED = 64  # numbers of a code at most, up to which both ends of every slider are decoded
@@ -88,7 +88,7 @@ def see(library: Library, scene: Scene, note: str = "") -> Seen:
     """A scene, whose model is named, seen by it. Raises StageError if there is no such model, digit or code."""
     model = library.model(scene.model or "")
     image = image_of(library, scene.digit) if scene.image is None else scene.image
-    encoded = reconstruct(model, image[None]).codes[0]
+    encoded = encode(model, image[None])[0]
     for code in (scene.code, scene.start):
         if code is not None and code.shape != encoded.shape:
             raise StageError(f"the link's code has {len(code)} numbers, but {model.name} has {model.latent_dim}.")

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.analysis.codes import sample_codes
-from stages.analysis.linear import Pca, code_moments, fit_pca
+from stages.analysis.linear import Pca, class_means, code_moments, fit_pca
 from stages.analysis.measures import scaled_batches
 from stages.common.arrays import Bytes, Float32, Float64, Floats, Int64, Transform
+from stages.common.errors import StageError
 
 BATCH = 1024  # images encoded, or codes compared, at a time
 ENDS = (0.1, 99.9)  # percentiles of the training codes between which a slider moves; single outliers lie outside
@@ -51,7 +52,6 @@ def make_atlas(train_codes: Float32, train_labels: Bytes, test_codes: Floats) ->
     summary = np.empty((5, train_codes.shape[1]))
     for column, values in enumerate(train_codes.T):  # one at a time: percentiles copy what they sort
         summary[:, column] = np.percentile(values, (*ENDS, *QUARTILES))
-    means = [train_codes[train_labels == label].mean(axis=0, dtype=np.float64) for label in classes]
     moments = code_moments(test_codes)
     plane = flat(fit_pca(moments, 2))
     points = plane.encode(test_codes)
@@ -63,7 +63,7 @@ def make_atlas(train_codes: Float32, train_labels: Bytes, test_codes: Floats) ->
         train_codes.mean(axis=0, dtype=np.float64),
         summary[:2],
         summary[2:],
-        np.stack(means),
+        class_means(train_codes, train_labels),
         plane,
         points.astype(np.float32),
         float(points.var(axis=0).sum() / total) if total > 0 else 1.0,
@@ -77,20 +77,28 @@ def flat(plane: Pca) -> Pca:
 
 
 def class_of(atlas: Atlas, label: int) -> int:
-    """The position of a class among `atlas.classes`, or the first one's if there is no such class."""
+    """The position of a class among `atlas.classes`. Raises StageError if no training image is of it."""
     found = np.flatnonzero(atlas.classes == label)
-    return int(found[0]) if found.size else 0
+    if not found.size:
+        raise StageError(f"no training digit is of class {label}.")
+    return int(found[0])
 
 
 def random_code(atlas: Atlas, label: int, seed: int) -> Float64:
-    """A code drawn from the Gaussian of a class, as `sample_codes` fits it: float64 [latent_dim]."""
+    """A code drawn from the Gaussian of a class, as `sample_codes` fits it: float64 [latent_dim].
+
+    Raises StageError if no training image is of it.
+    """
     chosen = atlas.train_labels == atlas.classes[class_of(atlas, label)]
     code: Float64 = sample_codes(atlas.train_codes[chosen], atlas.train_labels[chosen], 1, seed)[0, 0]
     return code
 
 
 def neighbours(atlas: Atlas, code: Floats, count: int) -> Int64:
-    """Positions of the training images whose codes lie nearest to `code` float [latent_dim], nearest first."""
+    """Positions of the training images whose codes lie nearest to `code` float [latent_dim], nearest first.
+
+    int64 [count], or as many as there are images.
+    """
     wanted = code.astype(np.float32)
     distances = np.concatenate(
         [

@@ -14,11 +14,11 @@ import numpy as np
 
 from stages.analysis.evaluation import Evaluation, Result, load_evaluation
 from stages.analysis.linear import Moments, fit_pca, image_moments
+from stages.analysis.metrics import read_metrics
 from stages.common.arrays import Bytes
 from stages.common.errors import StageError
 from stages.common.files import Split, read_images, read_labels
 from stages.explorer.atlas import Atlas, encode_to_file, make_atlas
-from stages.explorer.measured import read_metrics
 from stages.params import Choice, Params, choose_model, nearest
 from stages.trained import TrainedModel, build, uncompiled
 
@@ -29,14 +29,21 @@ Stamp = tuple[tuple[int, int], ...]
 
 @dataclass(eq=False)
 class Entry:
-    """A model in memory, or why there is none."""
+    """A model in memory."""
 
     stamp: Stamp  # of the files it came from
-    model: TrainedModel | None
-    problem: str
-    result: Result | None  # what was measured of it
+    model: TrainedModel
+    result: Result  # what was measured of it
     atlas: Atlas | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)  # one thread makes the atlas, the others wait
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no model."""
+
+    stamp: Stamp  # of the files that failed
+    problem: str
 
 
 class Library:
@@ -54,7 +61,7 @@ class Library:
         self.choices = available(params)
         sizes = {choice.settings.latent_dim: choice for choice in reversed(self.choices.values())}
         self.pca = {f"PCA ({n})": sizes[n] for n in sorted(sizes) if n < self.height * self.width}
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._entries: OrderedDict[str, Entry | Failure] = OrderedDict()
         self._lock = threading.RLock()  # models load one at a time, so that memory has no peaks
         self._numbers = itertools.count()
         self._moments: Future[Moments] | None = None
@@ -75,37 +82,33 @@ class Library:
 
     def model(self, name: str) -> TrainedModel:
         """A model as functions of arrays. Raises StageError if there is none, or it is missing or broken."""
-        model = self._entry(name).model
-        assert model is not None  # noqa: S101 (_entry raises)
-        return model
+        return self._entry(name).model
 
     def by_error(self) -> list[str]:
         """The models of params.yaml, that with the smallest error on the test images first, unmeasured ones last."""
         errors = {}
         for name, choice in self.choices.items():
             try:
-                errors[name] = read_metrics(choice.files.metrics)["mse"]
+                errors[name] = read_metrics(choice.files).mse
             except StageError:
                 errors[name] = math.inf
         return sorted(errors, key=errors.__getitem__)
 
     def result(self, name: str) -> Result:
         """What was measured of the model on the test images. Raises StageError as `model` does."""
-        result = self._entry(name).result
-        assert result is not None  # noqa: S101 (_entry raises)
-        return result
+        return self._entry(name).result
 
     def atlas(self, name: str) -> Atlas:
         """What is known of the model's codes. Raises StageError as `model` does."""
-        entry, model = self._entry(name), self.model(name)
+        entry = self._entry(name)
         with entry.lock:
             if entry.atlas is None:
                 self.say(f"encoding the training images with {name}")
                 path = self.folder / f"codes-{next(self._numbers)}.npy"
                 images = self.train.images.reshape(len(self.train.images), -1)
-                train_codes = encode_to_file(model.encode, images, path)
+                train_codes = encode_to_file(entry.model.encode, images, path)
                 path.unlink()  # the mapping keeps its content until the model is let go
-                entry.atlas = make_atlas(train_codes, self.train.labels, self.result(name).codes)
+                entry.atlas = make_atlas(train_codes, self.train.labels, entry.result.codes)
             return entry.atlas
 
     def _entry(self, name: str) -> Entry:
@@ -123,11 +126,11 @@ class Library:
                     gc.collect()  # a Keras model holds itself in circles, so nothing else lets it go in time
                 entry = self._entries[name] = self._load(name, choice, now)
             self._entries.move_to_end(name)
-        if entry.problem:
+        if isinstance(entry, Failure):
             raise StageError(entry.problem)
         return entry
 
-    def _load(self, name: str, choice: Choice, now: Stamp) -> Entry:
+    def _load(self, name: str, choice: Choice, now: Stamp) -> Entry | Failure:
         """A model from its files. A failure is kept, too, so that a broken file is not read at every stroke."""
         try:
             evaluation = load_evaluation(choice.files.evaluation)
@@ -137,9 +140,9 @@ class Library:
             else:
                 self.say(f"loading {name}")
                 model, result = build(choice, evaluation, uncompiled), evaluation.model
-            return Entry(now, model, "", result)
+            return Entry(now, model, result)
         except StageError as error:
-            return Entry(now, None, str(error), None)
+            return Failure(now, str(error))
 
     def _check(self, choice: Choice, evaluation: Evaluation) -> None:
         """Raise StageError if an evaluation is of other images than those prepared now."""

@@ -1,9 +1,8 @@
 """What was measured of the models, in one sentence each."""
 
-import json
 from pathlib import Path
-from typing import Any
 
+from stages.analysis.metrics import read_metrics
 from stages.analysis.tables import COMPARISON, read_table
 from stages.common.errors import StageError
 from stages.params import Choice
@@ -11,20 +10,18 @@ from stages.params import Choice
 
 def model_sentence(choice: Choice, pixels: int) -> str:
     """What a model's metrics say. Raises StageError if the file is missing or broken."""
-    values = read_metrics(choice.files.metrics)
-    size = choice.settings.latent_dim
-    sentence = f"{choice.name} loses {values['mse'] * pixels:.2f} of squared error per test digit on average"
-    if values.get("mse_pca"):
-        sentence += f", {values['mse'] / values['mse_pca']:.2f} times what PCA with {size} numbers loses"
-    return f"{sentence}; a linear probe reads the class off {per_cent(values['probe'])} of its codes."
+    metrics, size = read_metrics(choice.files), choice.settings.latent_dim
+    sentence = f"{choice.name} loses {metrics.mse * pixels:.2f} of squared error per test digit on average"
+    if metrics.mse_pca:
+        sentence += f", {metrics.mse / metrics.mse_pca:.2f} times what PCA with {size} numbers loses"
+    return f"{sentence}; a linear probe reads the class off {per_cent(metrics.probe)} of its codes."
 
 
 def pca_sentence(choice: Choice, pixels: int) -> str:
     """The same for PCA with as many numbers as a model's code has."""
-    values = read_metrics(choice.files.metrics)
-    size = choice.settings.latent_dim
+    metrics, size = read_metrics(choice.files), choice.settings.latent_dim
     return (
-        f"PCA with {size} numbers loses {values['mse_pca'] * pixels:.2f} of squared error per test digit on average; "
+        f"PCA with {size} numbers loses {metrics.mse_pca * pixels:.2f} of squared error per test digit on average; "
         "it is the best that a linear map and back can do on the training images."
     )
 
@@ -53,17 +50,3 @@ def pair_sentences(names: list[str], path: Path = COMPARISON) -> list[str]:
 def per_cent(value: float) -> str:
     """A share from 0 to 1 in per cent."""
     return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
-
-
-def read_metrics(path: Path) -> dict[str, Any]:
-    """A model's metrics. Raises StageError if the file is missing or holds no numbers mse and probe."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        found = {key: float(value) for key, value in values.items()}
-        if {"mse", "probe"} <= set(found):
-            return found
-    except FileNotFoundError:
-        raise StageError(f"{path} is missing; run `dvc repro`.") from None
-    except (ValueError, AttributeError, TypeError):
-        pass
-    raise StageError(f"{path} holds no metrics; run `dvc repro`.")

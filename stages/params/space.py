@@ -141,12 +141,14 @@ def base_of(params: Params, tune: Tune) -> Model:
 
 
 def grid_of(space: Space) -> dict[str, list[Any]]:
-    """All values of each part of the space. Raises ValueError if a range has no step."""
+    """All values of each part of the space. Raises ValueError if a range has none to choose from."""
     values = {}
     for name, part in space.items():
         if isinstance(part, Choices):
             values[name] = part.values
-        elif (part.step is None and not part.whole) or part.log:
+        elif part.log:
+            raise ValueError(f"space.{name} is logarithmic, but sampler is grid; it needs a list of choices")
+        elif part.step is None and not part.whole:
             raise ValueError(f"space.{name} is a range without a step, but sampler is grid; it needs one, or a list")
         else:
             step = part.step or 1

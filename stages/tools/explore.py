@@ -88,6 +88,11 @@ def free_port(host: str, wanted: int | None) -> int:
     raise StageError(f"the ports {PORT} to {PORT + PORTS - 1} are in use; choose another with --port.")
 
 
+def in_address(host: str) -> str:
+    """A host as an address has it: with brackets if it is of IPv6."""
+    return f"[{host}]" if ":" in host else host
+
+
 def serve(args: argparse.Namespace, params: Params, port: int, folder: Path, began: float) -> None:
     """Load what the first page needs, and serve until Ctrl-C. folder: temporary.
 
@@ -111,8 +116,9 @@ def serve(args: argparse.Namespace, params: Params, port: int, folder: Path, beg
     use_threads(next(iter(library.choices.values())).settings.threads)
     chosen = args.model or best_usable(library)
     say("loading the page")
-    page = start(library, chosen, args.host, port, folder, params.figures.dpi)
-    address = f"http://{'127.0.0.1' if args.host == '0.0.0.0' else args.host}:{port}"  # noqa: S104 (compared, not used)
+    page = start(library, chosen, in_address(args.host), port, folder, params.figures.dpi)
+    host = "127.0.0.1" if args.host == "0.0.0.0" else in_address(args.host)  # noqa: S104 (compared, not used)
+    address = f"http://{host}:{port}"
     try:
         say(f"ready: {address} (Ctrl-C ends it)")
         if not args.no_browser:

@@ -1,19 +1,18 @@
 """Draw what the presets do, one picture for each, and print their numbers."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from stages.analysis.applications import load_denoised
-from stages.analysis.evaluation import Evaluation, load_evaluation
+from stages.analysis.evaluation import Evaluation, load_evaluation, shown_name
+from stages.analysis.metrics import Metrics, read_metrics
 from stages.analysis.tables import denoising_table, markdown, number
 from stages.common.errors import ParamsError, StageError, run
-from stages.common.files import how_to_make, model_files, write_all
+from stages.common.files import how_to_make, write_all
 from stages.drawing import charts
 from stages.drawing.applications import draw_denoising
 from stages.drawing.gallery import draw_model
@@ -22,7 +21,6 @@ from stages.params import Choice, Model, Params, choose_model, nearest, read_par
 from stages.trained import check_trained
 
 FOLDER = Path("plots/gallery")
-COLUMNS = ("mse", "mse_pca", "ssim", "probe", "parameters")  # of the metrics
 DESCRIPTION = """\
 Draw what the presets of params.yaml do, one picture for each, and print their numbers.
 
@@ -39,7 +37,8 @@ examples:
 
 
 def main() -> None:
-    params, names = read_params(), parse_arguments()
+    names = parse_arguments()
+    params = read_params()
     if unknown := [name for name in names if name not in params.presets]:
         known = ", ".join(params.presets) or "none"
         raise ParamsError(
@@ -51,7 +50,7 @@ def main() -> None:
             check_ready(choice, params)
     else:
         chosen = those_ready(chosen, params)
-    table = gallery_table({choice.name: choice.settings for choice in chosen})
+    table = gallery_table(chosen)
     drawn: dict[Path, bytes] = {}
     with plt.rc_context(STYLE):
         for choice in chosen:
@@ -107,40 +106,22 @@ def draw_preset(choice: Choice, evaluation: Evaluation, params: Params) -> dict[
     if denoises(choice.settings, params):
         classical, denoised = load_denoised({name: choice.files.application}, {name: evaluation})
         resamples, seed = params.compare.resamples, params.compare.seed
-        table = denoising_table(denoised, classical.noise, [name], resamples, seed)
+        table = denoising_table(denoised, classical.noise, [shown_name(name, evaluation)], resamples, seed)
         figures[f"{name}-noisy"] = draw_denoising(classical.images, denoised, table)
     return {FOLDER / f"{stem}.png": png(figure, params.figures.dpi) for stem, figure in figures.items()}
 
 
-def gallery_table(presets: dict[str, Model]) -> str:
+def gallery_table(presets: list[Choice]) -> str:
     """Settings and metrics of presets as a Markdown table, a row each.
 
     Raises StageError if a file of metrics is missing or not such a file.
     """
     rows = []
-    for name, settings in presets.items():
-        found = read_metrics(name)
-        found["mse_pca"] = round(found["mse_pca"], 12)  # as many components as pixels leave only rounding
-        cells = [number(found[key]) if isinstance(found[key], float) else found[key] for key in COLUMNS]
-        rows.append([f"`{name}`", settings.epochs, settings.latent_dim, *cells])
-    return markdown(["preset", "epochs", "latent_dim", *COLUMNS], rows)
-
-
-def read_metrics(name: str) -> dict[str, Any]:
-    """The metrics of a preset, that of its parameters empty where classes were missing and auroc takes its place.
-
-    Raises StageError if the file is missing or lacks another one.
-    """
-    path = model_files(name, preset=True).metrics
-    try:
-        found: dict[str, Any] = json.loads(path.read_text())
-        return {key: found[key] for key in COLUMNS[:-1]} | {COLUMNS[-1]: found.get(COLUMNS[-1], "")}
-    except FileNotFoundError:
-        raise StageError(f"{path} is missing; run `python -m stages.evaluate {name}`.") from None
-    except (ValueError, KeyError, TypeError):
-        raise StageError(
-            f"{path} does not have {', '.join(COLUMNS)}; run `python -m stages.evaluate {name}`."
-        ) from None
+    for choice in presets:
+        *measured, parameters = read_metrics(choice.files)
+        cells = [*map(number, measured), "" if parameters is None else parameters]
+        rows.append([f"`{choice.name}`", choice.settings.epochs, choice.settings.latent_dim, *cells])
+    return markdown(["preset", "epochs", "latent_dim", *Metrics._fields], rows)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,12 @@ from matplotlib import pyplot as plt
 
 from stages.analysis.evaluation import load_evaluation
 from stages.analysis.generation import load_generations
-from stages.analysis.tables import csv, generation_rows, generation_table, markdown
+from stages.analysis.tables import STUDIES, csv, generation_rows, generation_table, markdown
 from stages.common.errors import StageError, run
-from stages.common.files import FLOOR, how_to_make, write_all
+from stages.common.files import FLOOR, write_all
 from stages.drawing.applications import draw_generation
 from stages.drawing.style import STYLE, png
 from stages.params import choose_model, read_params
-from stages.tools.study import FOLDER
 from stages.trained import check_trained
 
 DESCRIPTION = """\
@@ -28,12 +27,11 @@ example:
 
 
 def main() -> None:
+    names = parse_arguments().models
     params = read_params()
-    chosen = [choose_model(params, name) for name in parse_arguments().models]
+    chosen = [choose_model(params, name) for name in names]
     for one in chosen:
         check_trained(one)
-        if one.key.startswith("presets.") and not one.files.generation.exists():
-            raise StageError(f"{one.files.generation} is missing; {how_to_make(one.files.generation)}.")
     evaluations = {one.name: load_evaluation(one.files.evaluation) for one in chosen}
     floor, generations = load_generations({one.name: one.files.generation for one in chosen}, evaluations)
     if not floor.measured:
@@ -44,7 +42,7 @@ def main() -> None:
     table = generation_table(floor, generations)
     with plt.rc_context(STYLE):
         picture = png(draw_generation(floor, generations), params.figures.dpi)
-    write_all({FOLDER / "generation.csv": csv(table), FOLDER / "generation.png": picture})
+    write_all({STUDIES / "generation.csv": csv(table), STUDIES / "generation.png": picture})
     print(markdown(*generation_rows(table)))
 
 

@@ -13,12 +13,11 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from stages.analysis.tables import csv, markdown, number
+from stages.analysis.tables import STUDIES, csv, markdown, number
 from stages.common.errors import ParamsError, StageError, run
 from stages.common.files import model_files, write_all
 from stages.drawing.style import STYLE, colours, png
 
-FOLDER = Path("plots/studies")
 LONG = 8  # characters of a label on the axis, above which labels would overlap
 DESCRIPTION = """\
 Draw one setting against one metric over DVC's experiments, as a table and a picture.
@@ -61,7 +60,7 @@ def main() -> None:
     table = summarise(with_pca(series, x, y, over), x, y, over)
     with plt.rc_context(STYLE):
         picture = png(draw_study(table, x, y, over), options.dpi)
-    write_all({FOLDER / f"{options.name}.csv": csv(table), FOLDER / f"{options.name}.png": picture})
+    write_all({STUDIES / f"{options.name}.csv": csv(table), STUDIES / f"{options.name}.png": picture})
     print(readable(table))
 
 
@@ -133,6 +132,8 @@ def shortcoming(experiment: Experiment, model: str) -> str:
     """Why the metrics of a model are no result of this experiment; empty if they are."""
     if experiment.state != "success":
         return experiment.state
+    if not experiment.data:
+        return "unreadable"  # DVC could not load its commit
     path = str(model_files(model).history)  # which no stage but evaluate reads
     evaluated, trained = (experiment.data.get(kind, {}).get(path, {}).get("hash") for kind in ("deps", "outs"))
     return "" if evaluated == trained else "trained, but not evaluated"

@@ -62,7 +62,7 @@ def main() -> None:
     if not options.worker:
         with reaching(url):
             study = find_study(url, name)
-            print(f"wrote {', '.join(write_report(study, tune))}")
+            print(f"wrote {', '.join(write_report(study, tune, params.figures.dpi))}")
             for trial in best_trials(study):
                 print(f"best: trial {trial.number}, {achieved(trial, tune)}: {described(trial)}")
 
@@ -89,6 +89,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"--jobs is {options.jobs}, but has to be from 1 to {cores}, the number of cores here")
     if options.trial is not None and not options.apply:
         parser.error("--trial is for --apply")
+    if options.apply and (options.restart or options.worker or options.jobs > 1):
+        parser.error("--apply runs no trial, so it goes with --storage and --trial alone")
     return options
 
 
@@ -135,10 +137,17 @@ def run_workers(options: argparse.Namespace) -> None:
 
 
 def choose(study: optuna.Study, tune: Tune, number: int | None) -> FrozenTrial:
-    """The trial of this number, or the best one. Raises ParamsError if there is no such trial, or no best one."""
+    """The trial of this number, or the best one.
+
+    Raises ParamsError if there is no such trial, or no best one, and StageError if no trial is complete or the
+    objectives have changed.
+    """
+    if study.user_attrs.get("objectives") != tune.objectives:
+        raise StageError(
+            f"the study {study.study_name} was begun with other objectives than params.yaml has; change them back, or "
+            "begin it anew with --restart."
+        )
     best = best_trials(study)
-    if len(study.directions) != len(tune.objectives):
-        raise StageError(f"the study {study.study_name} has other objectives than params.yaml; begin it anew.")
     complete = {trial.number: trial for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}
     if number is not None:
         if number not in complete:

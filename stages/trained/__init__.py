@@ -45,13 +45,7 @@ class Reconstructions(NamedTuple):
 
     def first(self, count: int) -> "Reconstructions":
         """Those of the first `count` images."""
-        return Reconstructions(
-            self.codes[:count],
-            self.images[:count],
-            self.squared_error[:count],
-            self.percentile[:count],
-            self.unusual[:count],
-        )
+        return Reconstructions._make(field[:count] for field in self)
 
 
 def load_model(chosen: Choice) -> TrainedModel:
@@ -118,14 +112,20 @@ def uncompiled(model: Any) -> Transform:
     return apply
 
 
+def encode(model: TrainedModel, images: Bytes) -> Float32:
+    """Codes float32 [images, latent_dim] of images uint8 [images, height, width], black 0 and white 255."""
+    pixels = images.reshape(len(images), -1) / np.float32(255)
+    return model.encode(pixels).astype(np.float32, copy=False)
+
+
 def reconstruct(model: TrainedModel, images: Bytes) -> Reconstructions:
-    """Encode, reconstruct and measure images, uint8 [images, height, width]."""
+    """Encode, reconstruct and measure images uint8 [images, height, width], black 0 and white 255."""
     pixels = images.reshape(len(images), -1) / np.float32(255)
     return decode_and_measure(model, images, model.encode(pixels))
 
 
 def decode_and_measure(model: TrainedModel, images: Bytes, codes: Floats) -> Reconstructions:
-    """What is decoded from codes float [images, latent_dim], measured against images, uint8 [images, height, width]."""
+    """What is decoded from codes float [images, latent_dim], measured against images as `reconstruct` takes them."""
     pixels = images.reshape(len(images), -1) / np.float32(255)
     decoded = model.decode(codes)
     errors = squared_error(pixels, decoded)

@@ -3,20 +3,17 @@
 import matplotlib.pyplot as plt
 import optuna
 
-from stages.analysis.tables import csv
+from stages.analysis.tables import STUDIES, csv
 from stages.common import files
 from stages.drawing import tuning as drawing
 from stages.drawing.style import STYLE, png
 from stages.params import Tune
 from stages.params.space import Range, read_space
-from stages.tools.study import FOLDER
 from stages.tuning.results import best_trials, importances, minimises, trial_table
 
-DPI = 150
 
-
-def write_report(study: optuna.Study, tune: Tune) -> list[str]:
-    """Write a study's table and pictures to plots/studies, and return their paths.
+def write_report(study: optuna.Study, tune: Tune, dpi: int) -> list[str]:
+    """Write a study's table and pictures to plots/studies, and return their paths. dpi: dots per inch.
 
     Raises StageError if no trial is complete.
     """
@@ -34,7 +31,7 @@ def write_report(study: optuna.Study, tune: Tune) -> list[str]:
             front = [trial.number for trial in best]
             pictures = {"front": drawing.draw_front(table, tune.objectives, front, minimise)}
         pictures["slices"] = drawing.draw_slices(table, settings, log, objective, minimise[0])
-        contents = {FOLDER / f"{study.study_name}-{kind}.png": png(figure, DPI) for kind, figure in pictures.items()}
-    contents[FOLDER / f"{study.study_name}-trials.csv"] = csv(table)
+        contents = {STUDIES / f"{study.study_name}-{kind}.png": png(figure, dpi) for kind, figure in pictures.items()}
+    contents[STUDIES / f"{study.study_name}-trials.csv"] = csv(table)
     files.write_all(contents)
     return sorted(map(str, contents))

@@ -46,7 +46,7 @@ def reaching(url: str) -> Iterator[None]:
         text = " ".join(str(getattr(cause, "orig", None) or cause).split())
         raise StageError(f"the storage {shown(url)} failed: {text}. Run the same command again to continue.") from None
     except json.JSONDecodeError:
-        raise StageError(f"{url} is not a whole journal of studies; --storage needs another file.") from None
+        raise StageError(f"{shown(url)} is not a whole journal of studies; --storage needs another file.") from None
     except KeyError as error:
         if "Record does not exist" not in str(error):
             raise
@@ -111,7 +111,8 @@ def open_study(
 ) -> optuna.Study:
     """The study of that name, a new one if there is none.
 
-    digests: of all that decides its trials. Raises StageError if the study was begun with others.
+    digests: of all that decides its trials. restart: delete the study's trials first. Raises StageError if the study
+    was begun with other digests.
     """
     if restart:
         delete_study(storage, name)
@@ -124,6 +125,7 @@ def open_study(
     )
     begun = study.user_attrs.get("digests")
     if begun is None:
+        study.set_user_attr("objectives", list(tune.objectives))
         study.set_user_attr("digests", dict(digests))
         begun = study.user_attrs["digests"]
     if different := [what for what in digests if begun.get(what) != digests[what]]:

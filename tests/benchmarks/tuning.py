@@ -15,13 +15,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.analysis.tables import csv, markdown
+from stages.analysis.tables import STUDIES, csv, markdown
 from stages.common import files
 from stages.drawing.style import COLOURS, STYLE, png
 from stages.model.backend import tf, use_threads
 from stages.params import Tune, read_params
 from stages.params.space import base_of
-from stages.tools.study import FOLDER
 from stages.tuning.results import trial_table
 from stages.tuning.storage import default_storage, open_storage, open_study
 from stages.tuning.worker import digest_study, read_data, run_trials
@@ -72,7 +71,7 @@ def main() -> None:
     table = pd.concat(curves)
     with plt.rc_context(STYLE):
         picture = png(draw(table), 150)
-    files.write_all({FOLDER / "samplers.csv": csv(table), FOLDER / "samplers.png": picture})
+    files.write_all({STUDIES / "samplers.csv": csv(table), STUDIES / "samplers.png": picture})
     print(markdown(["", "best validation mse", "epochs run"], summary))
 
 
