@@ -26,7 +26,7 @@ from stages.analysis.generation import (
 )
 from stages.analysis.labels import CodeLabels, read_task
 from stages.analysis.linear import Pca
-from stages.analysis.measures import psnr, scaled_batches
+from stages.analysis.measures import in_batches, psnr
 from stages.analysis.records import save_record
 from stages.common import files
 from stages.common.errors import StageError, run
@@ -104,7 +104,7 @@ def judge_generated(name: str, model: keras.Model, pca: Pca, shape: tuple[int, i
         (name, encoder, decoder, is_variational(model)),
         (f"PCA ({len(pca.components)})", pca.encode, pca.decode, False),
     ):
-        codes = np.concatenate([encode(batch) for batch in scaled_batches(train.images, BATCH)])
+        codes = in_batches(encode, train.images, BATCH)
         methods = generate(decode, codes, train.labels, judge, settings, variational)
         judged = []
         for one in judge_methods(methods, judge, test, shape):

@@ -684,7 +684,7 @@ def test_importances_are_bars_with_the_largest_on_top() -> None:
     assert spans == [[0.25, 0.25], [0.625, 0.875]]
     assert ax.get_xlabel() == "share of the variance of validation ssim"
     (empty,) = tuning.draw_importances({}, "mse").axes
-    assert empty.get_title(loc="left") == "Too few complete trials to tell importances"
+    assert empty.get_title(loc="left") == "Too few complete trials, or all the same, to tell importances"
 
 
 def test_slices_show_the_objective_over_each_setting(trials: pd.DataFrame) -> None:

@@ -273,7 +273,7 @@ def test_classes_are_those_of_training_whatever_validation_has(mnist: Mnist) -> 
     few = Split(*(part[test.labels < 3] for part in test))
     judge = build_judge(build_classifier(28, 28, 10, SMALL), CLASSES, few, SMALL, 600, (28, 28))
     assert set(judge.learn(digits)(test.images)) > {7, 9}
-    assert judge.name(test.images).shape == test.labels.shape
+    assert judge.predict(test.images).shape == test.labels.shape
 
 
 @quick

@@ -19,13 +19,13 @@ from matplotlib.container import ErrorbarContainer
 from PIL import Image
 
 from stages.common.errors import ParamsError, StageError
+from stages.drawing.studies import draw_study, short_names
 from stages.drawing.style import BASELINE_COLOURS, COLOURS, STYLE, png
 from stages.tools import study
 from stages.tools.study import (
     Experiment,
     Run,
     collect,
-    draw_study,
     model_run,
     parse_arguments,
     read_experiments,
@@ -330,7 +330,7 @@ def test_long_lists_are_named_by_what_they_lack() -> None:
     assert isinstance(container, ErrorbarContainer)
     np.testing.assert_array_equal(container.lines[0].get_ydata(), [0.7, 0.6, 0.5])
     assert not container.has_yerr  # one run each has no spread
-    assert study.short_names(pd.Series(["0", "1", "2 3"])) == {"0": "0", "1": "1", "2 3": "2 3"}
+    assert short_names(pd.Series(["0", "1", "2 3"])) == {"0": "0", "1": "1", "2 3": "2 3"}
 
 
 def test_wide_ranges_have_logarithmic_axes() -> None:

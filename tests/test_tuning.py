@@ -43,7 +43,7 @@ from stages.tuning import worker
 from stages.tuning.objectives import Measured, measure
 from stages.tuning.results import best_trials, importances, trial_table
 from stages.tuning.sampling import DIRECTIONS, build_pruner, draw, suggest
-from stages.tuning.storage import Liveness, default_storage, open_storage, open_study, shown, whoami
+from stages.tuning.storage import Liveness, default_storage, open_storage, open_study, printable, whoami
 from stages.tuning.worker import Data, training_of
 from tests.conftest import ROOT, call, change_params, environment, made_once, start, succeed, wait_until
 
@@ -643,7 +643,7 @@ def test_a_storage_that_cannot_be_reached_is_a_sentence(url: str, kind: type[Exc
     with pytest.raises(kind) as caught:
         open_storage(url)
     assert sentence in str(caught.value)
-    assert "secret" not in str(caught.value) + shown(url)
+    assert "secret" not in str(caught.value) + printable(url)
     assert "\n" not in str(caught.value)
 
 

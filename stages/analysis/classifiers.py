@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from stages.analysis.labels import NEAREST, Classified, Task
-from stages.analysis.measures import scaled_batches
+from stages.analysis.measures import in_batches
 from stages.common.arrays import Bytes, Float32, Float64, Floats, Transform
 from stages.params import Apply
 
@@ -35,8 +35,8 @@ def measure_labels(encode: Transform, task: Task, settings: Apply) -> Classified
 
 
 def encode_all(encode: Transform, images: Bytes) -> Float32:
-    """Features of images uint8 [images, pixels]."""
-    return np.concatenate([encode(batch).astype(np.float32) for batch in scaled_batches(images, BATCH)])
+    """Features float32 [images, features] of images uint8 [images, pixels]."""
+    return in_batches(lambda batch: encode(batch).astype(np.float32), images, BATCH)
 
 
 def scale(candidates: Floats, queries: Floats) -> tuple[Float32, Float32]:

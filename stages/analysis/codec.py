@@ -10,7 +10,7 @@ from stages.analysis.anomalies import combined_score, inverse_covariance, square
 from stages.analysis.codes import active_dimensions, nearest_images, sample_codes, sample_prior
 from stages.analysis.evaluation import Result
 from stages.analysis.linear import Moments, class_means, code_moments, fit_probe
-from stages.analysis.measures import bce, divergence, psnr, scaled_batches, squared_error, ssim
+from stages.analysis.measures import bce, divergence, in_batches, psnr, scaled_batches, squared_error, ssim
 from stages.common.arrays import Bytes, Float32, Float64, Floats, Transform
 from stages.common.files import Split
 from stages.params import Evaluate
@@ -40,12 +40,11 @@ def measure(codec: Codec, data: Data, settings: Evaluate) -> Result:
     """Everything that is measured of a model and of PCA alike."""
     encode, decode, parameters, kernel, posterior = codec
     train_codes, validation_codes, codes = (
-        np.concatenate([encode(batch) for batch in scaled_batches(split.images, settings.batch_size)])
-        for split in (data.train, data.validation, data.test)
+        in_batches(encode, split.images, settings.batch_size) for split in (data.train, data.validation, data.test)
     )
     errors, cross_entropies, similarities = measure_images(decode, codes, data.test.images, data.shape, settings)
     mse = errors.mean() / data.test.images.shape[1]
-    generated, generation = generate(decode, train_codes, data.train, settings)
+    generated, generation = generate_per_class(decode, train_codes, data.train, settings)
     samples = generated[:, : pictures.SAMPLES]
     if posterior:
         samples = decode(sample_prior(samples[..., 0].size, codes.shape[1], settings.seed)).reshape(samples.shape)
@@ -109,7 +108,7 @@ def divergences(posterior: Transform | None, images: Bytes, batch_size: int) -> 
     """
     if posterior is None:
         return np.zeros(0)
-    return np.concatenate([divergence(posterior(batch)) for batch in scaled_batches(images, batch_size)])
+    return in_batches(lambda batch: divergence(posterior(batch)), images, batch_size)
 
 
 def mean_squared_error(decode: Transform, codes: Floats, images: Bytes, batch_size: int) -> float:
@@ -143,8 +142,7 @@ def probe_pixels(data: Data, settings: Evaluate) -> float:
     """The same for a probe that sees every pixel."""
     means = class_means(data.train.images, data.train.labels) / 255
     probe = fit_probe(data.moments, means, data.train.labels, settings.ridge)
-    predicted = [probe.predict(batch) for batch in scaled_batches(data.test.images, settings.batch_size)]
-    return share_named(np.concatenate(predicted), data)
+    return share_named(in_batches(probe.predict, data.test.images, settings.batch_size), data)
 
 
 def share_named(predicted: Bytes, data: Data) -> float:
@@ -153,7 +151,9 @@ def share_named(predicted: Bytes, data: Data) -> float:
     return float((predicted == data.test.labels)[trained].mean())
 
 
-def generate(decode: Transform, train_codes: Floats, train: Split, settings: Evaluate) -> tuple[Floats, float]:
+def generate_per_class(
+    decode: Transform, train_codes: Floats, train: Split, settings: Evaluate
+) -> tuple[Floats, float]:
     """Digits decoded from each class' Gaussian: float [classes, samples, pixels], and how often they are of the class.
 
     A generated digit counts as of its class if the nearest training image is.

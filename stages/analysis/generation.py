@@ -64,9 +64,9 @@ class Floor:
 class Judge(NamedTuple):
     """A classifier that was trained on real digits, and what it takes to train others."""
 
-    name: Callable[[Bytes], Bytes]  # images uint8 [images, pixels] -> the class of each
+    predict: Callable[[Bytes], Bytes]  # images uint8 [images, pixels] -> the class of each
     features: Callable[[Bytes], Floats]  # the same -> its features [images, features]
-    learn: Callable[[Split], Callable[[Bytes], Bytes]]  # digits -> `name` of one that learned from them alone
+    learn: Callable[[Split], Callable[[Bytes], Bytes]]  # digits -> `predict` of one that learned from them alone
 
 
 def digest_judge(classifier: bytes, settings: Generate) -> str:
@@ -170,7 +170,7 @@ def generate(
     """Each method's name, and the digits with their classes that it generates, time after time.
 
     decode: codes float [images, latent_dim] -> images float [images, pixels]. train_codes: float [images,
-    latent_dim]. labels: uint8 [images]. Where a method knows no class, the classifier names it.
+    latent_dim]. labels: uint8 [images]. Where a method knows no class, the classifier predicts it.
     """
     classes = np.unique(labels)
 
@@ -178,7 +178,7 @@ def generate(
         for seed in seeds_of_draws(settings):
             codes, components = draw_codes(mixture, settings.digits, seed)
             images = np.rint(decode(codes).clip(0, 1) * 255).astype(np.uint8)
-            yield Split(images, classes[components] if labelled else judge.name(images))
+            yield Split(images, classes[components] if labelled else judge.predict(images))
 
     yield PER_CLASS, digits(class_mixture(train_codes, labels), True)
     yield MIXTURE, digits(fit_mixture(train_codes, settings), False)
@@ -222,6 +222,6 @@ def collect(judged: Iterable[Judged]) -> Generation:
     return Generation(np.array(methods), np.array(distances), np.array(accuracies), np.stack(pictures))
 
 
-def share_right(name: Callable[[Bytes], Bytes], test: Split) -> float:
-    """Share of the digits that a classifier gets right, given as images uint8 [images, pixels] to classes."""
-    return float((name(test.images) == test.labels).mean())
+def share_right(predict: Callable[[Bytes], Bytes], test: Split) -> float:
+    """Share of the digits that a classifier gets right. predict: images uint8 [images, pixels] -> uint8 [images]."""
+    return float((predict(test.images) == test.labels).mean())

@@ -4,12 +4,15 @@ Images and reconstructions are float [images, pixels] in [0, 1]; a model, PCA an
 image are measured by the same functions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stages.common.arrays import Bytes, Float32, Float64, Floats
 
+Number = TypeVar("Number", bound=np.number[Any])
 CLIP = 1e-7  # Keras' epsilon: keeps the logarithm of a wholly wrong pixel finite
 
 
@@ -17,6 +20,11 @@ def scaled_batches(images: Bytes, batch_size: int) -> Iterator[Float32]:
     """Images uint8 [images, pixels] as float32 [batch, pixels] in [0, 1], the last batch smaller."""
     for start in range(0, len(images), batch_size):
         yield np.divide(images[start : start + batch_size], np.float32(255), dtype=np.float32)
+
+
+def in_batches(function: Callable[[Float32], NDArray[Number]], images: Bytes, batch_size: int) -> NDArray[Number]:
+    """What a function makes of images uint8 [images, pixels], given batches as `scaled_batches` makes them."""
+    return np.concatenate([function(batch) for batch in scaled_batches(images, batch_size)])
 
 
 def squared_error(images: Floats, reconstructions: Floats) -> Float64:

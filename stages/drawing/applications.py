@@ -16,7 +16,7 @@ from stages.analysis.evaluation import Digits, Result
 from stages.analysis.generation import Floor, Generation
 from stages.analysis.labels import CLASSIFIERS, UNTRAINED
 from stages.common.arrays import Float32
-from stages.drawing.style import GREY, colours, mosaic, show
+from stages.drawing.style import GREY, colours, mosaic, show, show_rows
 
 INK, ALARM = "#222222", "#D00000"
 DASHES = (":", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))  # of the methods that are neither a model nor PCA
@@ -80,10 +80,7 @@ def draw_denoising(images: Float32, denoised: dict[str, Denoised], table: pd.Dat
     at = list(dict.fromkeys(table["noise"])).index(noise[level])
     names, rows = ["original", *denoised], [images, *(method.pictures[at] for method in denoised.values())]
     figure, (ax, chart) = plt.subplots(1, 2, figsize=(9.6, 4.1), layout="constrained", width_ratios=(1, 1.25))
-    show(ax, mosaic(np.stack(rows)), **GREY)
-    height = images.shape[1] + 1
-    ax.set_yticks([height * (row + 0.5) - 1 for row in range(len(rows))], names)
-    ax.tick_params(length=0)
+    show_rows(ax, np.stack(rows), names)
     ax.set_title(f"noise of standard deviation {noise[level]:g}")
 
     models = list(dict.fromkeys(table["method"][table["kind"] == "model"]))
@@ -154,14 +151,10 @@ def draw_generation(floor: Floor, generations: dict[str, Generation]) -> Figure:
             distance, accuracy = generation.frechet[index].mean(), generation.accuracy[index].mean()
             measures.append(f"{distance:.3g}, {accuracy:.1%}")
     figure, ax = plt.subplots(figsize=(9.6, 0.34 * len(names) + 0.6), layout="constrained")
-    show(ax, mosaic(np.stack(pictures)), **GREY)
-    height = pictures[0].shape[1] + 1
-    middles = [height * (row + 0.5) - 1 for row in range(len(names))]
-    ax.set_yticks(middles, names)
+    show_rows(ax, np.stack(pictures), names)
     right = ax.secondary_yaxis("right")
-    right.set_yticks(middles, measures)
+    right.set_yticks(ax.get_yticks(), measures)
     right.spines[:].set_visible(False)
-    for axis in (ax, right):
-        axis.tick_params(length=0)
+    right.tick_params(length=0)
     figure.suptitle("Generated digits; right: Fréchet distance, and accuracy of what learned from them")
     return figure

@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stages.analysis.evaluation import Digits, Result
-from stages.drawing.style import GREY, mosaic, show
+from stages.drawing.style import show_rows
 
 
 def draw_model(result: Result, digits: Digits, classes: int) -> Figure:
@@ -20,9 +20,6 @@ def draw_model(result: Result, digits: Digits, classes: int) -> Figure:
         "reconstructions": result.reconstructions[trained],
         "samples": result.samples[np.searchsorted(digits.trained, digits.labels[digits.shown[trained]]), 0],
     }
-    height, columns = digits.images.shape[1] + 1, len(rows["samples"])
-    figure, ax = plt.subplots(figsize=(0.5 * columns + 1.2, 1.6), layout="constrained")
-    show(ax, mosaic(np.stack(list(rows.values()))), **GREY)
-    ax.set_yticks([height * (row + 0.5) - 1 for row in range(len(rows))], list(rows))
-    ax.tick_params(length=0)
+    figure, ax = plt.subplots(figsize=(0.5 * len(rows["samples"]) + 1.2, 1.6), layout="constrained")
+    show_rows(ax, np.stack(list(rows.values())), list(rows))
     return figure

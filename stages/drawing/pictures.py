@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from stages.analysis.evaluation import Digits, Result
 from stages.analysis.pictures import TRAVERSAL
 from stages.common.arrays import Floats
-from stages.drawing.style import GREY, SIGNED, mosaic, show
+from stages.drawing.style import GREY, SIGNED, mosaic, show, show_rows
 
 
 def draw_reconstructions(results: dict[str, Result], digits: Digits, classes: int) -> Figure:
@@ -68,10 +68,7 @@ def draw_interpolations(results: dict[str, Result], digits: Digits) -> Figure:
         blend = digits.images[pair] * (1 - weights) + digits.images[half + pair] * weights
         lines = {"pixels": blend} | {name: result.interpolations[pair] for name, result in results.items()}
         ax.axis("on")
-        show(ax, mosaic(np.stack(list(lines.values()))), **GREY)
-        height = blend.shape[1] + 1
-        ax.set_yticks([height * (row + 0.5) for row in range(len(lines))], list(lines))
-        ax.tick_params(length=0)
+        show_rows(ax, np.stack(list(lines.values())), list(lines))
     figure.suptitle("Between two test digits: blending their pixels, and decoding the way between their codes")
     return figure
 

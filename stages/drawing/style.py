@@ -1,6 +1,6 @@
 """How everything that is drawn looks: colours, fonts, and the way from a figure to PNG bytes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from itertools import cycle
 from typing import Any
@@ -51,6 +51,19 @@ def show(ax: Axes, picture: Floats, **options: Any) -> None:
     ax.imshow(picture, interpolation="nearest", **options)
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
+
+
+def show_rows(ax: Axes, pictures: Floats, names: Sequence[str]) -> None:
+    """Grey pictures [rows, columns, height, width] from 0 to 1, each row with its name beside it."""
+    show(ax, mosaic(pictures), **GREY)
+    height = pictures.shape[2] + 1
+    ax.set_yticks([height * (row + 0.5) - 1 for row in range(len(names))], names)
+    ax.tick_params(length=0)
+
+
+def spans_decades(values: Floats) -> bool:
+    """Whether values are better shown on a logarithmic axis."""
+    return bool((values > 0).all() and values.max() >= 8 * values.min())
 
 
 def png(figure: Figure, dpi: int) -> bytes:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from stages.drawing.style import BASELINE_COLOURS, COLOURS
+from stages.drawing.style import BASELINE_COLOURS, COLOURS, spans_decades
 
 COLUMNS = 4  # slices in a row
 COMPLETE, PRUNED, BEST = COLOURS[0], BASELINE_COLOURS[1], COLOURS[1]
@@ -87,8 +87,7 @@ def draw_front(
     chosen = complete[complete["trial"].isin(front)].sort_values(second)
     ax.plot(chosen[second], chosen[first], marker="o", markersize=4, color=COMPLETE, label="Pareto front")
     for axis, name in (("x", second), ("y", first)):
-        values = complete[name]
-        if (values > 0).all() and values.max() >= 8 * values.min():
+        if spans_decades(complete[name].to_numpy()):
             getattr(ax, f"set_{axis}scale")("log")
     words = [
         f"{label(name)} ({'less' if less else 'more'} is better)"

@@ -20,7 +20,7 @@ from stages.explorer.pixels import PREFIX, data_uri, grey, read_drawing, signed,
 from stages.explorer.scenes import Scene, read_link, write_link
 from stages.explorer.sheet import sheet_png
 from stages.images.digits import centre, find_ink, read_digit
-from stages.trained import UNUSUAL, TrainedModel, decode_and_measure, encode, reconstruct
+from stages.trained import UNUSUAL_PERCENTILE, TrainedModel, decode_and_measure, encode, reconstruct
 
 SIDE = 6  # models side by side; with more, the chosen one and those before it in params.yaml
 PREVIEWED = 64  # numbers of a code at most, up to which both ends of every slider are decoded
@@ -229,12 +229,12 @@ def anomaly_percentile(library: Library, seen: Seen) -> float:
 
 def unusual_sentence(model: TrainedModel, own: bool) -> str:
     what = "Unlike the training data" if own else "Unusually hard"
-    return f"{what}: {UNUSUAL} % of the test digits have a squared error below {model.unusual_error:.1f}."
+    return f"{what}: {UNUSUAL_PERCENTILE} % of the test digits have a squared error below {model.unusual_error:.1f}."
 
 
 def side(library: Library, seen: Seen) -> Answer:
     """Every model's own reconstruction of the same digit, and what was measured of it."""
-    names = shown(library, seen.model.name)
+    names = side_by_side(library, seen.model.name)
     rows: list[Answer] = []
     for name in names:
         try:
@@ -256,7 +256,7 @@ def side(library: Library, seen: Seen) -> Answer:
     return {"side": [row | {"colour": palette[row["name"]]} for row in rows]}
 
 
-def shown(library: Library, chosen: str) -> list[str]:
+def side_by_side(library: Library, chosen: str) -> list[str]:
     """The names of the models side by side: all, or as many as fit with the chosen one among them."""
     if len(library.names) <= SIDE:
         return library.names
@@ -266,7 +266,7 @@ def shown(library: Library, chosen: str) -> list[str]:
 
 def measured(library: Library, seen: Seen) -> Answer:
     """What was measured of the models side by side, in sentences."""
-    names, pixels = shown(library, seen.model.name), library.height * library.width
+    names, pixels = side_by_side(library, seen.model.name), library.height * library.width
     sentences: dict[str, str] = {}
     for name in names:
         try:
@@ -373,7 +373,7 @@ def sheet(library: Library, request: Any, default: str, dpi: int) -> Answer:
         scene = read_link(link, library.height, library.width)
         seen = see(library, scene._replace(model=scene.model or default))
         rows = [(f"{seen.model.name}, moved", seen.decoded, seen.squared_error)] if scene.code is not None else []
-        for name in shown(library, seen.model.name):
+        for name in side_by_side(library, seen.model.name):
             with suppress(StageError):  # the page says already what is wrong with that model
                 found = reconstruct(library.model(name), seen.image[None])
                 rows.append((name, found.images[0], float(found.squared_error[0])))

@@ -18,7 +18,7 @@ from stages.drawing.sheets import draw_digit, draw_sheet
 from stages.drawing.style import STYLE, png
 from stages.images.inputs import Source, expand, open_source
 from stages.params import choose_model, read_params
-from stages.trained import BATCH, UNUSUAL, Reconstructions, TrainedModel, load_model, reconstruct
+from stages.trained import BATCH, UNUSUAL_PERCENTILE, Reconstructions, TrainedModel, load_model, reconstruct
 
 SHOWN = 20  # images of an array that are drawn
 
@@ -175,7 +175,7 @@ def rows(path: Path, start: int, batch: Reconstructions) -> pd.DataFrame:
 def describe(model: TrainedModel, source: Source, summary: Summary) -> str:
     """What the numbers say of an input, in one line."""
     limit = model.unusual_error
-    unlike = f"unlike the training data: above {limit:.2f}, which {UNUSUAL} % of the test digits stay below"
+    unlike = f"unlike the training data: above {limit:.2f}, which {UNUSUAL_PERCENTILE} % of the test digits stay below"
     if source.images > 1:
         return f"mean squared error {summary.squared_error:.2f}; {summary.unusual} {unlike}"
     error = f"squared error {summary.squared_error:.2f}, above that of {summary.first.percentile[0]:.1f} % of the test"

@@ -8,17 +8,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 
 from stages.analysis.tables import STUDIES, csv, markdown, number
 from stages.common.errors import ParamsError, StageError, run
 from stages.common.files import model_files, write_all
-from stages.drawing.style import STYLE, colours, png
+from stages.drawing.studies import draw_study
+from stages.drawing.style import STYLE, png
 
-LONG = 8  # characters of a label on the axis, above which labels would overlap
 DESCRIPTION = """\
 Draw one setting against one metric over DVC's experiments, as a table and a picture.
 
@@ -254,57 +252,6 @@ def with_pca(series: dict[str, list[Run]], x: str, y: str, over: str | None = No
 def decides_pca(key: str) -> bool:
     """Whether PCA depends on a setting."""
     return key == "latent_dim" or key.startswith("prepare.")
-
-
-def draw_study(table: pd.DataFrame, x: str, y: str, over: str | None = None) -> Figure:
-    """Means with bars of one standard deviation, a line per series."""
-    figure, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-    names = list(dict.fromkeys(table["series"]))
-    numeric = pd.api.types.is_numeric_dtype(table[x])
-    if not numeric:
-        table = table.assign(**{x: table[x].map(short_names(table[x]))}).sort_values(x, kind="stable")
-    has_spread = table["std"].notna().any()
-    for name, colour in colours(names).items():
-        rows = table[table["series"] == name]
-        ax.errorbar(
-            rows[x],
-            rows["mean"],
-            rows["std"].fillna(0) if has_spread else None,
-            color=colour,
-            linestyle="-" if numeric else "",  # between lists there is nothing
-            marker="o",
-            markersize=4,
-            capsize=3,
-            label=name,
-        )
-    if numeric:
-        values = np.sort(table[x].unique())
-        if len(values) > 2 and values[0] > 0 and values[-1] >= 8 * values[0]:
-            ax.set_xscale("log")
-        ax.set_xticks(values, [f"{value:g}" for value in values])
-        ax.minorticks_off()
-    elif table[x].str.len().max() > LONG:
-        plt.setp(ax.get_xticklabels(), rotation=30, ha="right")
-    if (table["mean"] > 0).all() and table["mean"].max() >= 8 * table["mean"].min():
-        ax.set_yscale("log")
-    ax.set_xlabel(x.replace("_", " "))
-    ax.set_ylabel(y.replace("_", " "))
-    counts = table["runs"][table["series"] != "PCA"]  # PCA needs no training, so seeds give it no spread
-    runs = f"{counts.min()} to {counts.max()}" if counts.nunique() > 1 else str(counts.iloc[0])
-    of = f"over {over}" if over else f"of {runs} runs"
-    bars = f"; bars: one standard deviation {of}" if counts.max() > 1 else ", one run each"
-    ax.set_title(f"{y.replace('_', ' ')} on test images{bars}", loc="left")
-    ax.legend()
-    return figure
-
-
-def short_names(lists: pd.Series) -> dict[str, str]:
-    """Lists such as "0 1 3" by what they lack of all there are, "without 2", if each lacks fewer than it has."""
-    every = list(dict.fromkeys(word for text in lists for word in text.split()))
-    lacking = {text: [word for word in every if word not in text.split()] for text in lists}
-    if not all(0 < len(missing) < len(text.split()) for text, missing in lacking.items()):
-        return {text: text for text in lists}
-    return {text: f"without {' '.join(missing)}" for text, missing in lacking.items()}
 
 
 def readable(table: pd.DataFrame) -> str:

@@ -14,7 +14,7 @@ from stages.common.errors import StageError
 from stages.params import Choice
 
 BATCH = 256  # images computed at a time, always, so that XLA compiles once
-UNUSUAL = 99  # percentile of the test errors
+UNUSUAL_PERCENTILE = 99  # of the test errors
 
 
 class TrainedModel(NamedTuple):
@@ -31,7 +31,7 @@ class TrainedModel(NamedTuple):
     @property
     def unusual_error(self) -> float:
         """The squared error above which an image is unlike the training data."""
-        return float(np.percentile(self.test_errors, UNUSUAL))
+        return float(np.percentile(self.test_errors, UNUSUAL_PERCENTILE))
 
 
 class Reconstructions(NamedTuple):
@@ -41,7 +41,7 @@ class Reconstructions(NamedTuple):
     images: Float32  # [images, height, width] in [0, 1]
     squared_error: Float64  # [images], summed over pixels
     percentile: Float64  # [images], of the test digits with a smaller error, 0 to 100
-    unusual: NDArray[np.bool_]  # [images], above the 99th percentile of the test errors
+    unusual: NDArray[np.bool_]  # [images], above `TrainedModel.unusual_error`
 
     def first(self, count: int) -> "Reconstructions":
         """Those of the first `count` images."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from stages.analysis.generation import Judge
-from stages.analysis.measures import scaled_batches
+from stages.analysis.measures import in_batches
 from stages.common.arrays import Bytes, Floats
 from stages.common.files import Split
 from stages.model.backend import keras
@@ -52,21 +52,17 @@ def classifying(classifier: keras.Model, classes: Bytes) -> Callable[[Bytes], By
     """A classifier as a function from images uint8 [images, pixels] to the likeliest class of each, uint8 [images]."""
     probabilities = on_bytes(classifier)
 
-    def name(images: Bytes) -> Bytes:
+    def predict(images: Bytes) -> Bytes:
         likeliest: Bytes = classes[probabilities(images).argmax(axis=1)]
         return likeliest
 
-    return name
+    return predict
 
 
 def on_bytes(model: keras.Model) -> Callable[[Bytes], Floats]:
     """A Keras model from images in [0, 1] as a function of images uint8 [images, pixels]."""
     apply = uncompiled(model)
-
-    def of_bytes(images: Bytes) -> Floats:
-        return np.concatenate([apply(batch) for batch in scaled_batches(images, BATCH)])
-
-    return of_bytes
+    return lambda images: in_batches(apply, images, BATCH)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.analysis.linear import class_means, code_moments, fit_probe
-from stages.analysis.measures import bce, scaled_batches, squared_error, ssim
+from stages.analysis.measures import bce, in_batches, squared_error, ssim
 from stages.common.arrays import Floats
 from stages.common.files import Split
 from stages.model.backend import keras
@@ -31,8 +31,7 @@ def _mean(model: keras.Model, measured: Measured, of: Callable[[Floats, Floats],
     """The mean over the validation images of a function of images and reconstructions [images, pixels]."""
     images, batch_size = measured.validation.images, measured.settings.batch_size
     # Called as it is, without compilation, which would cost more than it saves here.
-    values: Floats = np.concatenate([of(x, model(x).numpy()) for x in scaled_batches(images, batch_size)])
-    return float(values.mean())
+    return float(in_batches(lambda x: of(x, model(x).numpy()), images, batch_size).mean())
 
 
 def _mse(model: keras.Model, measured: Measured) -> float:
@@ -51,7 +50,7 @@ def _ssim(model: keras.Model, measured: Measured) -> float:
 def _probe(model: keras.Model, measured: Measured) -> float:
     encoder, batch_size = model.get_layer("encoder"), measured.settings.batch_size
     train, validation = (
-        np.concatenate([encoder(x).numpy().astype(np.float32) for x in scaled_batches(split.images, batch_size)])
+        in_batches(lambda x: encoder(x).numpy().astype(np.float32), split.images, batch_size)
         for split in (measured.train, measured.validation)
     )
     means = class_means(train, measured.train.labels)

@@ -44,16 +44,18 @@ def reaching(url: str) -> Iterator[None]:
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         cause: BaseException = error.__cause__ or error
         text = " ".join(str(getattr(cause, "orig", None) or cause).split())
-        raise StageError(f"the storage {shown(url)} failed: {text}. Run the same command again to continue.") from None
+        raise StageError(
+            f"the storage {printable(url)} failed: {text}. Run the same command again to continue."
+        ) from None
     except json.JSONDecodeError:
-        raise StageError(f"{shown(url)} is not a whole journal of studies; --storage needs another file.") from None
+        raise StageError(f"{printable(url)} is not a whole journal of studies; --storage needs another file.") from None
     except KeyError as error:
         if "Record does not exist" not in str(error):
             raise
-        raise StageError(f"the study in {shown(url)} was deleted by another process.") from None
+        raise StageError(f"the study in {printable(url)} was deleted by another process.") from None
 
 
-def shown(url: str) -> str:
+def printable(url: str) -> str:
     """A storage as one may print it."""
     if "://" not in url:
         return url
@@ -83,15 +85,17 @@ def open_storage(url: str) -> BaseStorage:
         return _open_database(url, {"pool_pre_ping": True})
     except (ValueError, sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError):
         raise ParamsError(
-            f"--storage is {shown(url)}, but has to be a database such as postgresql://user@host/name, or the path of "
-            "a file in a folder that all machines share."
+            f"--storage is {printable(url)}, but has to be a database such as postgresql://user@host/name, or the path "
+            "of a file in a folder that all machines share."
         ) from None
     except RuntimeError as error:  # tables of another version of Optuna
-        raise StageError(f"the storage {shown(url)} cannot be used: {' '.join(str(error).split())}") from None
+        raise StageError(f"the storage {printable(url)} cannot be used: {' '.join(str(error).split())}") from None
     except ImportError as error:
         package = {"postgresql": "psycopg[binary]", "mysql": "mysqlclient"}.get(address.get_backend_name())
         hint = f" Run pip install '{package}'." if package else ""
-        raise StageError(f"the storage {shown(url)} needs a package that is not installed: {error}.{hint}") from None
+        raise StageError(
+            f"the storage {printable(url)} needs a package that is not installed: {error}.{hint}"
+        ) from None
 
 
 def _open_database(url: str, options: dict[str, Any]) -> RDBStorage:
@@ -130,8 +134,8 @@ def open_study(
         begun = study.user_attrs["digests"]
     if different := [what for what in digests if begun.get(what) != digests[what]]:
         raise StageError(
-            f"the study {name} in {shown(url)} was begun with other {' and other '.join(different)}; continue it with "
-            "those, or begin it anew with --restart, which deletes its trials."
+            f"the study {name} in {printable(url)} was begun with other {' and other '.join(different)}; continue it "
+            "with those, or begin it anew with --restart, which deletes its trials."
         )
     return study
 
@@ -147,7 +151,7 @@ def find_study(url: str, name: str) -> optuna.Study:
     path = url if "://" not in url else sqlalchemy.make_url(url).database if url.startswith("sqlite:") else None
     storage = open_storage(url) if path is None or Path(path).exists() else None  # opening would make the file
     if storage is None or name not in optuna.get_all_study_names(storage):
-        raise StageError(f"{shown(url)} has no study {name}; run `python -m stages tune {name}`.")
+        raise StageError(f"{printable(url)} has no study {name}; run `python -m stages tune {name}`.")
     return optuna.load_study(study_name=name, storage=storage)
 
 
