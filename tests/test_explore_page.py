@@ -141,7 +141,7 @@ class Visit:
         return np.asarray(Image.open(BytesIO(base64.b64decode(self.source(name).partition(",")[2]))))
 
     def scene(self) -> Any:
-        return read_link(urllib.parse.urlparse(self.page.url).query, 28, 28)
+        return read_link(urllib.parse.urlparse(self.page.url).query, 28, 28, "none")
 
     def problem(self) -> str:
         self.page.wait_for_selector(".problem:not([hidden])")

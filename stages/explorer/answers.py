@@ -34,7 +34,7 @@ Answer = dict[str, Any]  # JSON
 class Seen(NamedTuple):
     """A scene with what its model makes of it."""
 
-    scene: Scene  # complete: its model is named
+    scene: Scene
     model: TrainedModel
     image: Bytes  # [height, width]
     encoded: Float32  # [latent_dim], the digit's own code
@@ -72,8 +72,7 @@ def answer(library: Library, request: Any, default: str, uploads: Path) -> Answe
 def look(library: Library, request: Answer, default: str, uploads: Path) -> Seen:
     """The scene that a request describes, seen by its model. Raises StageError if it can't be."""
     height, width, note = library.height, library.width, ""
-    scene = read_link(text(request, "link"), height, width)
-    scene = scene._replace(model=scene.model or default)
+    scene = read_link(text(request, "link"), height, width, default)
     if request.get("drawing"):
         scene = scene._replace(image=prepare_drawing(read_drawing(request["drawing"]), height, width), code=None)
     elif request.get("photo"):
@@ -85,8 +84,8 @@ def look(library: Library, request: Answer, default: str, uploads: Path) -> Seen
 
 
 def see(library: Library, scene: Scene, note: str = "") -> Seen:
-    """A scene, whose model is named, seen by it. Raises StageError if there is no such model, digit or code."""
-    model = library.model(scene.model or "")
+    """A scene as its model sees it. Raises StageError if there is no such model, digit or code."""
+    model = library.model(scene.model)
     image = image_of(library, scene.digit) if scene.image is None else scene.image
     encoded = encode(model, image[None])[0]
     for code in (scene.code, scene.start):
@@ -145,7 +144,7 @@ def act(library: Library, scene: Scene, wanted: Answer) -> Scene:
     Raises StageError if there is no such button.
     """
     do, label = wanted.get("do"), wanted.get("label")
-    name = scene.model or ""
+    name = scene.model
     random = np.random.default_rng()
     if do in ("mean", "sample") and isinstance(label, int):
         atlas = library.atlas(name)
@@ -370,8 +369,8 @@ def sheet(library: Library, request: Any, default: str, dpi: int) -> Answer:
     """The picture to save of a link's scene: every model side by side, and the moved code if there is one."""
     try:
         link = text(request, "link") if isinstance(request, dict) else ""
-        scene = read_link(link, library.height, library.width)
-        seen = see(library, scene._replace(model=scene.model or default))
+        scene = read_link(link, library.height, library.width, default)
+        seen = see(library, scene)
         rows = [(f"{seen.model.name}, moved", seen.decoded, seen.squared_error)] if scene.code is not None else []
         for name in side_by_side(library, seen.model.name):
             with suppress(StageError):  # the page says already what is wrong with that model

@@ -17,17 +17,18 @@ LONGEST = 2**18  # characters of a link; a code of thousands of numbers has less
 class Scene(NamedTuple):
     """What a link restores."""
 
-    model: str | None = None  # by its name; None: the one chosen on the command line
+    model: str  # its name
     digit: int = 0  # position among the test images
     image: Bytes | None = None  # [height, width], of a digit that is no test image; it goes before `digit`
     code: Float32 | None = None  # [latent_dim], where the sliders are; None: the digit's own code
     start: Float32 | None = None  # [latent_dim], the frozen code that a walk begins with
 
 
-def read_link(link: str, height: int, width: int) -> Scene:
+def read_link(link: str, height: int, width: int, default: str) -> Scene:
     """The scene that a link's query describes; whatever else the query says is ignored.
 
-    Raises StageError if it is broken. Whether the model exists and codes are of its size is not looked at.
+    default: the model if the query names none. Raises StageError if the link is broken. Whether the model exists and
+    codes are of its size is not looked at.
     """
     if len(link) > LONGEST:
         raise StageError("the link is too long to be one of this page's.")
@@ -36,7 +37,7 @@ def read_link(link: str, height: int, width: int) -> Scene:
     if not digit.isdecimal() or len(digit) > 9:
         raise StageError(f"the test digit is {digit[:20]!r}, but has to be a whole number, 0 or above.")
     return Scene(
-        values.get("model"),
+        values.get("model", default),
         int(digit),
         unpack_image(values["image"], height, width) if "image" in values else None,
         read_code(values["code"]) if "code" in values else None,
@@ -46,7 +47,7 @@ def read_link(link: str, height: int, width: int) -> Scene:
 
 def write_link(scene: Scene) -> str:
     """The query that `read_link` reads, without a question mark; every number exactly."""
-    values = {"model": scene.model} if scene.model else {}
+    values = {"model": scene.model}
     values |= {"digit": str(scene.digit)} if scene.image is None else {"image": pack_image(scene.image)}
     for key, code in (("code", scene.code), ("from", scene.start)):
         if code is not None:
