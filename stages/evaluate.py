@@ -135,7 +135,7 @@ def metrics_json(evaluation: Evaluation) -> bytes:
     model = evaluation.model
     row = {
         "mse": model.mse,
-        "mse_pca": 0.0 if evaluation.overcomplete else evaluation.pca.mse,  # no rounding's 1e-31
+        "mse_pca": 0.0 if evaluation.overcomplete else evaluation.pca.mse,  # not the 1e-31 that rounding leaves
         "mse_validation": model.mse_validation,
         "ssim": model.ssim,
         "probe": model.probe,

@@ -627,7 +627,7 @@ def test_what_is_no_whole_evaluation_is_said(tmp_path: Path) -> None:
     np.savez(buffer, **without_codes)
     for broken in (b"", b"hello", content[:500], content[:-30], buffer.getvalue()):
         path.write_bytes(broken)
-        with pytest.raises(StageError, match=r"x\.npz is not a whole evaluation \(.*\); run `dvc repro`\."):
+        with pytest.raises(StageError, match=r"x\.npz is broken \(.*\); run `dvc repro`\."):
             load_evaluation(path)
 
 

@@ -411,7 +411,7 @@ def test_everything_denoised_has_its_name_and_models_come_last(tmp_path: Path, m
     ):
         applications.load_denoised(paths, evaluations)
     files.CLASSICAL.write_bytes(b"nothing")
-    with pytest.raises(StageError, match=r"data/classical/denoising\.npz is not a whole classical \("):
+    with pytest.raises(StageError, match=r"data/classical/denoising\.npz is broken \("):
         applications.load_denoised(paths, evaluations)
 
 

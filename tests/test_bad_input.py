@@ -219,14 +219,14 @@ def test_broken_intermediate_files(run_project: Path, refuse_here: Callable[...,
 
     evaluation = run_project / "data/evaluation/deep.npz"
     replace(evaluation, evaluation.read_bytes()[:3000])
-    refuse_here(1, "data/evaluation/deep.npz is not a whole evaluation", "figures")
+    refuse_here(1, "data/evaluation/deep.npz is broken", "figures")
     evaluation.unlink()
     refuse_here(1, "data/evaluation/deep.npz is missing; run `dvc repro`.", "compare")
     refuse_here(1, "data/evaluation/deep.npz is missing; run `dvc repro`.", "apply", "deep")
     application = run_project / "data/applications/shallow.npz"
     shutil.copy(run_project / "data/evaluation/shallow.npz", evaluation)
     replace(application, application.read_bytes()[:3000])
-    refuse_here(1, "data/applications/shallow.npz is not a whole application", "figures")
+    refuse_here(1, "data/applications/shallow.npz is broken", "figures")
 
 
 @pytest.mark.quick
@@ -304,7 +304,7 @@ def test_a_damaged_archive_is_told(run_template: Path, tmp_path: Path) -> None:
         damaged = bytearray(whole)
         damaged[start + offset] ^= bit
         path.write_bytes(damaged)
-        with pytest.raises(StageError, match=r"x\.npz is not a whole evaluation"):
+        with pytest.raises(StageError, match=r"x\.npz is broken"):
             load_evaluation(path)
 
 
@@ -324,5 +324,5 @@ def test_pickled_arrays_are_refused(run_project: Path, refuse_here: Callable[...
         arrays: dict[str, Any] = dict(archive)
     evaluation.unlink()
     np.savez(evaluation, **arrays | {"digits.labels": np.array([Trap()], dtype=object)})
-    refuse_here(1, "data/evaluation/deep.npz is not a whole evaluation", "figures")
+    refuse_here(1, "data/evaluation/deep.npz is broken", "figures")
     assert not trap.exists()

@@ -24,7 +24,7 @@ from stages.explorer.measured import model_sentence, pair_sentences
 from stages.explorer.pixels import data_uri, grey, read_drawing, signed, sprite
 from stages.explorer.scenes import LONGEST, Scene, read_link, write_link
 from stages.params import choose_model, read_params
-from stages.tools.explore import in_address
+from stages.tools.explore import OF_ALL, in_address
 from tests.conftest import ROOT, call
 
 quick = pytest.mark.quick
@@ -402,6 +402,7 @@ def explore(project: Path, *arguments: str, **options: Any) -> tuple[int, str]:
 @quick
 def test_an_address_of_ipv6_stands_in_brackets() -> None:
     assert [in_address(host) for host in ("::1", "127.0.0.1", "localhost")] == ["[::1]", "127.0.0.1", "localhost"]
+    assert {in_address(found) for found in OF_ALL.values()} == {"127.0.0.1", "[::1]"}
 
 
 def test_wrong_arguments_end_with_a_sentence(project: Path, run_template: Path) -> None:

@@ -475,7 +475,7 @@ def test_models_that_are_missing_or_broken(run_project: Path, monkeypatch: pytes
         load_model(deep)
     for broken in (b"", content[:500], content[:-30]):
         path.write_bytes(broken)
-        with pytest.raises(StageError, match=r"data/evaluation/deep\.npz is not a whole evaluation \("):
+        with pytest.raises(StageError, match=r"data/evaluation/deep\.npz is broken \("):
             load_model(deep)
     np.savez(path, allow_pickle=False, **arrays | {"digits.images": np.zeros((10, 28, 30), np.float32)})
     with pytest.raises(StageError, match=r"deep\.keras takes 784 pixels, but .*deep\.npz has images of 28×30; run"):

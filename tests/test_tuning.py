@@ -24,6 +24,7 @@ import tensorflow as tf
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.image import imread
 from optuna.trial import TrialState
 from sklearn.linear_model import RidgeClassifier
 
@@ -41,6 +42,7 @@ from stages.training.loop import Training, build_training, train
 from stages.tuning import storage as storage_module
 from stages.tuning import worker
 from stages.tuning.objectives import Measured, measure
+from stages.tuning.report import write_report
 from stages.tuning.results import best_trials, importances, trial_table
 from stages.tuning.sampling import DIRECTIONS, build_pruner, draw, suggest
 from stages.tuning.storage import Liveness, default_storage, open_storage, open_study, printable, whoami
@@ -594,6 +596,22 @@ def test_a_trial_that_diverges_is_pruned(mnist: dict[str, tuple[np.ndarray, np.n
         r"trial 0: the loss became nan \(validation nan\) in epoch 1 of 2 at learning_rate 100",
         study.trials[0].user_attrs["reason"],
     )
+
+
+@quick
+def test_pictures_of_a_study_have_the_resolution_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = f"sqlite:///{tmp_path}/s.db"
+    study = open_study(open_storage(url), url, "deep", study_of(), {"settings": "a"})
+    for value in (0.5, 0.4, 0.3):
+        complete(study, [value], learning_rate=value)
+    widths = []
+    for dpi in (50, 100):
+        assert "plots/studies/deep-slices.png" in write_report(study, study_of(), dpi)
+        widths.append(imread("plots/studies/deep-slices.png").shape[1])
+    assert widths[1] == pytest.approx(2 * widths[0], abs=4)
 
 
 @quick

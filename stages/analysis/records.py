@@ -1,6 +1,5 @@
 """Records that stages hand on: frozen dataclasses of numbers and arrays, and their files."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -30,12 +29,7 @@ def load_record(kind: type[Record], path: Path) -> Record:
     except FileNotFoundError:
         raise StageError(f"{path} is missing; {how_to_make(path)}.") from None
     except BROKEN_ARRAY as error:
-        raise StageError(f"{path} is not a whole {named(kind)} ({error}); {how_to_make(path)}.") from None
-
-
-def named(kind: type) -> str:
-    """A kind of record in words, such as "pixel labels" of PixelLabels."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__).lower()
+        raise StageError(f"{path} is broken ({error}); {how_to_make(path)}.") from None
 
 
 def _flattened(record: Any, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -141,7 +141,7 @@ def act(library: Library, scene: Scene, wanted: Answer) -> Scene:
     """The scene after a button: {"do": "random", "class", "best" or "worst"} picks a test digit, {"do": "mean" or
     "sample"} moves the code to a class. "label": the class.
 
-    Raises StageError if there is no such button.
+    Raises StageError if there is no such button, or no digit of the class.
     """
     do, label = wanted.get("do"), wanted.get("label")
     name = scene.model

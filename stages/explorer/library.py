@@ -14,11 +14,11 @@ import numpy as np
 
 from stages.analysis.evaluation import Evaluation, Result, load_evaluation
 from stages.analysis.linear import Moments, fit_pca, image_moments
-from stages.analysis.metrics import read_metrics
 from stages.common.arrays import Bytes
 from stages.common.errors import StageError
 from stages.common.files import Split, read_images, read_labels
 from stages.explorer.atlas import Atlas, encode_to_file, make_atlas
+from stages.explorer.measured import read_metrics
 from stages.params import Choice, Params, choose_model, nearest
 from stages.trained import TrainedModel, build, uncompiled
 

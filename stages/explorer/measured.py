@@ -1,11 +1,35 @@
-"""What was measured of the models, in one sentence each."""
+"""What was measured of the models: the numbers that `evaluate` leaves in metrics/, and a sentence of each."""
 
+import json
 from pathlib import Path
+from typing import NamedTuple
 
-from stages.analysis.metrics import read_metrics
 from stages.analysis.tables import COMPARISON, read_table
 from stages.common.errors import StageError
+from stages.common.files import ModelFiles, how_to_make
 from stages.params import Choice
+
+
+class Metrics(NamedTuple):
+    """Of a model or a preset, on the test images."""
+
+    mse: float  # per pixel
+    mse_pca: float  # of PCA with as many numbers; 0 if they are at least as many as the pixels
+    ssim: float
+    probe: float
+    parameters: int | None  # None where classes were missing and auroc takes its place
+
+
+def read_metrics(files: ModelFiles) -> Metrics:
+    """Read metrics/<name>.json. Raises StageError if it is missing or lacks a number."""
+    path, needed = files.metrics, Metrics._fields[:-1]
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return Metrics._make([*(float(found[name]) for name in needed), found.get("parameters")])
+    except FileNotFoundError:
+        raise StageError(f"{path} is missing; {how_to_make(files.evaluation)}.") from None
+    except (ValueError, KeyError, TypeError):
+        raise StageError(f"{path} does not have {', '.join(needed)}; {how_to_make(files.evaluation)}.") from None
 
 
 def model_sentence(choice: Choice, pixels: int) -> str:

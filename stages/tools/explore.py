@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # these load Gradio, and --help should not wait for it
     from stages.explorer.library import Library
 
 HOST, PORT = "127.0.0.1", 7860
+OF_ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (where to find what is served on every address)
 PORTS = 20  # tried, beginning with PORT, if no port is asked for
 UPLOAD = 20 * 2**20  # bytes of a photo at most
 
@@ -117,8 +118,7 @@ def serve(args: argparse.Namespace, params: Params, port: int, folder: Path, beg
     chosen = args.model or best_usable(library)
     say("loading the page")
     page = start(library, chosen, in_address(args.host), port, folder, params.figures.dpi)
-    host = "127.0.0.1" if args.host == "0.0.0.0" else in_address(args.host)  # noqa: S104 (compared, not used)
-    address = f"http://{host}:{port}"
+    address = f"http://{in_address(OF_ALL.get(args.host, args.host))}:{port}"
     try:
         say(f"ready: {address} (Ctrl-C ends it)")
         if not args.no_browser:

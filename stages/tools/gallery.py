@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from stages.analysis.applications import load_denoised
 from stages.analysis.evaluation import Evaluation, load_evaluation, shown_name
-from stages.analysis.metrics import Metrics, read_metrics
 from stages.analysis.tables import denoising_table, markdown, number
 from stages.common.errors import ParamsError, StageError, run
 from stages.common.files import how_to_make, write_all
@@ -17,6 +16,7 @@ from stages.drawing import charts
 from stages.drawing.applications import draw_denoising
 from stages.drawing.gallery import draw_model
 from stages.drawing.style import STYLE, png
+from stages.explorer.measured import Metrics, read_metrics
 from stages.params import Choice, Model, Params, choose_model, nearest, read_params
 from stages.trained import check_trained
 

@@ -142,12 +142,12 @@ def choose(study: optuna.Study, tune: Tune, number: int | None) -> FrozenTrial:
     Raises ParamsError if there is no such trial, or no best one, and StageError if no trial is complete or the
     objectives have changed.
     """
+    best = best_trials(study)
     if study.user_attrs.get("objectives") != tune.objectives:
         raise StageError(
             f"the study {study.study_name} was begun with other objectives than params.yaml has; change them back, or "
             "begin it anew with --restart."
         )
-    best = best_trials(study)
     complete = {trial.number: trial for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}
     if number is not None:
         if number not in complete:

@@ -112,23 +112,25 @@ def uncompiled(model: Any) -> Transform:
     return apply
 
 
+def scaled(images: Bytes) -> Float32:
+    """Images uint8 [images, height, width] as float32 [images, pixels] in [0, 1]."""
+    return np.divide(images.reshape(len(images), -1), np.float32(255), dtype=np.float32)
+
+
 def encode(model: TrainedModel, images: Bytes) -> Float32:
     """Codes float32 [images, latent_dim] of images uint8 [images, height, width], black 0 and white 255."""
-    pixels = images.reshape(len(images), -1) / np.float32(255)
-    return model.encode(pixels).astype(np.float32, copy=False)
+    return model.encode(scaled(images)).astype(np.float32, copy=False)
 
 
 def reconstruct(model: TrainedModel, images: Bytes) -> Reconstructions:
     """Encode, reconstruct and measure images uint8 [images, height, width], black 0 and white 255."""
-    pixels = images.reshape(len(images), -1) / np.float32(255)
-    return decode_and_measure(model, images, model.encode(pixels))
+    return decode_and_measure(model, images, model.encode(scaled(images)))
 
 
 def decode_and_measure(model: TrainedModel, images: Bytes, codes: Floats) -> Reconstructions:
     """What is decoded from codes float [images, latent_dim], measured against images as `reconstruct` takes them."""
-    pixels = images.reshape(len(images), -1) / np.float32(255)
     decoded = model.decode(codes)
-    errors = squared_error(pixels, decoded)
+    errors = squared_error(scaled(images), decoded)
     percentile = np.searchsorted(model.test_errors, errors) / len(model.test_errors) * 100
     return Reconstructions(
         codes.astype(np.float32, copy=False),

@@ -71,10 +71,16 @@ from tests.conftest import TUTORIAL
 
 Contender = Callable[[Model], Iterator[float | None]]  # each step trains an epoch and yields the validation loss
 ROOT = Path(__file__).parents[2]
-ENDLESS = TUTORIAL | {"epochs": 1000}  # more than any turn takes
+ENDLESS = TUTORIAL | {"epochs": 1000}  # more than all turns take
 TUTORIAL_EPOCHS = 50  # after which its validation loss is the quality that others have to reach
 SAME_LOSS = 0.02  # relative, after an epoch: rounding differs, and `fit` shuffles in an order of its own
 LAYER_EPSILON, ADAM_EPSILON = 1e-3, 1e-7  # as Keras has them
+PEERS_CAN: dict[str, tuple[Any, ...]] = {
+    "layers": ("dense",), "hidden_activation": ("relu", "silu"), "latent_activation": ("linear",),
+    "normalization": ("none", "layer"), "dropout": (0,), "noise": (0,), "shift": (0,), "code_l1": (0,),
+    "kl_weight": (0,), "loss": ("binary_crossentropy",), "optimizer": ("adam",), "beta_2": (0,),
+    "schedule": ("constant", "linear"), "weight_decay": (0,), "ema_momentum": (0,), "precision": ("float32",),
+}  # fmt: skip
 PAUSE = 0.5  # seconds before each turn, until the threads of the one before have stopped spinning
 TURN = 1.0  # seconds that a contender's turn takes at least, in whole epochs, as in a real run
 
@@ -128,10 +134,14 @@ def step_sizes(settings: Model, steps: int) -> np.ndarray:
 
 def keras_model(settings: Model) -> Any:
     from stages.model.autoencoder import build_autoencoder
+    from stages.model.backend import keras
 
     model = build_autoencoder(*shape(), settings)
-    if settings.layers == "dense" and settings.normalization == "none":
-        model.set_weights(initial_weights(settings))
+    if settings.layers == "dense":
+        weights = iter(initial_weights(settings))
+        for layer in [*model.get_layer("encoder").layers, *model.get_layer("decoder").layers]:
+            if isinstance(layer, keras.layers.Dense):
+                layer.set_weights([next(weights), next(weights)])
     return model
 
 
@@ -201,7 +211,7 @@ def pytorch(settings: Model, compiled: bool = False) -> Iterator[float]:
                 network.append(torch.nn.LayerNorm(len(bias), LAYER_EPSILON))
             network.append({"relu": torch.nn.ReLU, "silu": torch.nn.SiLU}[settings.hidden_activation]())
     loss = torch.nn.BCEWithLogitsLoss()
-    optimizer = torch.optim.Adam(network.parameters(), eps=ADAM_EPSILON, fused=True)
+    optimizer = torch.optim.Adam(network.parameters(), fused=True)
     images, validation = torch.tensor(pixels("train")), torch.tensor(pixels("validation"))
     rates = step_sizes(settings, -(-len(images) // settings.batch_size))
 
@@ -211,11 +221,14 @@ def pytorch(settings: Model, compiled: bool = False) -> Iterator[float]:
 
     if compiled:
         forward = torch.compile(forward)
+    step = 0
     for epoch in range(1, settings.epochs + 1):
         total = 0.0
         batches = torch.tensor(order(settings, epoch, len(images))).split(settings.batch_size)
         for batch, rate in zip(batches, rates[epoch - 1].tolist(), strict=True):
-            optimizer.param_groups[0]["lr"] = rate
+            step += 1
+            # Keras adds its epsilon before the correction of the bias, PyTorch behind it
+            optimizer.param_groups[0] |= {"lr": rate, "eps": ADAM_EPSILON / math.sqrt(1 - 0.999**step)}
             optimizer.zero_grad()
             mean = forward(images[batch])
             mean.backward()
@@ -392,8 +405,17 @@ def title(model: str, contenders: Iterable[str]) -> list[str]:
     return [name for name, library in libraries.items() if library not in missing]
 
 
+def check_peers(model: str, changes: dict[str, Any]) -> None:
+    """End the process with a sentence if PyTorch and JAX would train something else than the settings say."""
+    settings = read_params().models[model].model_dump() | changes
+    for key, values in PEERS_CAN.items():
+        if settings[key] not in values:
+            sys.exit(f"models.{model}.{key} is {settings[key]}, which the peers do not have; they have {values}.")
+
+
 def compare(model: str, rounds: int) -> None:
     """Print the table of one model."""
+    check_peers(model, ENDLESS)
     present = title(model, CONTENDERS)
     workers = {name: start(name, model, ENDLESS) for name in present}
     firsts = {name: epoch(worker) for name, worker in workers.items()}  # compile; not counted
@@ -450,10 +472,13 @@ def cost(model: str, rounds: int) -> None:
 
 def reach(model: str) -> None:
     """Print how long each contender takes, from the start of its process, to the tutorial's validation loss."""
+    for changes in (ENDLESS, {}):
+        check_peers(model, changes)
     present = title(model, [name for name, _ in QUALITY])
     print("| contender | recipe | epochs | seconds | to the first epoch's end | its val_loss | times as fast |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     goal, tutorials = -math.inf, math.nan  # the first contender runs all its epochs, and sets both
+    expected: dict[bool, float] = {}  # validation loss after an epoch, by whether the recipe is the tutorial's
     for name, of_tutorial in QUALITY:
         if name not in present:
             continue
@@ -474,6 +499,9 @@ def reach(model: str) -> None:
         worker.kill()
         if goal == -math.inf:
             goal, tutorials = losses[-1], seconds
+        same = expected.setdefault(of_tutorial, losses[0])
+        if abs(losses[0] - same) > SAME_LOSS * same:
+            sys.exit(f"{name} has validation loss {losses[0]} after an epoch, another {same}: not the same training")
         if losses[-1] > goal:
             sys.exit(f"{name} did not reach the validation loss {goal:.5f} in {most} epochs")
         recipe = "tutorial" if of_tutorial else "params.yaml"

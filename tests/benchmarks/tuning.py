@@ -70,7 +70,7 @@ def main() -> None:
         summary.append([name, f"{last.mean():.6f} ± {last.std(ddof=1):.6f}", f"{np.mean(epochs):.0f}"])
     table = pd.concat(curves)
     with plt.rc_context(STYLE):
-        picture = png(draw(table), 150)
+        picture = png(draw(table), read_params().figures.dpi)
     files.write_all({STUDIES / "samplers.csv": csv(table), STUDIES / "samplers.png": picture})
     print(markdown(["", "best validation mse", "epochs run"], summary))
 
