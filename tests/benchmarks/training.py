@@ -1,6 +1,6 @@
 """The training engine beside the tutorial's loop, PyTorch, JAX and the bare matrix products.
 
-    python -m tests.benchmarks.training --quality        # seconds to the tutorial's quality: 20 minutes on 2 cores
+    python -m tests.benchmarks.training --quality        # seconds to the tutorial's quality: 24 minutes on 2 cores
     python -m tests.benchmarks.training                  # seconds per epoch, five rounds: 6 minutes
     python -m tests.benchmarks.training --settings --models deep   # what settings cost: 5 minutes
     python -m tests.benchmarks.training --models shallow --rounds 9
