@@ -126,7 +126,7 @@ def nearest(name: str, names: list[str]) -> str:
 
 def abbreviates(short: str, full: str) -> bool:
     """Whether all letters of `short` stand in `full` in this order, as those of bce in binary_crossentropy."""
-    letters = iter(full)
+    letters = iter(full)  # `in` goes on behind the letter that it has found
     return short[:1] == full[:1] and all(letter in letters for letter in short)
 
 
