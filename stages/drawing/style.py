@@ -62,7 +62,7 @@ def show_rows(ax: Axes, pictures: Floats, names: Sequence[str]) -> None:
 
 
 def spans_decades(values: Floats) -> bool:
-    """Whether values are better shown on a logarithmic axis."""
+    """Whether values are better shown on a logarithmic axis: above 0, the largest at least 8 times the smallest."""
     return bool((values > 0).all() and values.max() >= 8 * values.min())
 
 
