@@ -23,6 +23,7 @@ from hypothesis.extra.numpy import arrays
 
 from stages import compare
 from stages.analysis import pictures, tables
+from stages.analysis.anomalies import compare_aurocs
 from stages.analysis.applications import load_denoised, load_labels
 from stages.analysis.codec import Codec, Data, measure, probe_pixels
 from stages.analysis.codes import active_dimensions, nearest_images, sample_codes
@@ -762,6 +763,30 @@ def test_the_report_by_hand() -> None:
     ]
     assert "The mean training image, shown for every test image, has a `mse` of 0.06780.\n" in page
     assert "A linear probe that sees all 6 pixels has a `probe` of 0.8765.\n" in page
+
+
+def test_what_only_variational_models_have_is_a_dash_of_the_others() -> None:
+    some = evaluations()
+    variational = replace(some["deep"].model, kl=np.array([1.0, 2, 3, 4]))
+    some["deep"] = replace(some["deep"], model=variational)
+    measures, _, _ = tables_of(tables.report(some, {}, tables.mse_per_class_table(some)))
+    assert measures[0] == ["", "PCA (2)", "PCA (4)", "shallow", "deep", "huge (overcomplete)"]
+    assert ["`kl`", "–", "–", "–", "2.500", "–"] in measures
+
+
+def test_the_same_seed_gives_the_same_intervals() -> None:
+    noise, random = np.array([0.2, 0.5]), np.random.default_rng(3)
+    given = {"noisy image": made_up.denoised(*random.random((2, 9)).tolist())}
+    classified = {"deep": replace(made_up.classified(), precision=random.random(9))}
+    results = {"deep": made_up.result(random.random(40).tolist())}
+    digits = made_up.digits([0, 1] * 20, trained=[0])
+    for seed in (1, 2):
+        pairs = [
+            [tables.csv(tables.denoising_table(given, noise, ["deep"], 50, seed)) for _ in range(2)],
+            [tables.csv(tables.labels_table(classified, np.array([1, 2]), ["deep"], 50, seed)) for _ in range(2)],
+            [str(compare_aurocs(results, digits, 50, seed)) for _ in range(2)],
+        ]
+        assert all(first == second for first, second in pairs)
 
 
 def test_a_model_that_no_pca_stands_beside_has_a_report_too() -> None:

@@ -145,6 +145,10 @@ def test_a_mean_over_a_setting_is_of_pca_too() -> None:
     assert table["mean"].tolist() == pytest.approx([0.045, 0.105, 0.8, 0.6, 0.4])
     assert table["std"].tolist() == pytest.approx([np.std([v, w], ddof=1) for v, w in
         [(0.03, 0.06), (0.09, 0.12), (0.9, 0.7), (0.6, 0.6), (0.5, 0.3)]])  # fmt: skip
+    backward = {name: [backwards(one.settings) for one in runs] for name, runs in SIZED.items()}
+    other = {n: [one._replace(settings=s) for one, s in zip(SIZED[n], backward[n], strict=True)] for n in SIZED}
+    both = with_pca({"deep": SIZED["deep"], "again": other["deep"]}, *OVER)
+    assert len(both["PCA"]) == 4  # whatever the order of their settings
     title = draw_study(table, *OVER).axes[0].get_title(loc="left")
     assert title == "auroc on test images; bars: one standard deviation over prepare.classes"
 
@@ -156,6 +160,9 @@ def test_means_over_a_setting_are_over_the_same_values_and_nothing_else() -> Non
         "noise with latent_dim 2 has no run of prepare.classes 4, which others have; "
         "means over unlike values cannot be compared."
     )
+    more = [sized(8, [digit], 0.5) for digit in (1, 4, 7, 9)]
+    with pytest.raises(StageError, match=r"deep with latent_dim 2 has no run of prepare\.classes 7, 9, which others"):
+        summarise({"deep": SIZED["deep"][:2] + more}, *OVER)
     with pytest.raises(StageError, match="runs of deep with latent_dim 2 differ in epochs; only those that differ"):
         summarise({"deep": [sized(2, [1], 0.9, epochs=1), sized(2, [4], 0.9, epochs=2)]}, *OVER)
     uneven = [*SIZED["deep"], sized(2, [1], 0.8, seed=1)]
@@ -468,6 +475,21 @@ def test_the_command_writes_a_table_and_a_picture(dvc: Dvc, command: Command) ->
         "mse_by_latent_dim.csv",
         "mse_by_latent_dim.png",
     ]
+
+
+def test_the_command_takes_means_over_a_setting(dvc: Dvc, command: Command) -> None:
+    """In the table, in PCA's rows and in the picture."""
+    runs = [
+        experiment(f"rate-{size}{units}", size, 0, size / units, units=units) for size in (2, 4) for units in (8, 9)
+    ]
+    dvc([row(one) for one in runs], [])
+    ended = command("latent_dim", "mse", "rate:deep", "--over", "units", "--name", "x", "--dpi", "50")
+    assert (ended.status, ended.err) == (0, "")
+    assert [line.rsplit(",", 1)[1] for line in Path("plots/studies/x.csv").read_text().splitlines()[1:]] == ["2"] * 4
+    asked = ("latent_dim", "mse", "units")
+    table = summarise(with_pca({"rate": collect(runs, "rate", "deep")}, *asked), *asked)
+    with plt.rc_context(STYLE):
+        assert Path("plots/studies/x.png").read_bytes() == png(draw_study(table, *asked), 50)
 
 
 def test_one_prefix_with_two_models_is_two_series(dvc: Dvc, command: Command) -> None:

@@ -16,7 +16,7 @@ from stages.training.augmentation import build_augment, build_corrupt, random_sh
 from stages.training.epoch import compile_training, sum_over_batches
 from stages.training.images import epoch_order, file_order, read_pixels, resident
 from stages.training.objective import plain_objective
-from stages.training.optimizer import build_optimizer, learning_rates
+from stages.training.optimizer import build_optimizer, learning_rates, set_learning_rates
 from tests.conftest import ROOT, TUTORIAL
 
 pytestmark = pytest.mark.quick
@@ -102,6 +102,30 @@ def test_adamw_has_a_decay_of_zero_where_others_have_none(weight_decay: float) -
         assert optimizer.__class__.__name__.lower() == name
         assert optimizer.weight_decay == expected
         assert float(optimizer.learning_rate) == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_a_compiled_epoch_takes_the_learning_rates_of_another_training(precision: str) -> None:
+    """As the tuner gives them to a model that is trained again."""
+    one, other = (variant(optimizer="sgd", learning_rate=rate, epochs=1, precision=precision) for rate in (0.5, 0.125))
+    weights = []
+    for first, second in ((other, None), (one, other)):
+        trained, optimizer = model(), build_optimizer(first, 2)
+        compiled = compile_training(trained, plain_objective(trained, "mse"), optimizer, 5, unchanged, unchanged)
+        if second:
+            beginning = [variable.numpy() for variable in trained.variables + optimizer.variables]
+            compiled.train_epoch(PIXELS, epoch_order(0, 1, 10))
+            for variable, value in zip(trained.variables + optimizer.variables, beginning, strict=True):
+                variable.assign(value)
+            set_learning_rates(optimizer, learning_rates(second, 2))
+        compiled.train_epoch(PIXELS, epoch_order(0, 1, 10))
+        weights.append(trained.get_weights())
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (
+        np.concatenate([array.ravel() for array in weights[0]])
+        != np.concatenate([array.ravel() for array in model().get_weights()])
+    ).any()
 
 
 def test_settings_become_the_optimizers_arguments() -> None:
