@@ -777,16 +777,18 @@ def test_what_only_variational_models_have_is_a_dash_of_the_others() -> None:
 def test_the_same_seed_gives_the_same_intervals() -> None:
     noise, random = np.array([0.2, 0.5]), np.random.default_rng(3)
     given = {"noisy image": made_up.denoised(*random.random((2, 9)).tolist())}
-    classified = {"deep": replace(made_up.classified(), precision=random.random(9))}
-    results = {"deep": made_up.result(random.random(40).tolist())}
-    digits = made_up.digits([0, 1] * 20, trained=[0])
-    for seed in (1, 2):
-        pairs = [
-            [tables.csv(tables.denoising_table(given, noise, ["deep"], 50, seed)) for _ in range(2)],
-            [tables.csv(tables.labels_table(classified, np.array([1, 2]), ["deep"], 50, seed)) for _ in range(2)],
-            [str(compare_aurocs(results, digits, 50, seed)) for _ in range(2)],
+    methods = {"deep": replace(made_up.classified(), precision=random.random(9))}
+    results, digits = {"deep": made_up.result(random.random(40).tolist())}, made_up.digits([0, 1] * 20, trained=[0])
+
+    def drawn(seed: int) -> list[str]:
+        return [
+            tables.csv(tables.denoising_table(given, noise, ["deep"], 50, seed)).decode(),
+            tables.csv(tables.labels_table(methods, np.array([1, 2]), ["deep"], 50, seed)).decode(),
+            str(compare_aurocs(results, digits, 50, seed)),
         ]
-        assert all(first == second for first, second in pairs)
+
+    assert drawn(1) == drawn(1)
+    assert all(one != other for one, other in zip(drawn(1), drawn(2), strict=True))
 
 
 def test_a_model_that_no_pca_stands_beside_has_a_report_too() -> None:
