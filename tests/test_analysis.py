@@ -761,7 +761,7 @@ def test_the_report_by_hand() -> None:
         ["0", "1", "1.000", "0.3333", "0.08333"],
         ["1", "3", "1.000", "0.4444", "0.08333"],
     ]
-    assert "The mean training image, shown for every test image, has a `mse` of 0.06780.\n" in page
+    assert "The mean training image, shown for every test image, has an `mse` of 0.06780.\n" in page
     assert "A linear probe that sees all 6 pixels has a `probe` of 0.8765.\n" in page
 
 

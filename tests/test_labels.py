@@ -282,8 +282,8 @@ def test_the_report_by_hand() -> None:
         == """\
 ## How far do a few labels go?
 
-Accuracy on 3 test images of logistic regression and of k-nearest neighbours, with so many
-labelled training images: mean ± standard deviation over 2 draws of these. `precision` is the
+Accuracy on 3 test images of logistic regression and of k-nearest neighbours, with the given
+number of labelled training images: mean ± standard deviation over 2 draws of these. `precision` is the
 share of the 10 nearest of 2,000 training images that are of the same class, with 95 % intervals.
 [docs/few-labels.md](../docs/few-labels.md) explains the methods.
 

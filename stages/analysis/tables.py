@@ -174,7 +174,7 @@ def report(evaluations: dict[str, Evaluation], comparisons: dict[str, Comparison
 
 {markdown(["", *results], measures)}
 
-The mean training image, shown for every test image, has a `mse` of {number(first.mse_mean_image)}.
+The mean training image, shown for every test image, has an `mse` of {number(first.mse_mean_image)}.
 A linear probe that sees all {first.pixels} pixels has a `probe` of {number(first.probe_pixels)}.
 
 ## Which one is better?
@@ -213,7 +213,7 @@ explains the scores.
 
 
 def report_denoising(table: pd.DataFrame, classical: Classical) -> str:
-    """How well noise is taken off test images, in Markdown. table: as `denoising_table` has it."""
+    """How well noise is removed from test images, in Markdown. table: as `denoising_table` has it."""
     noise = [f"{deviation:g}" for deviation in classical.noise]
     images = classical.noisy.squared_error.shape[1]
     settings = [[name, *chosen] for name, chosen in zip(METHODS.values(), classical.settings, strict=True)]
@@ -226,7 +226,7 @@ def report_denoising(table: pd.DataFrame, classical: Classical) -> str:
         return markdown([f"`{measure}`", *noise], rows)
 
     return f"""\
-## How well is noise taken off?
+## How well is noise removed?
 
 {images} test images with Gaussian noise of these standard deviations, denoised and compared with
 the clean ones, with 95 % intervals. [docs/denoising.md](../docs/denoising.md) explains the methods.
@@ -258,8 +258,8 @@ def report_labels(table: pd.DataFrame, pixels: PixelLabels) -> str:
     return f"""\
 ## How far do a few labels go?
 
-Accuracy on {queries:,} test images of logistic regression and of k-nearest neighbours, with so many
-labelled training images: mean ± standard deviation over {draws} draws of these. `precision` is the
+Accuracy on {queries:,} test images of logistic regression and of k-nearest neighbours, with the given
+number of labelled training images: mean ± standard deviation over {draws} draws of these. `precision` is the
 share of the {NEAREST} nearest of {pixels.candidates:,} training images that are of the same class, with 95 % intervals.
 [docs/few-labels.md](../docs/few-labels.md) explains the methods.
 

@@ -1,4 +1,4 @@
-"""What models are good for: digits unlike the training images, noise taken off, and classes from few labels."""
+"""What models are good for: digits unlike the training images, removed noise, and classes from few labels."""
 
 from itertools import cycle
 from typing import Any

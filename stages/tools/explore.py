@@ -58,7 +58,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--model", metavar="NAME", help="the model to begin with: a key of params.yaml, or 'PCA (16)'")
     parser.add_argument("--port", type=int, help=f"the port to serve on ({PORT}, or the next one that is free)")
-    parser.add_argument("--host", default=HOST, help="the address to serve on (%(default)s: only this machine)")
+    parser.add_argument(
+        "--host", metavar="ADDRESS", default=HOST, help="the address to serve on (%(default)s: only this machine)"
+    )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     args = parser.parse_args()
     if args.port is not None and not 1 <= args.port <= 65535:

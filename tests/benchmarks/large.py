@@ -1,4 +1,4 @@
-"""Peak memory and time of every stage on a data set of EMNIST's size: 700,000 images.
+"""Peak memory and time of every stage on a data set of the size of EMNIST's largest: 700,000 images.
 
     python -m tests.benchmarks.large
 
