@@ -35,7 +35,7 @@ from stages.model.backend import keras, use_threads
 from stages.params import Apply, Params, choose_model, read_params
 from stages.params.command import parse_model
 from stages.trained import BATCH, uncompiled
-from stages.trained.loading import check_size, load_autoencoder, load_classifier
+from stages.trained.loading import check_classes, check_size, load_autoencoder, load_classifier
 
 
 def main() -> None:
@@ -95,9 +95,10 @@ def judge_generated(name: str, model: keras.Model, pca: Pca, shape: tuple[int, i
     check_mixture(settings, len(train.images))
     classes = np.unique(train.labels)
     validation, test = (split.of_classes(classes) for split in (validation, test))
-    judge = build_judge(
-        load_classifier(files.CLASSIFIER), classes, validation, params.classifier, settings.digits, shape
-    )
+    classifier = load_classifier(files.CLASSIFIER)
+    check_size(files.CLASSIFIER, classifier, *shape)
+    check_classes(files.CLASSIFIER, classifier, len(classes))
+    judge = build_judge(classifier, classes, validation, params.classifier, settings.digits, shape)
     encoder, decoder = uncompiled(model.get_layer("encoder")), uncompiled(model.get_layer("decoder"))
     generations = []
     for shown, encode, decode, variational in (
@@ -112,7 +113,7 @@ def judge_generated(name: str, model: keras.Model, pca: Pca, shape: tuple[int, i
             distance, accuracy = np.mean(one.frechet), np.mean(one.accuracy)
             print(f"{shown}, {one.method}: Fréchet distance {distance:.3g}, accuracy {accuracy:.2%}", flush=True)
         generations.append(collect(judged))
-    digest = digest_judge(files.CLASSIFIER.read_bytes(), settings)
+    digest = digest_judge(files.CLASSIFIER.read_bytes(), classes, settings)
     return Generations(digest, settings.components, settings.codes, *generations)
 
 

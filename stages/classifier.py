@@ -94,7 +94,7 @@ def train_and_write(params: Params, classes: Bytes, train: Split, validation: Sp
     methods = [(REAL, real_digits(train, params.generate))]
     real = collect(judge_methods(methods, judge, test, (height, width)))
     content = keras_bytes(classifier)
-    write(content, Floor(digest_judge(content, params.generate), accuracy, real))
+    write(content, Floor(digest_judge(content, classes, params.generate), accuracy, real))
     print(f"{REAL}: Fréchet distance {real.frechet.mean():.3g}, accuracy {real.accuracy.mean():.2%}")
     with suppress(OSError):  # a checkpoint that stays does no harm
         checkpoint.unlink()

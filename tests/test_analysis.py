@@ -28,13 +28,14 @@ from stages.analysis.applications import load_denoised, load_labels
 from stages.analysis.codec import Codec, Data, measure, probe_pixels
 from stages.analysis.codes import active_dimensions, nearest_images, sample_codes
 from stages.analysis.comparison import Comparison, bootstrap_means, compare_all, compare_errors
-from stages.analysis.evaluation import Evaluation, Result, load_evaluation, results_by_name
+from stages.analysis.evaluation import Evaluation, Result, load_evaluation, load_evaluations, results_by_name
 from stages.analysis.generation import Floor, Generations, load_generations
 from stages.analysis.linear import Pca, class_means, code_moments, fit_pca, fit_probe, image_moments
 from stages.analysis.measures import bce, psnr, scaled_batches, squared_error, ssim
 from stages.analysis.records import save_record
+from stages.common import files
 from stages.common.errors import StageError
-from stages.common.files import Split
+from stages.common.files import Split, model_files
 from stages.params import Evaluate
 from tests import made_up
 from tests.conftest import ROOT
@@ -355,6 +356,32 @@ def evaluations() -> dict[str, Evaluation]:
         ),
         "huge": made_up.evaluation(made_up.result([0.5, 0.5, 0.5, 0.5], 6, seed=5), made_up.result([0] * 4, 6), labels),
     }
+
+
+def test_evaluations_of_other_test_images_do_not_go_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files.EVALUATIONS.mkdir(parents=True)
+
+    def save(name: str, evaluation: Evaluation) -> None:
+        with open(model_files(name).evaluation, "wb") as file:
+            save_record(file, evaluation)
+
+    some = evaluations()
+    for name, evaluation in some.items():
+        save(name, evaluation)
+    assert list(load_evaluations(list(some))) == ["shallow", "deep", "huge"]
+    same = some["deep"].digits
+    for other in (
+        replace(same, labels=same.labels[:3]),
+        replace(same, labels=same.labels[::-1]),
+        replace(same, images=1 - same.images),
+    ):
+        save("deep", replace(some["deep"], digits=other))
+        with pytest.raises(StageError) as said:
+            load_evaluations(list(some))
+        assert str(said.value) == (
+            "data/evaluation/deep.npz is of other test images than data/evaluation/shallow.npz; run `dvc repro`."
+        )
 
 
 def test_every_later_model_is_compared_with_every_earlier_one_and_with_pca() -> None:

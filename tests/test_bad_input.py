@@ -296,13 +296,28 @@ def test_arrays_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         files.read_labels("test")
 
 
+def test_several_arrays_are_no_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/prepared").mkdir(parents=True)
+    with open("data/prepared/test_labels.npy", "wb") as file:
+        np.savez(file, labels=np.zeros(3, np.uint8))
+    with pytest.raises(
+        StageError, match=r"test_labels\.npy is not a whole \.npy file \(it holds several arrays\); run"
+    ):
+        files.read_labels("test")
+
+
 def test_a_damaged_archive_is_told(run_template: Path, tmp_path: Path) -> None:
-    """Bits of the directory's first entry, which zipfile tells in its own ways: version, flags, compression."""
+    """Bits of the directory's first entry, which zipfile tells in its own ways: version, flags, compression.
+
+    And of the directory's place in the file, which becomes one before its beginning, where no system seeks.
+    """
     whole = (run_template / f"data/evaluation/{MODELS[0]}.npz").read_bytes()
-    path, start = tmp_path / "x.npz", whole.index(b"PK\x01\x02")
-    for offset, bit in ((6, 64), (8, 1), (8, 32), (8, 64), (10, 1), (10, 8)):
+    path, entry, end = tmp_path / "x.npz", whole.index(b"PK\x01\x02"), whole.rindex(b"PK\x05\x06")
+    bits = [*((entry + offset, bit) for offset, bit in ((6, 64), (8, 1), (8, 32), (8, 64), (10, 1), (10, 8)))]
+    for position, bit in [*bits, (end + 18, 2)]:
         damaged = bytearray(whole)
-        damaged[start + offset] ^= bit
+        damaged[position] ^= bit
         path.write_bytes(damaged)
         with pytest.raises(StageError, match=r"x\.npz is broken"):
             load_evaluation(path)

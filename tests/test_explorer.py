@@ -25,7 +25,7 @@ from stages.explorer.pixels import data_uri, grey, read_drawing, signed, sprite
 from stages.explorer.scenes import LONGEST, Scene, read_link, write_link
 from stages.params import choose_model, read_params
 from stages.tools.explore import OF_ALL, in_address
-from tests.conftest import ROOT, call
+from tests.conftest import ROOT, call, change_params
 
 quick = pytest.mark.quick
 WANT = {"want": list(answers.PARTS)}
@@ -37,9 +37,7 @@ def pixels_of(uri: str) -> np.ndarray:
 
 # --- links -----------------------------------------------------------------------------------
 
-codes = st.none() | arrays.arrays(
-    np.float32, st.integers(1, 40), elements=st.floats(allow_nan=False, allow_infinity=False, width=32)
-)
+codes = st.none() | arrays.arrays(np.float32, st.integers(1, 40), elements=st.floats(-(2.0**49), 2.0**49, width=32))
 scenes = st.builds(
     Scene,
     st.text(st.characters(categories=("L", "N")), min_size=1, max_size=20) | st.just("PCA (16)"),
@@ -71,6 +69,8 @@ def test_a_link_restores_its_scene_exactly(scene: Scene) -> None:
         ("code=1,two", "no list of numbers"),
         ("code=1,nan", "not finite"),
         ("code=1e99", "not finite"),
+        ("code=3e38", r"beyond ±1e\+15"),
+        ("&".join(f"a{number}=1" for number in range(101)), "too many parts"),
         ("image=zzzz", "broken"),
         ("image=eJwDAAAAAAE", "not one of 5×7"),
         ("code=" + "1," * LONGEST, "too long"),
@@ -314,6 +314,8 @@ def test_buttons_move_where_they_say(trained: Library, tmp_path: Path) -> None:
         ({"link": "digit=999999"}, "no test digit 999999"),
         ({"link": "code=1,2"}, "2 numbers, but deep has 16"),
         ({"link": "", "act": {"do": "explode"}}, "no button"),
+        ({"link": "", "act": "random"}, "no button 'random'"),
+        ({"link": "", "want": 5}, "parts that there are not"),
         ({"link": "", "photo": "/etc/passwd"}, "no such photo"),
         ({"link": "", "drawing": data_uri(np.zeros((50, 50), np.uint8))}, "shows no ink"),
     ],
@@ -387,6 +389,11 @@ def test_a_broken_model_is_said_and_mended_without_a_restart(run_project: Path, 
             assert reason in next(row for row in side if row["name"] == "deep")["problem"]
         path.write_bytes(whole)
         assert ask(models, "model=deep", tmp_path)["model"] == "deep"
+        change_params(run_project, lambda params: params["models"]["deep"].update(latent_dim=15))
+        models = Library(read_params(), tmp_path)
+        for name in ("deep", "PCA (15)"):
+            found = answers.answer(models, {"link": f"model={name}"}, "deep", tmp_path)
+            assert "is of latent_dim 16, but models.deep.latent_dim is 15 in params.yaml; run" in found["problem"]
     finally:
         os.chdir(before)
 
@@ -408,8 +415,9 @@ def test_an_address_of_ipv6_stands_in_brackets() -> None:
 def test_wrong_arguments_end_with_a_sentence(project: Path, run_template: Path) -> None:
     status, errors = explore(project, "--port", "99999")
     assert (status, "has to be from 1 to 65535" in errors) == (2, True)
-    status, errors = explore(project, "--host", "nowhere.invalid")
-    assert (status, "no address of this machine" in errors) == (2, True)
+    for host in ("nowhere.invalid", "127..0.1"):
+        status, errors = explore(project, "--host", host)
+        assert (status, "no address of this machine" in errors) == (2, True)
     status, errors = explore(project, "--host", "0.0.0.0")
     assert (status, "asks for no password" in errors) == (1, True)
     assert "data/prepared/test_images.npy is missing; run `dvc repro prepare`." in errors

@@ -84,7 +84,7 @@ def test_without_a_name_what_is_not_trained_is_left_out(
         written.model.parent.mkdir(parents=True, exist_ok=True)
         written.model.touch()
         with written.evaluation.open("wb") as file:
-            save_record(file, one())
+            save_record(file, replace(one(), loss=np.ones(choose_model(PARAMS, name).settings.epochs)))
     ended = made_up.call_main(gallery.main, monkeypatch, capsys)
     assert ended.status == 0
     notes = ended.err.splitlines()
@@ -187,11 +187,32 @@ def test_what_cannot_be_drawn_is_said(
     assert not (here / "plots").exists()
 
 
+@pytest.mark.parametrize(("early_stopping", "epochs", "current"), [
+    (0, 120, True), (0, 119, False), (0, 121, False), (5, 119, True), (5, 120, True), (5, 121, False),
+])  # fmt: skip
+def test_an_evaluation_of_other_settings_is_not_drawn(
+    here: Path, early_stopping: int, epochs: int, current: bool
+) -> None:
+    """Of another latent size or number of epochs; early stopping leaves fewer."""
+    choice = choose_model(PARAMS, "best16")
+    choice = choice._replace(settings=choice.settings.model_copy(update={"early_stopping": early_stopping}))
+    choice.files.evaluation.parent.mkdir(parents=True)
+    for latent_dim in (16, 15):
+        evaluation = replace(one(latent_dim), loss=np.ones(epochs))
+        with choice.files.evaluation.open("wb") as file:
+            save_record(file, evaluation)
+        if current and latent_dim == 16:
+            gallery.check_current(choice)
+        else:
+            with pytest.raises(StageError, match=rf"npz is of {epochs} epochs and latent_dim {latent_dim}, but "):
+                gallery.check_current(choice)
+
+
 def test_it_draws_what_was_trained(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     files = choose_model(PARAMS, "best16").files
     files.evaluation.parent.mkdir(parents=True)
     with files.evaluation.open("wb") as file:
-        save_record(file, one())
+        save_record(file, replace(one(), loss=np.ones(120)))
     files.model.write_bytes(b"not read")
     monkeypatch.setattr("sys.argv", ["gallery", "best16"])
     gallery.main()

@@ -46,6 +46,7 @@ from stages.model.classifier import build_classifier, feature_model
 from stages.params import read_params
 from stages.tools import generation as tool
 from stages.trained.judge import build_judge, classifying
+from stages.trained.loading import check_classes
 from stages.training.augmentation import random_shift
 from stages.training.classification import (
     beside_classes,
@@ -206,7 +207,7 @@ def test_only_training_drops_features(mnist: Mnist) -> None:
     images, labels = (part[:50] for part in flat(mnist["train"]))
     rows = tf.constant(labelled_rows(images, labels, CLASSES) / np.float32(255))
     parts = classification_objective(model).parts
-    shown, dropped = (parts(rows, rows, tf.zeros((50, 0)), training).reconstruction for training in (False, True))
+    shown, dropped = (parts(rows, rows, tf.zeros((50, 0)), training).reconstruction_loss for training in (False, True))
     expected = -np.log(model.predict(images / np.float32(255), verbose=0)[np.arange(50), labels])
     np.testing.assert_allclose(shown, expected, rtol=1e-5)
     assert len(np.unique(np.round(dropped, 5))) < 25 < len(np.unique(np.round(shown, 5)))
@@ -491,9 +492,26 @@ def test_what_no_mixture_can_be_fitted_to(codes: tuple[np.ndarray, np.ndarray]) 
 def test_a_judge_is_known_by_its_bytes_and_by_the_digits() -> None:
     settings = read_params(ROOT / "params.yaml").generate
     other = settings.model_copy(update={"digits": settings.digits - 1})
-    digests = {digest_judge(b"a", settings), digest_judge(b"b", settings), digest_judge(b"a", other)}
-    assert len(digests) == 3
-    assert digest_judge(b"a", settings) in digests
+    classes, others = np.array([1, 2], np.uint8), np.array([1, 3], np.uint8)
+    digests = {
+        digest_judge(b"a", classes, settings),
+        digest_judge(b"b", classes, settings),
+        digest_judge(b"a", others, settings),
+        digest_judge(b"a", classes, other),
+    }
+    assert len(digests) == 4
+    assert digest_judge(b"a", classes.copy(), settings) in digests
+
+
+@quick
+def test_a_classifier_of_other_classes_is_refused() -> None:
+    settings = read_params(ROOT / "params.yaml").classifier
+    classifier = build_classifier(4, 5, 3, settings)
+    check_classes(files.CLASSIFIER, classifier, 3)
+    with pytest.raises(
+        StageError, match=r"classifier\.keras tells 3 classes apart, but the training images are of 2; "
+    ):
+        check_classes(files.CLASSIFIER, classifier, 2)
 
 
 # --- stages --------------------------------------------------------------------------------

@@ -351,6 +351,12 @@ def test_folders_are_listed_by_name_and_not_searched(mnist: Mnist, tmp_path: Pat
 # --- inputs that can't be used -------------------------------------------------------------------
 
 
+def npy_header(shape: str) -> bytes:
+    """The start of a .npy file that says it holds an array of this shape."""
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+
+
 @quick
 def test_bad_inputs_are_named_and_do_not_stop_the_others(command: Command, mnist: Mnist, tmp_path: Path) -> None:
     images = mnist["test"][0][:3]
@@ -364,6 +370,8 @@ def test_bad_inputs_are_named_and_do_not_stop_the_others(command: Command, mnist
         "cut.idx.gz": (gzip.compress(idx_bytes(images))[:-20], " is truncated: its gzip stream ends too early."),
         "other.gz": (gzip.compress(b"hello"), " starts with the bytes 68 65 6c 6c, but an IDX file"),
         "cut.npy": (b"\x93NUMPY\x01\x00\x10\x00", " is not a whole .npy file ("),
+        "negative.npy": (npy_header("(-1, 28, 28)"), " is not a whole .npy file ("),
+        "huge.npy": (npy_header(f"({10**31}, 28, 28)"), " is not a whole .npy file ("),
     }
     for name, (content, _) in bad.items():
         (tmp_path / name).write_bytes(content)

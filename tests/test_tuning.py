@@ -33,9 +33,9 @@ from stages.common.errors import ParamsError, StageError
 from stages.common.files import Split
 from stages.model.autoencoder import build_autoencoder
 from stages.params import Model, Tune, read_params
-from stages.params.space import Choices, Range, check_studies, read_space, settings_of
+from stages.params.space import Choices, Range, Space, check_studies, grid_of, read_space, settings_of
 from stages.params.writing import add_model, check_new_name
-from stages.tools.tune import choose
+from stages.tools.tune import choose, settings_tried
 from stages.training.checkpoint import History
 from stages.training.images import resident
 from stages.training.loop import Training, build_training, train
@@ -133,6 +133,10 @@ WIDTHS = {"layers": {"low": 0, "high": 3}, "units": {"low": 8, "high": 64, "step
         ({"sampler": "grid"},
          "space.learning_rate is logarithmic, but sampler is grid; it needs a list of choices."),
         ({"sampler": "grid", "space": {"batch_size": [32, 64]}}, "trials is 4, but the grid has 2 combinations."),
+        ({"sampler": "grid", "space": {"noise": {"low": 0.0, "high": 1.0, "step": 1e-9}, "shift": [0, 1]}},
+         "space has a grid of 2000000002 combinations, but 100000 are the most."),
+        ({"space": {"noise": {"low": 0.0, "high": 1.0, "step": 1e-310}}},
+         "space.noise.step is 1e-310, but does not lead from 0.0 to 1.0."),
         ({"objectives": ["mse", "ssim", "bce"]},
          "objectives is ['mse', 'ssim', 'bce'], but has to be a list of 1 to 2 items, each one of mse, bce, ssim, "
          "probe, parameters, latent_dim."),
@@ -205,6 +209,13 @@ def test_a_grid_has_every_combination_once() -> None:
     seeded = study_of(sampler="grid", space=SPACE, trials=36, seed=1)
     other = [tuple(values.values()) for values in draw_many(seeded, 36)]
     assert drawn != other
+
+
+@quick
+def test_a_grid_ends_where_its_range_does() -> None:
+    """Not where rounding leaves it: 0.1 + 2 · 0.1 is above 0.3."""
+    space: Space = {"noise": Range(0.1, 0.3, False, 0.1, False), "shift": Range(0, 2, False, None, True)}
+    assert grid_of(space) == {"noise": [0.1, 0.2, 0.3], "shift": [0, 1, 2]}
 
 
 @quick
@@ -775,6 +786,20 @@ def test_the_best_trial_becomes_a_model_with_its_very_numbers(tuned: Path, tmp_p
         assert (refused.returncode, refused.stderr) == (2, f"error: {sentence}\n")
 
 
+@quick
+def test_a_trial_of_another_version_is_said() -> None:
+    settings = DEEP.model_dump()
+    trial = optuna.trial.create_trial(value=0.1, user_attrs={"settings": settings})
+    assert settings_tried(trial, "deep") == DEEP
+    del settings["beta_2"]
+    with pytest.raises(StageError) as said:
+        settings_tried(optuna.trial.create_trial(value=0.1, user_attrs={"settings": settings}), "deep")
+    assert str(said.value).endswith(
+        "of the study deep has settings of another version of this project, which differ in beta_2; begin the study "
+        "again with --restart."
+    )
+
+
 def test_what_cannot_be_tuned_is_a_sentence(tuned: Path, tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(tuned, project, symlinks=True)
@@ -793,6 +818,13 @@ def test_what_cannot_be_tuned_is_a_sentence(tuned: Path, tmp_path: Path) -> None
         1,
         "error: none.journal has no study deep; run `python -m stages tune deep`.\n",
     )
+    change_params(project, lambda p: p["prepare"].update(validation_images=0))
+    status, text = told("deep")
+    assert (status, "so the test images would choose the settings; a study needs validation images." in text) == (
+        2,
+        True,
+    )
+    change_params(project, lambda p: p["prepare"].update(validation_images=100))
     change_params(project, lambda p: p["models"]["deep"].update(latent_dim=3))
     status, text = told("deep")
     assert status == 1

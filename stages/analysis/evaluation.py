@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from stages.analysis.records import load_record
 from stages.common.arrays import Bytes, Float32, Float64, Int64
+from stages.common.errors import StageError
 from stages.common.files import model_files
 
 Of = TypeVar("Of")
@@ -125,5 +128,19 @@ def load_evaluation(path: Path) -> Evaluation:
 
 
 def load_evaluations(names: list[str]) -> dict[str, Evaluation]:
-    """The evaluations of the models of params.yaml, by name. Raises StageError as `load_evaluation` does."""
-    return {name: load_evaluation(model_files(name).evaluation) for name in names}
+    """The evaluations of the models of params.yaml, by name.
+
+    Raises StageError as `load_evaluation` does, and if they are of different test images.
+    """
+    paths = {name: model_files(name).evaluation for name in names}
+    evaluations = {name: load_evaluation(path) for name, path in paths.items()}
+    first, *others = names
+    for name in others:
+        if not same_digits(evaluations[name].digits, evaluations[first].digits):
+            raise StageError(f"{paths[name]} is of other test images than {paths[first]}; run `dvc repro`.")
+    return evaluations
+
+
+def same_digits(one: Digits, other: Digits) -> bool:
+    """Whether evaluations are of the same test images, as far as their labels and those shown tell."""
+    return np.array_equal(one.labels, other.labels) and np.array_equal(one.images, other.images)

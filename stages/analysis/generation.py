@@ -69,13 +69,13 @@ class Judge(NamedTuple):
     learn: Callable[[Split], Callable[[Bytes], Bytes]]  # digits -> `predict` of one that learned from them alone
 
 
-def digest_judge(classifier: bytes, settings: Generate) -> str:
+def digest_judge(classifier: bytes, classes: Bytes, settings: Generate) -> str:
     """SHA-256 of what measures of real and of generated digits depend on, so that unlike ones are not mixed.
 
-    classifier: the content of its file.
+    classifier: the content of its file. classes: uint8 [classes], those that it tells apart.
     """
     of_digits = f"{settings.digits} {settings.draws} {settings.seed}"
-    return hashlib.sha256(classifier + of_digits.encode()).hexdigest()
+    return hashlib.sha256(classifier + classes.tobytes() + of_digits.encode()).hexdigest()
 
 
 def no_generation(height: int, width: int) -> Generation:

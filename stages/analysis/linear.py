@@ -1,6 +1,6 @@
 """Linear baselines from moments: PCA and the linear probe.
 
-Both need only means and covariances, so their memory does not grow with the number of images.
+Both need only means and covariances, so no array of floats is as large as the images.
 """
 
 from typing import NamedTuple

@@ -28,6 +28,10 @@ def load_record(kind: type[Record], path: Path) -> Record:
             return _build(kind, dict(archive), "")
     except FileNotFoundError:
         raise StageError(f"{path} is missing; {how_to_make(path)}.") from None
+    except OSError as error:
+        if error.filename:
+            raise
+        raise StageError(f"{path} is broken ({error.strerror or error}); {how_to_make(path)}.") from None
     except BROKEN_ARRAY as error:
         raise StageError(f"{path} is broken ({error}); {how_to_make(path)}.") from None
 

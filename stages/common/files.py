@@ -41,8 +41,8 @@ CHUNK = 2**24  # bytes of an array written at a time
 ABANDONED_AFTER = 3600  # seconds without a write, after which an unfinished file's writer may be dead
 # What NumPy and zipfile raise for files that are no whole .npy or .npz, depending on where they break.
 BROKEN_ARRAY = (
-    ValueError, EOFError, KeyError, SyntaxError, TypeError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile,
-    lzma.LZMAError,
+    ValueError, EOFError, KeyError, SyntaxError, TypeError, RuntimeError, OverflowError, tokenize.TokenError,
+    zipfile.BadZipFile, lzma.LZMAError,
 )  # fmt: skip
 
 
@@ -241,6 +241,8 @@ def read_labels(split: str) -> Bytes:
 def _read_npy(path: Path, dimensions: int, expected: str, mapped: bool) -> Bytes:
     try:
         array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it holds several arrays")
     except FileNotFoundError:
         raise StageError(f"{path} is missing; run `dvc repro prepare`.") from None
     except BROKEN_ARRAY as error:

@@ -58,8 +58,11 @@ def answer(library: Library, request: Any, default: str, uploads: Path) -> Answe
             raise StageError("the page asked for nothing.")
         seen = look(library, request, default, uploads)
         found = essentials(library, seen)
-        for part in request.get("want") or ():
-            if part in PARTS:
+        wanted = request.get("want") or []
+        if not isinstance(wanted, list):
+            raise StageError("the page asked for parts that there are not.")
+        for part in PARTS:
+            if part in wanted:
                 found |= PARTS[part](library, seen)
         return found
     except StageError as error:
@@ -137,12 +140,14 @@ def prepare_photo(path: Path, uploads: Path, height: int, width: int) -> tuple[B
     return digit.image, f"{digit.ink} ink found{' and inverted' if digit.ink == 'dark' else ''}"
 
 
-def act(library: Library, scene: Scene, wanted: Answer) -> Scene:
+def act(library: Library, scene: Scene, wanted: Any) -> Scene:
     """The scene after a button: {"do": "random", "class", "best" or "worst"} picks a test digit, {"do": "mean" or
     "sample"} moves the code to a class. "label": the class.
 
     Raises StageError if there is no such button, or no digit of the class.
     """
+    if not isinstance(wanted, dict):
+        raise StageError(f"there is no button {str(wanted)[:40]!r}.")
     do, label = wanted.get("do"), wanted.get("label")
     name = scene.model
     random = np.random.default_rng()

@@ -12,6 +12,7 @@ from stages.common.arrays import Bytes, Float32
 from stages.common.errors import StageError
 
 LONGEST = 2**18  # characters of a link; a code of thousands of numbers has less
+LARGEST = 1e15  # number of a code; no model's comes near, and distances stay finite
 
 
 class Scene(NamedTuple):
@@ -32,7 +33,11 @@ def read_link(link: str, height: int, width: int, default: str) -> Scene:
     """
     if len(link) > LONGEST:
         raise StageError("the link is too long to be one of this page's.")
-    values = {key: found[-1] for key, found in parse_qs(link.removeprefix("?"), max_num_fields=100).items()}
+    try:
+        fields = parse_qs(link.removeprefix("?"), max_num_fields=100)
+    except ValueError:
+        raise StageError("the link has too many parts to be one of this page's.") from None
+    values = {key: found[-1] for key, found in fields.items()}
     digit = values.get("digit", "0")
     if not digit.isdecimal() or len(digit) > 9:
         raise StageError(f"the test digit is {digit[:20]!r}, but has to be a whole number, 0 or above.")
@@ -61,13 +66,13 @@ def write_code(code: Float32) -> str:
 
 
 def read_code(text: str) -> Float32:
-    """A code float32 [numbers] from text. Raises StageError if they are no finite numbers."""
+    """A code float32 [numbers] from text. Raises StageError if they are no numbers up to LARGEST."""
     try:
         code = np.array([float(part) for part in text.split(",")], np.float32)
     except (ValueError, OverflowError):
         raise StageError("the link's code is no list of numbers.") from None
-    if not np.isfinite(code).all():
-        raise StageError("the link's code has numbers that are not finite.")
+    if not (np.abs(code) <= LARGEST).all():
+        raise StageError(f"the link's code has numbers that are not finite, or beyond ±{LARGEST:g}.")
     return code
 
 

@@ -1,1 +1,1 @@
-"""The autoencoder: its layers, its file, and how to apply it to arrays."""
+"""The autoencoder and the classifier: their layers, their file, and loading TensorFlow."""

@@ -74,7 +74,7 @@ class Prepare(Section):
     validation_images: int = Field(
         ge=0,
         description="training images held out for validation, the same share of every class, before `classes` leaves "
-        "some out; 0 trains on all and monitors on the test images, as tutorials do",
+        "some out; 0 trains on all and monitors on the test images, as tutorials do, without early stopping",
     )
     classes: Annotated[Literal["all"] | list[int], PlainValidator(all_or_labels), WithJsonSchema(ALL_OR_LABELS)] = (
         Field(
@@ -389,7 +389,20 @@ class Params(Section):
     figures: Figures
 
     @model_validator(mode="after")
-    def check_names(self) -> "Params":
-        if twice := [name for name in self.presets if name in self.models]:
-            raise ValueError("\n".join(f"presets.{name} has the name of a model; it needs another" for name in twice))
+    def check_combinations(self) -> "Params":
+        problems = [
+            f"presets.{name} has the name of a model; it needs another" for name in self.presets if name in self.models
+        ]
+        if not self.prepare.validation_images:
+            recipes: dict[str, Recipe] = {f"models.{name}": model for name, model in self.models.items()}
+            recipes |= {f"presets.{name}": model for name, model in self.presets.items()}
+            recipes |= {"classifier": self.classifier} if self.classifier.train else {}
+            problems += [
+                f"{key}.early_stopping is {recipe.early_stopping}, but prepare.validation_images is 0, so the test "
+                "images would choose the epoch; early_stopping has to be 0"
+                for key, recipe in recipes.items()
+                if recipe.early_stopping
+            ]
+        if problems:
+            raise ValueError("\n".join(problems))
         return self

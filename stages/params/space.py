@@ -98,7 +98,8 @@ def _read_dimension(name: str, given: Any) -> Choices | Range:
             raise ValueError(f".step is {shown(step)}, but has to be a{' whole' * whole} number up to high - low")
         if log:
             raise ValueError(f".step is {step}, but log is true; a range has only one of them")
-        if not math.isclose((high - low) / step, round((high - low) / step), abs_tol=1e-9):
+        steps = (high - low) / step
+        if not math.isfinite(steps) or not math.isclose(steps, round(steps), abs_tol=1e-9):
             raise ValueError(f".step is {step}, but does not lead from {low} to {high}")
     return Range(low, high, log, step, whole)
 
@@ -141,19 +142,33 @@ def base_of(params: Params, tune: Tune) -> Model:
 
 
 def grid_of(space: Space) -> dict[str, list[Any]]:
-    """All values of each part of the space. Raises ValueError if a range has none to choose from."""
-    values = {}
-    for name, part in space.items():
-        if isinstance(part, Choices):
-            values[name] = part.values
-        elif part.log:
-            raise ValueError(f"space.{name} is logarithmic, but sampler is grid; it needs a list of choices")
-        elif part.step is None and not part.whole:
-            raise ValueError(f"space.{name} is a range without a step, but sampler is grid; it needs one, or a list")
-        else:
-            step = part.step or 1
-            values[name] = [part.low + index * step for index in range(round((part.high - part.low) / step) + 1)]
-    return values
+    """All values of each part of the space.
+
+    Raises ValueError if a range has none to choose from, or the grid more than LARGEST_GRID combinations.
+    """
+    combinations = math.prod(grid_size(name, part) for name, part in space.items())
+    if combinations > LARGEST_GRID:
+        raise ValueError(f"space has a grid of {combinations} combinations, but {LARGEST_GRID} are the most")
+    return {
+        name: part.values if isinstance(part, Choices) else grid_values(part, grid_size(name, part))
+        for name, part in space.items()
+    }
+
+
+def grid_size(name: str, part: Choices | Range) -> int:
+    """The number of values of a part of the space. Raises ValueError if a range has none to choose from."""
+    if isinstance(part, Choices):
+        return len(part.values)
+    if part.log:
+        raise ValueError(f"space.{name} is logarithmic, but sampler is grid; it needs a list of choices")
+    if part.step is None and not part.whole:
+        raise ValueError(f"space.{name} is a range without a step, but sampler is grid; it needs one, or a list")
+    return round((part.high - part.low) / (part.step or 1)) + 1
+
+
+def grid_values(part: Range, size: int) -> list[Any]:
+    """So many values of a range; the last is its end, not what rounding leaves."""
+    return [*(part.low + index * (part.step or 1) for index in range(size - 1)), part.high]
 
 
 def check_studies(params: Params, names: Iterable[str]) -> None:
@@ -180,8 +195,6 @@ def check_study(base: Model, tune: Tune) -> None:
         raise ValueError(f"pruner is {tune.pruner}, but has to be none: two objectives cut no trial short")
     if tune.sampler == "grid":
         combinations = math.prod(map(len, grid_of(space).values()))
-        if combinations > LARGEST_GRID:
-            raise ValueError(f"space has a grid of {combinations} combinations, but {LARGEST_GRID} are the most")
         if combinations < tune.trials:
             raise ValueError(f"trials is {tune.trials}, but the grid has {combinations} combinations")
     if "epochs" in space and max(extremes(space["epochs"])) != tune.epochs:

@@ -79,8 +79,8 @@ def free_port(host: str, wanted: int | None) -> int:
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             with socket.create_server((host, port), family=family):
                 return port
-        except OSError as error:
-            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        except (OSError, UnicodeError) as error:  # Python refuses some names before it asks for them
+            if isinstance(error, socket.gaierror | UnicodeError) or error.errno == errno.EADDRNOTAVAIL:
                 raise ParamsError(f"--host is {host}, which is no address of this machine.") from None
             if error.errno == errno.EACCES:
                 raise StageError(f"port {port} is not for ordinary users; choose another with --port.") from None
@@ -99,7 +99,7 @@ def in_address(host: str) -> str:
 def serve(args: argparse.Namespace, params: Params, port: int, folder: Path, began: float) -> None:
     """Load what the first page needs, and serve until Ctrl-C. folder: temporary.
 
-    Raises StageError if no model can be used, or not the one that was asked for.
+    Raises StageError if no model can be used, or the one that was asked for is a preset that is not trained.
     """
     os.environ["GRADIO_TEMP_DIR"] = str(folder)  # read while Gradio is imported
     for key in ("NO_PROXY", "no_proxy"):  # Gradio asks itself whether it is there

@@ -75,10 +75,24 @@ def denoises(settings: Model, params: Params) -> bool:
 
 
 def check_ready(choice: Choice, params: Params) -> None:
-    """Raise StageError with what to run if something that is drawn of a preset is missing."""
+    """Raise StageError with what to run if something that is drawn of a preset is missing or out of date."""
     check_trained(choice)
+    check_current(choice)
     if denoises(choice.settings, params) and not choice.files.application.exists():
         raise StageError(f"{choice.files.application} is missing; {how_to_make(choice.files.application)}.")
+
+
+def check_current(choice: Choice) -> None:
+    """Raise StageError if the evaluation of a preset is missing, broken or of other settings than it now has."""
+    evaluation, settings = load_evaluation(choice.files.evaluation), choice.settings
+    epochs, size = len(evaluation.loss), evaluation.latent_dim
+    trained = epochs == settings.epochs or (settings.early_stopping and epochs < settings.epochs)
+    if size != settings.latent_dim or not trained:
+        raise StageError(
+            f"{choice.files.evaluation} is of {epochs} epochs and latent_dim {size}, but {choice.key} has epochs "
+            f"{settings.epochs} and latent_dim {settings.latent_dim}; run `python -m stages.train {choice.name} && "
+            f"python -m stages.evaluate {choice.name}`."
+        )
 
 
 def those_ready(presets: list[Choice], params: Params) -> list[Choice]:

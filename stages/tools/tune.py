@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
 
 from stages.common.errors import ParamsError, StageError, run
 from stages.params import Model, Tune, nearest, read_params
@@ -39,13 +40,18 @@ def main() -> None:
     if name not in params.tune:
         known = ", ".join(params.tune) or "none"
         raise ParamsError(f"params.yaml has no study {name!r}{nearest(name, list(params.tune))}; it has {known}.")
+    if not params.prepare.validation_images:
+        raise ParamsError(
+            "params.yaml: prepare.validation_images is 0, so the test images would choose the settings; a study needs "
+            "validation images."
+        )
     check_studies(params, [name])
     tune = params.tune[name]
     if options.apply:
         check_new_name(params, options.apply)
         with reaching(url):
             chosen = choose(find_study(url, name), tune, options.trial)
-        settings = Model.model_validate(chosen.user_attrs["settings"])
+        settings = settings_tried(chosen, name)
         comment = f"trial {chosen.number} of the study {name}: {achieved(chosen, tune)} on validation images"
         add_model(options.apply, settings, comment)
         print(f"params.yaml has the model {options.apply}; `dvc repro` trains it and measures it on the test images")
@@ -65,6 +71,18 @@ def main() -> None:
             print(f"wrote {', '.join(write_report(study, tune, params.figures.dpi))}")
             for trial in best_trials(study):
                 print(f"best: trial {trial.number}, {achieved(trial, tune)}: {described(trial)}")
+
+
+def settings_tried(trial: FrozenTrial, name: str) -> Model:
+    """The settings of a trial of the study `name`. Raises StageError if they are none of a model of this version."""
+    try:
+        return Model.model_validate(trial.user_attrs["settings"])
+    except ValidationError as error:
+        keys = ", ".join(str(problem["loc"][0]) for problem in error.errors() if problem["loc"])
+        raise StageError(
+            f"trial {trial.number} of the study {name} has settings of another version of this project, which differ "
+            f"in {keys}; begin the study again with --restart."
+        ) from None
 
 
 def parse_arguments() -> argparse.Namespace:

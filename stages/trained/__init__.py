@@ -1,4 +1,4 @@
-"""A trained model as functions of arrays, for the tools that show people what it does."""
+"""A trained model as functions of arrays, for what applies it and for the tools that show what it does."""
 
 from collections.abc import Callable
 from functools import partial

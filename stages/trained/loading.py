@@ -36,6 +36,15 @@ def _load(path: Path, kind: str, layers: tuple[str, ...]) -> keras.Model:
     return model
 
 
+def check_classes(path: Path, classifier: keras.Model, classes: int) -> None:
+    """Raise StageError if the classifier in the file `path` tells another number of classes apart."""
+    if classifier.output_shape[1] != classes:
+        raise StageError(
+            f"{path} tells {classifier.output_shape[1]} classes apart, but the training images are of {classes}; "
+            "run `dvc repro`."
+        )
+
+
 def check_size(path: Path, model: keras.Model, height: int, width: int) -> None:
     """Raise StageError if the model in the file `path` takes images of another size than those prepared."""
     if model.input_shape[1] != height * width:

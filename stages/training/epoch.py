@@ -16,7 +16,7 @@ import numpy as np
 
 from stages.model.backend import keras, tf
 from stages.training.augmentation import Change
-from stages.training.images import Images, Order, blocks, file_order, resident, scaled
+from stages.training.images import Images, Order, Place, blocks, file_order, resident, scaled
 from stages.training.objective import Objective, Parts
 
 
@@ -91,12 +91,28 @@ def compile_training(
 
         return sum_over_batches(batch, order, batch_size)
 
+    return in_blocks(train_block, eval_block, objective, batch_size, resident)
+
+
+def in_blocks(
+    train_block: Callable[..., tf.Tensor],
+    eval_block: Callable[..., tf.Tensor],
+    objective: Objective,
+    batch_size: int,
+    place: Place,
+) -> Compiled:
+    """Training and validation of all images, from functions of a block of them that give sums as `total_parts` does.
+
+    train_block: of images and their order; eval_block: of these and the number of images before the block.
+    place: puts a block on the device.
+    """
+
     def train_epoch(images: Images, order: Order) -> Losses:
-        sums = (train_block(*block) for block in blocks(images, order, batch_size, resident))
+        sums = (train_block(*block) for block in blocks(images, order, batch_size, place))
         return mean_losses(sums, len(order), objective)
 
     def mean_loss(images: Images) -> Losses:
-        sums = (eval_block(*block) for block in numbered(blocks(images, file_order(images), batch_size, resident)))
+        sums = (eval_block(*block) for block in numbered(blocks(images, file_order(images), batch_size, place)))
         return mean_losses(sums, len(images), objective)
 
     return Compiled(train_epoch, mean_loss)
@@ -127,7 +143,7 @@ def numbered(cut: Iterable[tuple[tf.Tensor, Order]]) -> Iterator[tuple[tf.Tensor
 def minimised(parts: Parts, objective: Objective, step: tf.Tensor, model: keras.Model) -> tf.Tensor:
     """What a training step minimises, a scalar: the mean loss of its batch, and the model's penalties."""
     divergence = objective.weight * objective.warm_up(step) * tf.reduce_mean(parts.kl)
-    return tf.add_n([tf.reduce_mean(parts.reconstruction), *penalties(model)]) + divergence
+    return tf.add_n([tf.reduce_mean(parts.reconstruction_loss), *penalties(model)]) + divergence
 
 
 def penalties(model: keras.Model) -> list[tf.Tensor]:
@@ -136,15 +152,15 @@ def penalties(model: keras.Model) -> list[tf.Tensor]:
 
 
 def total_parts(parts: Parts, model: keras.Model) -> tf.Tensor:
-    """Sums over the images of a batch: float32 [2], the reconstruction with the penalties, which are means, and kl."""
-    losses = tf.add_n([tf.reduce_sum(parts.reconstruction), *(p * parts.kl.shape[0] for p in penalties(model))])
+    """Sums over the images of a batch: float32 [2], reconstruction_loss with the penalties, which are means, and kl."""
+    losses = tf.add_n([tf.reduce_sum(parts.reconstruction_loss), *(p * parts.kl.shape[0] for p in penalties(model))])
     return tf.stack([losses, tf.reduce_sum(parts.kl)])
 
 
 def mean_losses(sums: Iterable[tf.Tensor], images: int, objective: Objective) -> Losses:
     """The mean losses of so many images, from the sums of `total_parts` over parts of them."""
-    reconstruction, kl = (np.sum([np.asarray(part, np.float64) for part in sums], axis=0) / images).tolist()
-    return Losses(reconstruction + objective.weight * kl, kl)
+    reconstruction_loss, kl = (np.sum([np.asarray(part, np.float64) for part in sums], axis=0) / images).tolist()
+    return Losses(reconstruction_loss + objective.weight * kl, kl)
 
 
 def sum_over_batches(step: Callable[[tf.Tensor], tf.Tensor], items: tf.Tensor, batch_size: int) -> tf.Tensor:

@@ -51,7 +51,8 @@ def train(
 ) -> History:
     """Train a model in place and return its history, a row for every epoch.
 
-    images, validation: uint8 [images, pixels].
+    images, validation: uint8 [images, pixels]. replicas: the processes that share the training, of which only the
+    chief saves and reports. reporting: as `progress.reporting`, which is told every epoch.
     Continues from the file `checkpoint` if there is one, and saves there; never without a name. With early
     stopping the model ends with the weights of its best epoch.
     Raises StageError, naming the model by `key`, "models.deep", if a loss stops being finite.

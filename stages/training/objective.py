@@ -17,12 +17,12 @@ from stages.params import Model
 class Parts(NamedTuple):
     """The loss of each image of a batch in its two parts, float32 [images] each."""
 
-    reconstruction: tf.Tensor  # the chosen loss, mean over pixels
+    reconstruction_loss: tf.Tensor  # the chosen loss, mean over pixels
     kl: tf.Tensor  # divergence of the posterior from the prior in nats; 0 without a posterior
 
 
 class Objective(NamedTuple):
-    """The loss of an image is its reconstruction plus `weight` times its kl."""
+    """The loss of an image is its reconstruction_loss plus `weight` times its kl."""
 
     draw: Callable[[int, tf.Tensor], tf.Tensor]
     """Random numbers for a batch, float32 [images, any], from the number of its images and a key, a whole number."""

@@ -19,7 +19,7 @@ Reporting = Callable[[int, int], AbstractContextManager[Report]]  # epochs, thos
 def reporting(epochs: int, done: int) -> Iterator[Report]:
     """A function to report each epoch with; `done` of them were trained before.
 
-    On a terminal it moves a bar. In a log it prints a line every ten seconds, and for the last epoch.
+    On a terminal it moves a bar. In a log it prints a line every ten seconds, and for epoch `epochs`.
     """
     if sys.stdout.isatty():
         with tqdm(total=epochs, initial=done, unit="epoch", file=sys.stdout) as bar:

@@ -14,16 +14,14 @@ from stages.training.augmentation import Change
 from stages.training.cluster import Cluster, broadcast, check_same_run, join, raise_if_worker_lost, read_cluster
 from stages.training.epoch import (
     Compiled,
-    Losses,
     compile_training,
-    mean_losses,
+    in_blocks,
     minimised,
-    numbered,
     sum_over_batches,
     total_parts,
     validation_key,
 )
-from stages.training.images import Images, Order, Place, blocks, file_order, resident, scaled
+from stages.training.images import Place, resident, scaled
 from stages.training.objective import Objective
 
 
@@ -128,15 +126,7 @@ def compile_replicated_training(
 
         return sum_over_batches(step, order, batch_size)
 
-    def train_epoch(images: Images, order: Order) -> Losses:
-        sums = (train_block(*block) for block in blocks(images, order, batch_size, tf.constant))
-        return mean_losses(sums, len(order), objective)
-
-    def mean_loss(images: Images) -> Losses:
-        sums = (eval_block(*block) for block in numbered(blocks(images, file_order(images), batch_size, tf.constant)))
-        return mean_losses(sums, len(images), objective)
-
-    return Compiled(train_epoch, mean_loss)
+    return in_blocks(train_block, eval_block, objective, batch_size, tf.constant)
 
 
 def share(items: tf.Tensor) -> tf.Tensor:
