@@ -23,7 +23,7 @@ from hypothesis.extra.numpy import arrays
 
 from stages import compare
 from stages.analysis import pictures, tables
-from stages.analysis.anomalies import compare_aurocs
+from stages.analysis.anomalies import compare_aurocs, squared_distances
 from stages.analysis.applications import load_denoised, load_labels
 from stages.analysis.codec import Codec, Data, measure, probe_pixels
 from stages.analysis.codes import active_dimensions, nearest_images, sample_codes
@@ -527,6 +527,8 @@ def test_distances_are_from_the_training_codes_and_order_the_digits_with_the_err
     codes = theirs.transform(data.train.images / 255)
     expected = sklearn.covariance.EmpiricalCovariance().fit(codes).mahalanobis(theirs.transform(data.test.images / 255))
     np.testing.assert_allclose(measured.distance, expected, rtol=1e-4)
+    own = squared_distances(measured.codes, measured.code_mean, measured.code_inverse_covariance)
+    np.testing.assert_allclose(own, expected, rtol=1e-4)
     score = (measured.squared_error / (data.test.images / 255).sum(axis=1)) ** 2 * measured.distance
     np.testing.assert_allclose(measured.combined, np.log(score) / 2)
     order = np.argsort(score)

@@ -192,6 +192,8 @@ def test_noise_has_its_deviation_and_is_clipped() -> None:
     assert noisy.std() == pytest.approx(0.1, rel=0.02)
     assert noisy.mean() == pytest.approx(0.5, abs=0.002)
     assert scipy.stats.kstest((noisy.ravel() - 0.5) / 0.1, "norm").pvalue > 0.01
+    noise = np.random.default_rng((1, 0)).standard_normal(grey.shape, np.float32)
+    np.testing.assert_allclose(noisy, grey + np.float32(0.1) * noise, rtol=1e-6)
     strong = add_noise(grey, 5.0, seed=1, stream=0)
     assert (strong.min(), strong.max()) == (0, 1)
     black = add_noise(np.zeros((50, 28, 28), np.float32), 0.1, seed=1, stream=0)
