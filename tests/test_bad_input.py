@@ -296,14 +296,12 @@ def test_arrays_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         files.read_labels("test")
 
 
-def test_several_arrays_are_no_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_is_no_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("data/prepared").mkdir(parents=True)
     with open("data/prepared/test_labels.npy", "wb") as file:
         np.savez(file, labels=np.zeros(3, np.uint8))
-    with pytest.raises(
-        StageError, match=r"test_labels\.npy is not a whole \.npy file \(it holds several arrays\); run"
-    ):
+    with pytest.raises(StageError, match=r"test_labels\.npy is not a whole \.npy file \(it is an \.npz archive\); run"):
         files.read_labels("test")
 
 

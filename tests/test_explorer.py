@@ -315,7 +315,7 @@ def test_buttons_move_where_they_say(trained: Library, tmp_path: Path) -> None:
         ({"link": "code=1,2"}, "2 numbers, but deep has 16"),
         ({"link": "", "act": {"do": "explode"}}, "no button"),
         ({"link": "", "act": "random"}, "no button 'random'"),
-        ({"link": "", "want": 5}, "parts that there are not"),
+        ({"link": "", "want": 5}, "are no list"),
         ({"link": "", "photo": "/etc/passwd"}, "no such photo"),
         ({"link": "", "drawing": data_uri(np.zeros((50, 50), np.uint8))}, "shows no ink"),
     ],
@@ -393,7 +393,8 @@ def test_a_broken_model_is_said_and_mended_without_a_restart(run_project: Path, 
         models = Library(read_params(), tmp_path)
         for name in ("deep", "PCA (15)"):
             found = answers.answer(models, {"link": f"model={name}"}, "deep", tmp_path)
-            assert "is of latent_dim 16, but models.deep.latent_dim is 15 in params.yaml; run" in found["problem"]
+            told = "is of latent_dim 16, but models.deep.latent_dim is 15 in params.yaml; run `dvc repro`"
+            assert told in found["problem"]
     finally:
         os.chdir(before)
 

@@ -253,12 +253,12 @@ def test_test_images_choose_no_epoch(tmp_path: Path) -> None:
     assert read(tmp_path, params).prepare.validation_images == 0
     for block in (params["models"]["deep"], params["presets"]["best16"], params["classifier"]):
         block["early_stopping"] = 2
-    told = "early_stopping is 2, but prepare.validation_images is 0, so the test images would choose the epoch; "
+    told = "early_stopping is 2, but prepare.validation_images is 0, so the test images would choose the epoch"
     keys = ["models.deep", "presets.best16"]
     for train in (False, True):
         params["classifier"]["train"] = train
         assert problem(tmp_path, params).splitlines() == [
-            f"params.yaml: {key}.{told}early_stopping has to be 0." for key in [*keys, *["classifier"] * train]
+            f"params.yaml: {key}.{told}; one of them has to change." for key in [*keys, *["classifier"] * train]
         ]
     params["prepare"]["validation_images"] = 1
     assert read(tmp_path, params).models["deep"].early_stopping == 2
@@ -291,8 +291,8 @@ def test_every_problem_is_told(tmp_path: Path) -> None:
         ("!!python/object/apply:os.system [exit]", "not valid YAML: could not determine a constructor"),
         ("a: 2001-99-99", "not valid YAML: month must be in 1..12."),
         ("[" * 1000, "not valid YAML"),
-        ("a: !!bool foo", "not valid YAML: "),
-        ("a: !!int ''", "not valid YAML: "),
+        ("a: !!bool foo", "not valid YAML: a tag such as !!bool that does not suit its value."),
+        ("a: !!int ''", "not valid YAML: a tag such as !!bool that does not suit its value."),
     ],
 )
 def test_text_that_is_no_parameter_file(tmp_path: Path, text: str, sentence: str) -> None:

@@ -134,7 +134,7 @@ WIDTHS = {"layers": {"low": 0, "high": 3}, "units": {"low": 8, "high": 64, "step
          "space.learning_rate is logarithmic, but sampler is grid; it needs a list of choices."),
         ({"sampler": "grid", "space": {"batch_size": [32, 64]}}, "trials is 4, but the grid has 2 combinations."),
         ({"sampler": "grid", "space": {"noise": {"low": 0.0, "high": 1.0, "step": 1e-9}, "shift": [0, 1]}},
-         "space has a grid of 2000000002 combinations, but 100000 are the most."),
+         "space has a grid of more than 100000 combinations, which are the most."),
         ({"space": {"noise": {"low": 0.0, "high": 1.0, "step": 1e-310}}},
          "space.noise.step is 1e-310, but does not lead from 0.0 to 1.0."),
         ({"objectives": ["mse", "ssim", "bce"]},
@@ -795,9 +795,12 @@ def test_a_trial_of_another_version_is_said() -> None:
     with pytest.raises(StageError) as said:
         settings_tried(optuna.trial.create_trial(value=0.1, user_attrs={"settings": settings}), "deep")
     assert str(said.value).endswith(
-        "of the study deep has settings of another version of this project, which differ in beta_2; begin the study "
-        "again with --restart."
+        "of the study deep has settings of another version of this project (beta_2: Field required); begin the study "
+        "again with --restart, which deletes its trials."
     )
+    clash = optuna.trial.create_trial(value=0.1, user_attrs={"settings": DEEP.model_dump() | {"early_stopping": 99}})
+    with pytest.raises(StageError, match=r"project \(Value error, early_stopping is 99, but has to be below epochs"):
+        settings_tried(clash, "deep")
 
 
 def test_what_cannot_be_tuned_is_a_sentence(tuned: Path, tmp_path: Path) -> None:

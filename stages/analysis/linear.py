@@ -1,6 +1,6 @@
 """Linear baselines from moments: PCA and the linear probe.
 
-Both need only means and covariances, so no array of floats is as large as the images.
+Both need only means and covariances, so they need no float copy of the images.
 """
 
 from typing import NamedTuple

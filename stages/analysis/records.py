@@ -1,5 +1,6 @@
 """Records that stages hand on: frozen dataclasses of numbers and arrays, and their files."""
 
+import errno
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -29,9 +30,9 @@ def load_record(kind: type[Record], path: Path) -> Record:
     except FileNotFoundError:
         raise StageError(f"{path} is missing; {how_to_make(path)}.") from None
     except OSError as error:
-        if error.filename:
+        if error.errno != errno.EINVAL:  # of a place before the beginning of the file
             raise
-        raise StageError(f"{path} is broken ({error.strerror or error}); {how_to_make(path)}.") from None
+        raise StageError(f"{path} is broken ({error.strerror}); {how_to_make(path)}.") from None
     except BROKEN_ARRAY as error:
         raise StageError(f"{path} is broken ({error}); {how_to_make(path)}.") from None
 

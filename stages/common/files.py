@@ -242,7 +242,7 @@ def _read_npy(path: Path, dimensions: int, expected: str, mapped: bool) -> Bytes
     try:
         array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
         if not isinstance(array, np.ndarray):
-            raise ValueError("it holds several arrays")
+            raise ValueError("it is an .npz archive")
     except FileNotFoundError:
         raise StageError(f"{path} is missing; run `dvc repro prepare`.") from None
     except BROKEN_ARRAY as error:

@@ -56,11 +56,11 @@ def answer(library: Library, request: Any, default: str, uploads: Path) -> Answe
     try:
         if not isinstance(request, dict):
             raise StageError("the page asked for nothing.")
-        seen = look(library, request, default, uploads)
-        found = essentials(library, seen)
         wanted = request.get("want") or []
         if not isinstance(wanted, list):
-            raise StageError("the page asked for parts that there are not.")
+            raise StageError("the parts that the page wants are no list.")
+        seen = look(library, request, default, uploads)
+        found = essentials(library, seen)
         for part in PARTS:
             if part in wanted:
                 found |= PARTS[part](library, seen)

@@ -16,11 +16,11 @@ from stages.analysis.evaluation import Evaluation, Result, load_evaluation
 from stages.analysis.linear import Moments, fit_pca, image_moments
 from stages.common.arrays import Bytes
 from stages.common.errors import StageError
-from stages.common.files import Split, how_to_make, read_images, read_labels
+from stages.common.files import Split, read_images, read_labels
 from stages.explorer.atlas import Atlas, encode_to_file, make_atlas
 from stages.explorer.measured import read_metrics
 from stages.params import Choice, Params, choose_model, nearest
-from stages.trained import TrainedModel, build, uncompiled
+from stages.trained import TrainedModel, build, how_to_train, uncompiled
 
 KEPT = 8  # models in memory at once, PCA included
 
@@ -150,11 +150,13 @@ class Library:
         if evaluation.latent_dim != size:
             raise StageError(
                 f"{choice.files.evaluation} is of latent_dim {evaluation.latent_dim}, but {choice.key}.latent_dim is "
-                f"{size} in params.yaml; {how_to_make(choice.files.model)}."
+                f"{size} in params.yaml; {how_to_train(choice)}."
             )
         shape = evaluation.digits.images.shape[1:]
         if shape != (self.height, self.width) or len(evaluation.model.squared_error) != len(self.test.images):
-            raise StageError(f"{choice.files.evaluation} is of other test images than those prepared; run `dvc repro`.")
+            raise StageError(
+                f"{choice.files.evaluation} is of other test images than those prepared; {how_to_train(choice)}."
+            )
 
     def _pca_model(self, name: str, evaluation: Evaluation) -> TrainedModel:
         self.start_pca()

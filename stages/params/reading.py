@@ -67,8 +67,9 @@ def _parse_yaml(text: str, path: Path) -> Any:
         problem = PLAIN.get(problem, problem)
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ParamsError(f"{path}{place}: not valid YAML: {problem}.") from None
-    except (YAMLError, RecursionError, ValueError, TypeError, LookupError) as error:
-        # bad characters, depth, dates, odd keys, tags that do not suit their values
+    except LookupError:
+        raise ParamsError(f"{path}: not valid YAML: a tag such as !!bool that does not suit its value.") from None
+    except (YAMLError, RecursionError, ValueError, TypeError) as error:  # bad characters, depth, dates, odd keys
         raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from None
 
 

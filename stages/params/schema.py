@@ -399,7 +399,7 @@ class Params(Section):
             recipes |= {"classifier": self.classifier} if self.classifier.train else {}
             problems += [
                 f"{key}.early_stopping is {recipe.early_stopping}, but prepare.validation_images is 0, so the test "
-                "images would choose the epoch; early_stopping has to be 0"
+                "images would choose the epoch; one of them has to change"
                 for key, recipe in recipes.items()
                 if recipe.early_stopping
             ]

@@ -146,11 +146,11 @@ def grid_of(space: Space) -> dict[str, list[Any]]:
 
     Raises ValueError if a range has none to choose from, or the grid more than LARGEST_GRID combinations.
     """
-    combinations = math.prod(grid_size(name, part) for name, part in space.items())
-    if combinations > LARGEST_GRID:
-        raise ValueError(f"space has a grid of {combinations} combinations, but {LARGEST_GRID} are the most")
+    sizes = {name: grid_size(name, part) for name, part in space.items()}
+    if math.prod(sizes.values()) > LARGEST_GRID:
+        raise ValueError(f"space has a grid of more than {LARGEST_GRID} combinations, which are the most")
     return {
-        name: part.values if isinstance(part, Choices) else grid_values(part, grid_size(name, part))
+        name: part.values if isinstance(part, Choices) else grid_values(part, sizes[name])
         for name, part in space.items()
     }
 

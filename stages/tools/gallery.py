@@ -18,13 +18,13 @@ from stages.drawing.gallery import draw_model
 from stages.drawing.style import STYLE, png
 from stages.explorer.measured import Metrics, read_metrics
 from stages.params import Choice, Model, Params, choose_model, nearest, read_params
-from stages.trained import check_trained
+from stages.trained import check_trained, how_to_train
 
 FOLDER = Path("plots/gallery")
 DESCRIPTION = """\
 Draw what the presets of params.yaml do, one picture for each, and print their numbers.
 
-A preset has to be trained and evaluated; without a name, those that are not are left out.
+A preset has to be trained and evaluated with its present settings; without a name, others are left out.
 Writes plots/gallery/<preset>.png, test digits above their reconstructions and generated digits;
 <preset>-map.png, the codes of all test digits, if a code is a point of the plane; and
 <preset>-noisy.png, what it makes of noisy digits, if it was trained with at least the least
@@ -83,20 +83,19 @@ def check_ready(choice: Choice, params: Params) -> None:
 
 
 def check_current(choice: Choice) -> None:
-    """Raise StageError if the evaluation of a preset is missing, broken or of other settings than it now has."""
+    """Raise StageError if the evaluation of a preset is missing or broken, or does not suit its row in the table."""
     evaluation, settings = load_evaluation(choice.files.evaluation), choice.settings
     epochs, size = len(evaluation.loss), evaluation.latent_dim
     trained = epochs == settings.epochs or (settings.early_stopping and epochs < settings.epochs)
     if size != settings.latent_dim or not trained:
         raise StageError(
             f"{choice.files.evaluation} is of {epochs} epochs and latent_dim {size}, but {choice.key} has epochs "
-            f"{settings.epochs} and latent_dim {settings.latent_dim}; run `python -m stages.train {choice.name} && "
-            f"python -m stages.evaluate {choice.name}`."
+            f"{settings.epochs} and latent_dim {settings.latent_dim}; {how_to_train(choice)}."
         )
 
 
 def those_ready(presets: list[Choice], params: Params) -> list[Choice]:
-    """The presets of which nothing is missing; the others are named on stderr. Raises StageError if there is none."""
+    """The presets that are ready; the others are named on stderr. Raises StageError if there is none."""
     ready, reasons = [], []
     for choice in presets:
         try:

@@ -40,7 +40,7 @@ def main() -> None:
     if name not in params.tune:
         known = ", ".join(params.tune) or "none"
         raise ParamsError(f"params.yaml has no study {name!r}{nearest(name, list(params.tune))}; it has {known}.")
-    if not params.prepare.validation_images:
+    if not params.prepare.validation_images and not options.apply:
         raise ParamsError(
             "params.yaml: prepare.validation_images is 0, so the test images would choose the settings; a study needs "
             "validation images."
@@ -78,10 +78,10 @@ def settings_tried(trial: FrozenTrial, name: str) -> Model:
     try:
         return Model.model_validate(trial.user_attrs["settings"])
     except ValidationError as error:
-        keys = ", ".join(str(problem["loc"][0]) for problem in error.errors() if problem["loc"])
+        problems = [".".join(map(str, problem["loc"])) + f": {problem['msg']}" for problem in error.errors()]
         raise StageError(
-            f"trial {trial.number} of the study {name} has settings of another version of this project, which differ "
-            f"in {keys}; begin the study again with --restart."
+            f"trial {trial.number} of the study {name} has settings of another version of this project "
+            f"({'; '.join(problems).lstrip(': ')}); begin the study again with --restart, which deletes its trials."
         ) from None
 
 

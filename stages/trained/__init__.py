@@ -67,10 +67,14 @@ def load_model(chosen: Choice) -> TrainedModel:
 def check_trained(chosen: Choice) -> None:
     """Raise StageError with what to run if a preset, which `dvc repro` leaves alone, is not trained and evaluated."""
     if chosen.key.startswith("presets.") and not (chosen.files.model.exists() and chosen.files.evaluation.exists()):
-        raise StageError(
-            f"the preset {chosen.name} is not trained and evaluated; run `python -m stages.train {chosen.name} && "
-            f"python -m stages.evaluate {chosen.name}`."
-        )
+        raise StageError(f"the preset {chosen.name} is not trained and evaluated; {how_to_train(chosen)}.")
+
+
+def how_to_train(chosen: Choice) -> str:
+    """What to run for a model that is not trained and evaluated as its settings now are."""
+    if chosen.key.startswith("presets."):
+        return f"run `python -m stages.train {chosen.name} && python -m stages.evaluate {chosen.name}`"
+    return "run `dvc repro`"
 
 
 def build(chosen: Choice, evaluation: Evaluation, apply: Callable[[Any], Transform]) -> TrainedModel:
