@@ -30,7 +30,7 @@ from stages.params import Model, read_params
 from stages.training import images as training_images
 from stages.training import objective
 from stages.training.augmentation import build_augment, build_corrupt
-from stages.training.epoch import Compiled, Losses, compile_training
+from stages.training.epoch import Compiled, Losses, compile_training, minimised, total_parts
 from stages.training.images import epoch_order, resident
 from stages.training.optimizer import build_optimizer
 from tests import made_up
@@ -212,6 +212,31 @@ def test_training_is_that_of_a_loop_written_by_hand(kind: str) -> None:
         assert train_epoch(resident(IMAGES), order) == pytest.approx(tuple(expected), rel=1e-5)
     for a, b in zip(ours.get_weights(), theirs.variables, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+@quick
+def test_what_a_step_minimises_by_hand() -> None:
+    model = keras.Sequential([keras.Input((2,)), layers.ActivityRegularization(l1=0.5)])
+    model(tf.constant([[2.0, 1.0], [1.0, 0.0]]))
+    (penalty,) = model.losses
+    parts = objective.Parts(tf.constant([1.0, 2.0]), tf.constant([3.0, 5.0]))
+    made = objective.plain_objective(model, "mse")._replace(weight=0.25, warm_up=lambda step: step / 4)
+    found = minimised(parts, made, tf.constant(2.0), model)
+    assert float(found) == pytest.approx(1.5 + float(penalty) + 0.25 * 0.5 * 4)
+    assert total_parts(parts, model).numpy() == pytest.approx([3 + 2 * float(penalty), 8])
+
+
+@quick
+def test_only_training_drops_and_draws_are_those_of_the_seed_and_the_key() -> None:
+    made = objective.build_objective(build(variant(dropout=0.5)), SETTINGS, STEPS)
+    drawn = tf.function(made.draw, jit_compile=True)(3, tf.constant(5, tf.int64))
+    np.testing.assert_allclose(drawn, draws(SETTINGS, 5, 3), rtol=1e-6)
+    rows = tf.constant(IMAGES[:3] / 255, tf.float32)
+    trained, again, shown = (made.parts(rows, rows, drawn, training) for training in (True, True, False))
+    whole = objective.build_objective(build(), SETTINGS, STEPS).parts(rows, rows, drawn, False)
+    for part in objective.Parts._fields:
+        assert (getattr(trained, part).numpy() != getattr(again, part).numpy()).any()
+        np.testing.assert_allclose(getattr(shown, part), getattr(whole, part), rtol=1e-5)
 
 
 @quick
