@@ -32,7 +32,7 @@ from stages.analysis.evaluation import Evaluation, Result, load_evaluation, load
 from stages.analysis.generation import Floor, Generations, load_generations
 from stages.analysis.linear import Pca, class_means, code_moments, fit_pca, fit_probe, image_moments
 from stages.analysis.measures import bce, psnr, scaled_batches, squared_error, ssim
-from stages.analysis.records import save_record
+from stages.analysis.records import how_to_match, save_record
 from stages.common import files
 from stages.common.errors import StageError
 from stages.common.files import Split, model_files
@@ -382,6 +382,13 @@ def test_evaluations_of_other_test_images_do_not_go_together(tmp_path: Path, mon
         assert str(said.value) == (
             "data/evaluation/deep.npz is of other test images than data/evaluation/shallow.npz; run `dvc repro`."
         )
+
+
+def test_what_to_run_for_records_that_do_not_match() -> None:
+    """The pipeline's may be the older one, so DVC comes first."""
+    own, preset = model_files("deep").application, model_files("best16", preset=True).application
+    assert how_to_match(own) == "run `dvc repro`"
+    assert how_to_match(preset) == "run `dvc repro`, then `python -m stages.apply best16`"
 
 
 def test_every_later_model_is_compared_with_every_earlier_one_and_with_pca() -> None:

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from stages.analysis.records import how_to_match
 from stages.common import files
 from stages.common.errors import StageError, TerminatedError
 from stages.common.files import ABANDONED_AFTER, model_files, replacing, replacing_all, write_all, write_npy
@@ -253,10 +252,3 @@ def test_what_to_run_for_a_missing_file_is_what_writes_it() -> None:
     for path, stage in zip(model_files("best16", preset=True), stages, strict=False):
         assert files.how_to_make(path) == f"run `python -m stages.{stage} best16`"
     assert {files.how_to_make(path) for path in model_files("deep")} == {"run `dvc repro`"}
-
-
-def test_what_to_run_for_records_that_do_not_match() -> None:
-    """The pipeline's may be the older one, so DVC comes first."""
-    own, preset = model_files("deep").application, model_files("best16", preset=True).application
-    assert how_to_match(own) == "run `dvc repro`"
-    assert how_to_match(preset) == "run `dvc repro`, then `python -m stages.apply best16`"
