@@ -69,8 +69,8 @@ def variational_objective(model: keras.Model, loss: str, kl_weight: float, warmu
     posterior, decoder = build_posterior(model), model.get_layer("decoder")
 
     def draw(images: int, key: tf.Tensor) -> tf.Tensor:
-        # not the keys of shifts and noise, whose seeds are below 2**32
-        both = tf.stack([tf.constant(seed + 2**32, tf.int64), tf.cast(key, tf.int64)])
+        # training's noise has keys below 0 where this has a step's number, and shifts have another algorithm
+        both = tf.stack([tf.constant(seed, tf.int64), tf.cast(key, tf.int64)])
         return tf.random.stateless_normal((images, posterior.output_shape[2]), both, alg="threefry")
 
     def parts(image: tf.Tensor, seen: tf.Tensor, drawn: tf.Tensor, training: bool) -> Parts:
