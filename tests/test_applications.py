@@ -421,9 +421,7 @@ def test_everything_denoised_has_its_name_and_models_come_last(tmp_path: Path, m
 def test_the_report_of_anomalies_by_hand() -> None:
     areas = {"deep": {"error": Area(0.91234, 0.9, 0.92), "combined": Area(0.95, 0.94, 0.96)}}
     page = tables.report_anomalies(areas, [3, 5])
-    assert (
-        page
-        == """\
+    expected = """\
 ## Which digits are anomalous?
 
 Missing from training: 3, 5. Area under the ROC curve of telling their test images
@@ -434,17 +432,15 @@ explains the scores.
 |:-----|--------------------------:|--------------------------:|
 | deep | 0.9123 (0.9000 to 0.9200) | 0.9500 (0.9400 to 0.9600) |
 """
-    )
+    assert page == expected
     page = tables.report_anomalies({}, [])
-    assert (
-        page
-        == """\
+    expected = """\
 ## Which digits are anomalous?
 
 No class is missing from training, so there is none to be told from the others;
 [docs/anomalies.md](../docs/anomalies.md) shows how to leave one out.
 """
-    )
+    assert page == expected
 
 
 @quick

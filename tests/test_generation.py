@@ -372,9 +372,7 @@ def test_the_table_and_the_page_by_hand() -> None:
     np.testing.assert_allclose(table["frechet"][1:], one.frechet.mean(axis=1))
     np.testing.assert_allclose(table["accuracy_std"][1:], np.abs(np.diff(one.accuracy)).ravel() / np.sqrt(2))
     page = tables.report_generation(Floor("judge", 0.9912, real), {"deep": one})
-    assert (
-        page
-        == """\
+    expected = """\
 ## How good are generated digits?
 
 `frechet` is the distance to the test images in a classifier's features, lower is better. `accuracy`
@@ -388,7 +386,7 @@ alone. The classifier itself gets 0.9912 right. Mean and standard deviation over
 | deep: Gaussian per class |  17.0 ± 1.4 |   0.700 ± 0.071 |
 | deep: Gaussian mixture   |     85 ± 21 | 0.7500 ± 0.0000 |
 """
-    )
+    assert page == expected
     assert [tables.with_spread(0.98456, 0.00123), tables.with_spread(99.05, 0.4), tables.with_spread(1.5, 0.0)] == [
         "0.9846 ± 0.0012", "99.05 ± 0.40", "1.5000 ± 0.0000"
     ]  # fmt: skip
@@ -397,15 +395,13 @@ alone. The classifier itself gets 0.9912 right. Mean and standard deviation over
     assert nothing.pictures.dtype == np.float32
     assert [part.shape for part in vars(nothing).values()] == [(0,), (0, 0), (0, 0), (0, 0, 2, 3)]
     page = tables.report_generation(Floor("", 0.0, nothing), {"deep": nothing})
-    assert (
-        page
-        == """\
+    expected = """\
 ## How good are generated digits?
 
 No classifier was trained, so there is nothing to judge them by;
 [docs/generation.md](../docs/generation.md) shows how to train one.
 """
-    )
+    assert page == expected
 
 
 @quick

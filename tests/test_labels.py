@@ -277,9 +277,7 @@ def test_the_report_by_hand() -> None:
     methods = {PIXELS: by_hand()[PIXELS], "Ant": by_hand()["deep"]}
     table = tables.labels_table(methods, np.array([10, 2000]), ["Ant"], 1001, seed=7)
     page = tables.report_labels(table, PixelLabels(np.array([10, 2000]), 2000, methods[PIXELS]))
-    assert (
-        page
-        == """\
+    expected = """\
 ## How far do a few labels go?
 
 Accuracy on 3 test images of logistic regression and of k-nearest neighbours, with the given
@@ -292,7 +290,7 @@ share of the 10 nearest of 2,000 training images that are of the same class, wit
 | all pixels |  0.200 ± 0.141 |     0.600 ± 0.141 |    0.200 ± 0.000 |       0.600 ± 0.283 | 0.500 (0.000 to 1.000) |
 | Ant        |  0.200 ± 0.000 |     0.600 ± 0.283 |    0.200 ± 0.141 |       0.600 ± 0.141 | 1.000 (1.000 to 1.000) |
 """
-    )
+    assert page == expected
 
 
 @quick

@@ -78,10 +78,10 @@ def settings_tried(trial: FrozenTrial, name: str) -> Model:
     try:
         return Model.model_validate(trial.user_attrs["settings"])
     except ValidationError as error:
-        problems = [".".join(map(str, problem["loc"])) + f": {problem['msg']}" for problem in error.errors()]
+        problems = [": ".join(map(str, [*problem["loc"], problem["msg"]])) for problem in error.errors()]
         raise StageError(
             f"trial {trial.number} of the study {name} has settings of another version of this project "
-            f"({'; '.join(problems).lstrip(': ')}); begin the study again with --restart, which deletes its trials."
+            f"({'; '.join(problems)}); begin the study again with --restart, which deletes its trials."
         ) from None
 
 
