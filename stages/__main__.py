@@ -9,8 +9,8 @@ import importlib
 import sys
 from pathlib import Path
 
-from stages.common.errors import ParamsError, run
-from stages.params import nearest
+from stages.core.errors import ParamsError, run
+from stages.core.sentences import nearest
 
 # in an order in which they can run
 STAGES = ("prepare", "train", "evaluate", "classical", "classifier", "apply", "compare", "figures")

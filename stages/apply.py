@@ -11,11 +11,9 @@ data/classifier. It holds no measure unless `classifier.train` is true in params
 
 import numpy as np
 
-from stages.analysis.applications import Application
-from stages.analysis.classifiers import measure_labels
-from stages.analysis.denoising import digest_noisy, measure_denoised, noisy_tests, read_chosen
-from stages.analysis.evaluation import load_evaluation
-from stages.analysis.generation import (
+from stages.applications.classifiers import measure_labels
+from stages.applications.denoising import digest_noisy, measure_denoised, noisy_tests, read_chosen
+from stages.applications.generation import (
     Generations,
     check_mixture,
     collect,
@@ -24,18 +22,21 @@ from stages.analysis.generation import (
     judge_methods,
     no_generation,
 )
-from stages.analysis.labels import CodeLabels, read_task
-from stages.analysis.linear import Pca
-from stages.analysis.measures import in_batches, psnr
-from stages.analysis.records import save_record
-from stages.common import files
-from stages.common.errors import StageError, run
-from stages.model.autoencoder import is_variational
-from stages.model.backend import keras, use_threads
-from stages.params import Apply, Params, choose_model, read_params
-from stages.params.command import parse_model
-from stages.trained import BATCH, uncompiled
-from stages.trained.loading import check_classes, check_size, load_autoencoder, load_classifier
+from stages.applications.labels import CodeLabels, read_task
+from stages.applications.records import Application
+from stages.core import files
+from stages.core.autoencoder import is_variational
+from stages.core.backend import keras, use_threads
+from stages.core.command import parse_model
+from stages.core.errors import StageError, run
+from stages.core.evaluation import load_evaluation
+from stages.core.linear import Pca
+from stages.core.loading import check_classes, check_size, load_autoencoder, load_classifier
+from stages.core.measures import in_batches, psnr
+from stages.core.params import choose_model, read_params
+from stages.core.records import save_record
+from stages.core.schema import Apply, Params
+from stages.core.trained import BATCH, uncompiled
 
 
 def main() -> None:
@@ -88,7 +89,7 @@ def measure_codes(encoder: keras.Model, pca: Pca, settings: Apply) -> CodeLabels
 
 def judge_generated(name: str, model: keras.Model, pca: Pca, shape: tuple[int, int], params: Params) -> Generations:
     """Judge the digits that a model and PCA generate, and say how good they are, method by method."""
-    from stages.trained.judge import build_judge  # loads the training, which the defaults need not
+    from stages.applications.judge import build_judge  # loads the training, which the defaults need not
 
     train, validation, test = (files.read_split(split) for split in files.SPLITS)
     settings = params.generate

@@ -10,9 +10,9 @@ Needs no TensorFlow.
 
 import numpy as np
 
-from stages.analysis.classifiers import measure_labels
-from stages.analysis.denoisers import CHOICES, choose
-from stages.analysis.denoising import (
+from stages.applications.classifiers import measure_labels
+from stages.applications.denoisers import CHOICES, choose
+from stages.applications.denoising import (
     METHODS,
     SHOWN,
     VALIDATION,
@@ -23,12 +23,13 @@ from stages.analysis.denoising import (
     noisy_tests,
     read_chosen,
 )
-from stages.analysis.labels import PixelLabels, read_task
-from stages.analysis.records import save_record
-from stages.common import files
-from stages.common.errors import run
-from stages.params import Apply, read_params
-from stages.params.command import parse_no_arguments
+from stages.applications.labels import PixelLabels, read_task
+from stages.core import files
+from stages.core.command import parse_no_arguments
+from stages.core.errors import run
+from stages.core.params import read_params
+from stages.core.records import save_record
+from stages.core.schema import Apply
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from stages.analysis.generation import (
+from stages.applications.generation import (
     REAL,
     Floor,
     collect,
@@ -22,13 +22,14 @@ from stages.analysis.generation import (
     real_digits,
     share_right,
 )
-from stages.analysis.records import save_record
-from stages.common import files
-from stages.common.arrays import Bytes
-from stages.common.errors import ParamsError, run
-from stages.common.files import Split
-from stages.params import Params, read_params
-from stages.params.command import parse_no_arguments
+from stages.core import files
+from stages.core.arrays import Bytes
+from stages.core.command import parse_no_arguments
+from stages.core.errors import ParamsError, run
+from stages.core.files import Split
+from stages.core.params import read_params
+from stages.core.records import save_record
+from stages.core.schema import Params
 
 
 def main() -> None:
@@ -64,15 +65,15 @@ def train_and_write(params: Params, classes: Bytes, train: Split, validation: Sp
     classes: uint8 [classes], those of the training images and of all others given.
     """
     # TensorFlow takes seconds to load, and the defaults need none.
-    from stages.model.archive import keras_bytes
-    from stages.model.backend import use_threads
-    from stages.model.classifier import build_classifier
-    from stages.trained.judge import build_judge, classifying
-    from stages.training.checkpoint import checkpoint_path, digest_run, loaded_code
-    from stages.training.classification import build_classification, labelled_rows
-    from stages.training.images import resident
-    from stages.training.loop import tell_early_stop
-    from stages.training.loop import train as train_network
+    from stages.applications.classification import build_classification, labelled_rows
+    from stages.applications.classifier import build_classifier
+    from stages.applications.judge import build_judge, classifying
+    from stages.core.archive import keras_bytes
+    from stages.core.backend import use_threads
+    from stages.core.checkpoint import checkpoint_path, digest_run, loaded_code
+    from stages.core.images import resident
+    from stages.core.training import tell_early_stop
+    from stages.core.training import train as train_network
 
     settings = params.classifier
     use_threads(settings.threads)

@@ -12,16 +12,16 @@ plots/mse_per_class.csv and plots/losses.csv.
 import shlex
 from pathlib import Path
 
-from stages.analysis import tables
-from stages.analysis.anomalies import compare_aurocs, missing_classes
-from stages.analysis.applications import load_denoised, load_labels
-from stages.analysis.comparison import compare_all
-from stages.analysis.evaluation import load_evaluations, results_by_name
-from stages.analysis.generation import load_generations
-from stages.common import files
-from stages.common.errors import StageError, run
-from stages.params import Params, read_params
-from stages.params.command import parse_no_arguments
+from stages.applications.anomalies import compare_aurocs, missing_classes
+from stages.applications.generation import load_generations
+from stages.applications.records import load_denoised, load_labels
+from stages.core import files, tables
+from stages.core.command import parse_no_arguments
+from stages.core.comparison import compare_all
+from stages.core.errors import StageError, run
+from stages.core.evaluation import load_evaluations, results_by_name
+from stages.core.params import read_params
+from stages.core.schema import Params
 
 
 def main() -> None:

@@ -15,22 +15,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.analysis.anomalies import auroc, missing_classes, of_missing_class
-from stages.analysis.codec import Codec, Data, as_pictures, mean_of_batches, measure, probe_pixels
-from stages.analysis.evaluation import Digits, Evaluation
-from stages.analysis.linear import fit_pca, image_moments
-from stages.analysis.measures import scaled_batches, squared_error
-from stages.analysis.pictures import first_of_each_class
-from stages.analysis.records import save_record
-from stages.common import files
-from stages.common.arrays import Float32
-from stages.common.errors import StageError, run
-from stages.model.autoencoder import LOG_VARIANCE, build_posterior, is_variational
-from stages.model.backend import keras, use_threads
-from stages.params import Evaluate, choose_model, read_params
-from stages.params.command import parse_model
-from stages.trained.inference import compile_model
-from stages.trained.loading import check_size, load_autoencoder
+from stages.applications.anomalies import auroc, missing_classes, of_missing_class
+from stages.core import files
+from stages.core.arrays import Float32
+from stages.core.autoencoder import LOG_VARIANCE, build_posterior, is_variational
+from stages.core.backend import keras, use_threads
+from stages.core.codec import Codec, Data, as_pictures, mean_of_batches, measure, probe_pixels
+from stages.core.command import parse_model
+from stages.core.errors import StageError, run
+from stages.core.evaluation import Digits, Evaluation
+from stages.core.inference import compile_model
+from stages.core.linear import fit_pca, image_moments
+from stages.core.loading import check_size, load_autoencoder
+from stages.core.measures import scaled_batches, squared_error
+from stages.core.params import choose_model, read_params
+from stages.core.records import save_record
+from stages.core.schema import Evaluate
+from stages.core.shown import first_of_each_class
 
 COLLAPSED = 0.99  # of the mean image's error: a model that gives nearly the mean image for every digit
 

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from stages.analysis.applications import load_denoised
-from stages.analysis.evaluation import load_evaluations, results_by_name
-from stages.analysis.tables import COMPARISON, DENOISING, LABELS, LOSSES, MSE_PER_CLASS, read_table
-from stages.common import files
-from stages.common.errors import run
-from stages.drawing import applications, charts, pictures
-from stages.drawing.style import STYLE, png
-from stages.params import Model, read_params
-from stages.params.command import parse_no_arguments
+from stages.applications import figures as applications
+from stages.applications.records import load_denoised
+from stages.core import charts, files, pictures
+from stages.core.command import parse_no_arguments
+from stages.core.errors import run
+from stages.core.evaluation import load_evaluations, results_by_name
+from stages.core.params import read_params
+from stages.core.schema import Model
+from stages.core.style import STYLE, png
+from stages.core.tables import COMPARISON, DENOISING, LABELS, LOSSES, MSE_PER_CLASS, read_table
 
 
 def main() -> None:

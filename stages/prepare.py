@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common import files
-from stages.common.arrays import Bytes
-from stages.common.errors import ParamsError, StageError, run
-from stages.common.files import Split
-from stages.images.idx import read_idx
-from stages.params import Prepare, read_params
-from stages.params.command import parse_no_arguments
+from stages.core import files
+from stages.core.arrays import Bytes
+from stages.core.command import parse_no_arguments
+from stages.core.errors import ParamsError, StageError, run
+from stages.core.files import Split
+from stages.core.idx import read_idx
+from stages.core.params import read_params
+from stages.core.schema import Prepare
 
 Raw = dict[tuple[str, str], Path]  # the four files, by split and content
 

@@ -14,17 +14,18 @@ from contextlib import suppress
 
 import pandas as pd
 
-from stages.common import files
-from stages.common.errors import ParamsError, run
-from stages.model.archive import keras_bytes
-from stages.model.autoencoder import build_autoencoder
-from stages.model.backend import use_threads
-from stages.params import Choice, Model, choose_model, read_params
-from stages.params.command import parse_model
-from stages.training.checkpoint import Epoch, checkpoint_path, digest_run, loaded_code
-from stages.training.images import read_pixels
-from stages.training.loop import build_training, tell_early_stop, train
-from stages.training.replicas import Replicas, join_replicas
+from stages.core import files
+from stages.core.archive import keras_bytes
+from stages.core.autoencoder import build_autoencoder
+from stages.core.backend import use_threads
+from stages.core.checkpoint import Epoch, checkpoint_path, digest_run, loaded_code
+from stages.core.command import parse_model
+from stages.core.errors import ParamsError, run
+from stages.core.images import read_pixels
+from stages.core.params import Choice, choose_model, read_params
+from stages.core.replicas import Replicas, join_replicas
+from stages.core.schema import Model
+from stages.core.training import build_training, tell_early_stop, train
 
 
 def main() -> None:

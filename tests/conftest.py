@@ -21,7 +21,7 @@ import yaml
 from filelock import FileLock
 
 import stages  # noqa: F401 (pins the arithmetic of the test process too)
-from stages.images.idx import read_idx
+from stages.core.idx import read_idx
 
 ROOT = Path(__file__).parent.parent
 RAW = ROOT / "data/raw"

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from stages.analysis.applications import Application
-from stages.analysis.denoising import Classical, Denoised
-from stages.analysis.evaluation import Digits, Evaluation, Result
-from stages.analysis.generation import SHOWN, Generation
-from stages.analysis.labels import Classified, CodeLabels, PixelLabels
-from stages.analysis.pictures import DIMENSIONS, EXTREMES, SAMPLES, STEPS, UNUSUAL
-from stages.common.errors import run
+from stages.applications.denoising import Classical, Denoised
+from stages.applications.generation import SHOWN, Generation
+from stages.applications.labels import Classified, CodeLabels, PixelLabels
+from stages.applications.records import Application
+from stages.core.errors import run
+from stages.core.evaluation import Digits, Evaluation, Result
+from stages.core.shown import DIMENSIONS, EXTREMES, SAMPLES, STEPS, UNUSUAL
 
 HEIGHT, WIDTH = 2, 3
 

@@ -22,21 +22,21 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from stages import compare
-from stages.analysis import pictures, tables
-from stages.analysis.anomalies import compare_aurocs, squared_distances
-from stages.analysis.applications import load_denoised, load_labels
-from stages.analysis.codec import Codec, Data, measure, probe_pixels
-from stages.analysis.codes import active_dimensions, nearest_images, sample_codes
-from stages.analysis.comparison import Comparison, bootstrap_means, compare_all, compare_errors
-from stages.analysis.evaluation import Evaluation, Result, load_evaluation, load_evaluations, results_by_name
-from stages.analysis.generation import Floor, Generations, load_generations
-from stages.analysis.linear import Pca, class_means, code_moments, fit_pca, fit_probe, image_moments
-from stages.analysis.measures import bce, psnr, scaled_batches, squared_error, ssim
-from stages.analysis.records import how_to_match, save_record
-from stages.common import files
-from stages.common.errors import StageError
-from stages.common.files import Split, model_files
-from stages.params import Evaluate
+from stages.applications.anomalies import compare_aurocs, squared_distances
+from stages.applications.generation import Floor, Generations, load_generations
+from stages.applications.records import load_denoised, load_labels
+from stages.core import files, tables
+from stages.core import shown as pictures
+from stages.core.codec import Codec, Data, measure, probe_pixels
+from stages.core.codes import active_dimensions, nearest_images, sample_codes
+from stages.core.comparison import Comparison, bootstrap_means, compare_all, compare_errors
+from stages.core.errors import StageError
+from stages.core.evaluation import Evaluation, Result, load_evaluation, load_evaluations, results_by_name
+from stages.core.files import Split, model_files
+from stages.core.linear import Pca, class_means, code_moments, fit_pca, fit_probe, image_moments
+from stages.core.measures import bce, psnr, scaled_batches, squared_error, ssim
+from stages.core.records import how_to_match, save_record
+from stages.core.schema import Evaluate
 from tests import made_up
 from tests.conftest import ROOT
 

@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import classical as classical_stage
-from stages.analysis import anomalies, applications, denoisers, denoising, tables
-from stages.analysis.anomalies import (
+from stages.applications import anomalies, denoisers, denoising
+from stages.applications import records as applications
+from stages.applications.anomalies import (
     Area,
     auroc,
     bootstrap_aurocs,
@@ -30,18 +31,18 @@ from stages.analysis.anomalies import (
     inverse_covariance,
     squared_distances,
 )
-from stages.analysis.applications import Application
-from stages.analysis.comparison import bootstrap_means
-from stages.analysis.denoising import Classical, add_noise, measure_denoised, read_chosen
-from stages.analysis.evaluation import load_evaluation
-from stages.analysis.linear import code_moments, fit_pca, image_moments
-from stages.analysis.records import load_record, save_record
-from stages.common import files
-from stages.common.errors import StageError
+from stages.applications.denoising import Classical, add_noise, measure_denoised, read_chosen
+from stages.applications.records import Application
+from stages.core import files, tables
+from stages.core.comparison import bootstrap_means
+from stages.core.errors import StageError
+from stages.core.evaluation import load_evaluation
+from stages.core.linear import code_moments, fit_pca, image_moments
+from stages.core.params import read_params
+from stages.core.records import load_record, save_record
 from stages.explorer.answers import map_points, see, sliders
 from stages.explorer.library import Library
 from stages.explorer.scenes import Scene
-from stages.params import read_params
 from tests import made_up
 from tests.conftest import MODELS, ROOT, change_params, stages_run, succeed
 

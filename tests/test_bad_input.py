@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from stages.analysis.evaluation import load_evaluation
-from stages.common import files
-from stages.common.errors import ParamsError, StageError
+from stages.core import files
+from stages.core.errors import ParamsError, StageError
+from stages.core.evaluation import load_evaluation
+from stages.core.params import choose_model, read_params
 from stages.evaluate import read_history
-from stages.params import choose_model, read_params
 from tests import made_up
 from tests.conftest import (
     MODELS,

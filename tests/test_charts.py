@@ -14,7 +14,7 @@ import yaml
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from stages.drawing.style import BASELINE_COLOURS, COLOURS
+from stages.core.style import BASELINE_COLOURS, COLOURS
 from tests.conftest import ROOT, change_params, succeed
 
 CHARTS = ("losses", "mse_per_class", "comparison", "denoising", "labels")

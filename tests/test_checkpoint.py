@@ -25,15 +25,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.common import files
-from stages.model.archive import keras_bytes
-from stages.model.autoencoder import build_autoencoder
-from stages.model.backend import tf
-from stages.params import Model, read_params
-from stages.training import checkpoint
-from stages.training.checkpoint import Epoch, History, checkpoint_path, digest_run, read_checkpoint, restore, save
-from stages.training.images import resident
-from stages.training.loop import build_training, tell_early_stop, train
+from stages.core import checkpoint, files
+from stages.core.archive import keras_bytes
+from stages.core.autoencoder import build_autoencoder
+from stages.core.backend import tf
+from stages.core.checkpoint import Epoch, History, checkpoint_path, digest_run, read_checkpoint, restore, save
+from stages.core.images import resident
+from stages.core.params import read_params
+from stages.core.schema import Model
+from stages.core.training import build_training, tell_early_stop, train
 from tests.conftest import (
     ROOT,
     TUTORIAL,
@@ -77,7 +77,7 @@ def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[int, Path]:
         copies[len(history)] = Path(shutil.copy(path, tmp_path / f"left after {len(history)}.npz"))
         return -math.inf
 
-    monkeypatch.setattr("stages.training.loop.save", save_and_copy)
+    monkeypatch.setattr("stages.core.training.save", save_and_copy)
     return copies
 
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from matplotlib.image import imread
 
-from stages.common.files import model_files
+from stages.core.files import model_files
 from tests.conftest import call, digests, start, succeed, wait_until
 
 CACHE_RACE = (

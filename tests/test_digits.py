@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from stages.common.errors import StageError
+from stages.core.errors import StageError
 from stages.images.digits import (
     SIDE,
     Ink,

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from stages.__main__ import STAGES, tools
-from stages.analysis.comparison import Comparison
-from stages.analysis.tables import MEASURES, generation_rows, interval, markdown, number
-from stages.params import choose_model, read_params
+from stages.core.comparison import Comparison
+from stages.core.params import choose_model, read_params
+from stages.core.tables import MEASURES, generation_rows, interval, markdown, number
 from stages.tools.gallery import gallery_table
 from stages.tools.study import readable
 from tests.conftest import ROOT, succeed

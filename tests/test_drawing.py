@@ -20,13 +20,14 @@ from matplotlib.patches import StepPatch
 from PIL import Image
 
 from stages import figures
-from stages.analysis import tables
-from stages.analysis.comparison import Comparison
-from stages.analysis.denoising import Denoised
-from stages.analysis.evaluation import Result
-from stages.analysis.records import save_record
-from stages.drawing import applications, charts, pictures, sheets, tuning
-from stages.drawing.style import BASELINE_COLOURS, COLOURS, GREY, SIGNED, STYLE, colours, mosaic, png, show
+from stages.applications import figures as applications
+from stages.applications.denoising import Denoised
+from stages.core import charts, pictures, tables
+from stages.core.comparison import Comparison
+from stages.core.evaluation import Result
+from stages.core.records import save_record
+from stages.core.style import BASELINE_COLOURS, COLOURS, GREY, SIGNED, STYLE, colours, mosaic, png, show
+from stages.drawing import sheets, tuning
 from stages.images.digits import Digit
 from tests import made_up
 from tests.conftest import ROOT

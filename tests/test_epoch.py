@@ -7,17 +7,17 @@ import keras
 import numpy as np
 import pytest
 
-from stages.model.archive import keras_bytes
-from stages.model.autoencoder import build_autoencoder
-from stages.model.backend import tf
-from stages.params import Model, read_params
-from stages.params.schema import Activation, Loss, Optimizer
-from stages.training import images as training_images
-from stages.training.augmentation import build_augment, build_corrupt, random_shift, unchanged
-from stages.training.epoch import Compiled, compile_training
-from stages.training.images import Images, blocks, epoch_order, resident
-from stages.training.objective import build_objective, plain_objective
-from stages.training.optimizer import build_optimizer
+from stages.core import images as training_images
+from stages.core.archive import keras_bytes
+from stages.core.augmentation import build_augment, build_corrupt, random_shift, unchanged
+from stages.core.autoencoder import build_autoencoder
+from stages.core.backend import tf
+from stages.core.epoch import Compiled, compile_training
+from stages.core.images import Images, blocks, epoch_order, resident
+from stages.core.objective import build_objective, plain_objective
+from stages.core.optimizer import build_optimizer
+from stages.core.params import read_params
+from stages.core.schema import Activation, Loss, Model, Optimizer
 from tests.conftest import ROOT, TUTORIAL
 
 layers = keras.layers

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.common.errors import ParamsError, StageError, run
+from stages.core.errors import ParamsError, StageError, run
 from tests.conftest import ROOT, environment
 
 pytestmark = pytest.mark.quick
@@ -100,7 +100,7 @@ def test_a_signal_ends_the_stage_through_its_finally_blocks(
 def test_output_that_nobody_reads_any_more_ends_the_stage_silently() -> None:
     """As in `python -m stages check | head -1`; what is written at the end, too."""
     for lines in (1, 100_000):
-        code = f"from stages.common.errors import run; run(lambda: (input(), print('line\\n' * {lines})))"
+        code = f"from stages.core.errors import run; run(lambda: (input(), print('line\\n' * {lines})))"
         process = subprocess.Popen(
             (sys.executable, "-c", code),
             cwd=ROOT,

@@ -14,20 +14,20 @@ import pytest
 import sklearn.decomposition
 from PIL import Image
 
-from stages.analysis import tables
-from stages.analysis.codec import Data
-from stages.analysis.comparison import compare_all
-from stages.analysis.evaluation import Evaluation, Result, load_evaluation, results_by_name
-from stages.analysis.linear import image_moments
-from stages.analysis.measures import ssim
-from stages.analysis.records import save_record
-from stages.common.files import Split, read_split
-from stages.drawing import applications, charts, pictures
-from stages.drawing.style import STYLE, png
+from stages.applications import figures as applications
+from stages.core import charts, pictures, tables
+from stages.core.autoencoder import build_autoencoder
+from stages.core.backend import keras, tf
+from stages.core.codec import Data
+from stages.core.comparison import compare_all
+from stages.core.evaluation import Evaluation, Result, load_evaluation, results_by_name
+from stages.core.files import Split, read_split
+from stages.core.linear import image_moments
+from stages.core.measures import ssim
+from stages.core.params import read_params
+from stages.core.records import save_record
+from stages.core.style import STYLE, png
 from stages.evaluate import encoder_kernel, evaluate, metrics_json
-from stages.model.autoencoder import build_autoencoder
-from stages.model.backend import keras, tf
-from stages.params import read_params
 from tests import made_up
 from tests.conftest import ROOT
 

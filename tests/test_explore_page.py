@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.core.idx import read_idx
 from stages.explorer.answers import prepare_drawing
 from stages.explorer.pixels import png_bytes, read_drawing
 from stages.explorer.scenes import read_link
-from stages.images.idx import read_idx
 from tests.conftest import (
     MODELS,
     NAMES,

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from stages.analysis.linear import fit_pca, image_moments
-from stages.common.errors import StageError
+from stages.core.errors import StageError
+from stages.core.linear import fit_pca, image_moments
+from stages.core.params import choose_model, read_params
 from stages.explorer import answers, library
 from stages.explorer.atlas import class_of, encode_to_file, line, make_atlas, neighbours, random_code, traversals
 from stages.explorer.library import Library
 from stages.explorer.measured import model_sentence, pair_sentences
 from stages.explorer.pixels import data_uri, grey, read_drawing, signed, sprite
 from stages.explorer.scenes import LONGEST, Scene, read_link, write_link
-from stages.params import choose_model, read_params
 from stages.tools.explore import OF_ALL, in_address
 from tests.conftest import ROOT, call, change_params
 

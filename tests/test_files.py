@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from stages.common import files
-from stages.common.errors import StageError, TerminatedError
-from stages.common.files import ABANDONED_AFTER, model_files, replacing, replacing_all, write_all, write_npy
+from stages.core import files
+from stages.core.errors import StageError, TerminatedError
+from stages.core.files import ABANDONED_AFTER, model_files, replacing, replacing_all, write_all, write_npy
 
 pytestmark = pytest.mark.quick
 

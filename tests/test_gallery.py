@@ -12,13 +12,13 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from stages.analysis.evaluation import Evaluation
-from stages.analysis.records import save_record
-from stages.common.errors import ParamsError, StageError
-from stages.common.files import CLASSICAL
-from stages.drawing.applications import draw_denoising
+from stages.applications.figures import draw_denoising
+from stages.core.errors import ParamsError, StageError
+from stages.core.evaluation import Evaluation
+from stages.core.files import CLASSICAL
+from stages.core.params import choose_model, read_params
+from stages.core.records import save_record
 from stages.drawing.gallery import draw_model
-from stages.params import choose_model, read_params
 from stages.tools import gallery
 from tests import made_up
 from tests.conftest import ROOT

@@ -11,10 +11,15 @@ import pytest
 import scipy
 import sklearn.mixture
 
-from stages.analysis import tables
-from stages.analysis.codes import Mixture, class_mixture, draw_codes, prior_mixture
-from stages.analysis.evaluation import load_evaluation
-from stages.analysis.generation import (
+from stages.applications.classification import (
+    beside_classes,
+    build_classification,
+    classification_objective,
+    labelled_rows,
+)
+from stages.applications.classifier import build_classifier, feature_model
+from stages.applications.figures import draw_generation
+from stages.applications.generation import (
     MIXTURE,
     PER_CLASS,
     PRIOR,
@@ -34,28 +39,22 @@ from stages.analysis.generation import (
     no_generation,
     real_digits,
 )
-from stages.analysis.linear import Moments, code_moments, fit_pca, image_moments
-from stages.analysis.records import load_record, save_record
-from stages.common import files
-from stages.common.errors import ParamsError, StageError
-from stages.common.files import Split
-from stages.drawing.applications import draw_generation
-from stages.model.archive import keras_bytes
-from stages.model.backend import tf
-from stages.model.classifier import build_classifier, feature_model
-from stages.params import read_params
+from stages.applications.judge import build_judge, classifying
+from stages.core import files, tables
+from stages.core.archive import keras_bytes
+from stages.core.augmentation import random_shift
+from stages.core.backend import tf
+from stages.core.codes import Mixture, class_mixture, draw_codes, prior_mixture
+from stages.core.errors import ParamsError, StageError
+from stages.core.evaluation import load_evaluation
+from stages.core.files import Split
+from stages.core.images import epoch_order, resident
+from stages.core.linear import Moments, code_moments, fit_pca, image_moments
+from stages.core.loading import check_classes
+from stages.core.params import read_params
+from stages.core.records import load_record, save_record
+from stages.core.training import train
 from stages.tools import generation as tool
-from stages.trained.judge import build_judge, classifying
-from stages.trained.loading import check_classes
-from stages.training.augmentation import random_shift
-from stages.training.classification import (
-    beside_classes,
-    build_classification,
-    classification_objective,
-    labelled_rows,
-)
-from stages.training.images import epoch_order, resident
-from stages.training.loop import train
 from tests import made_up
 from tests.conftest import ROOT, ask_for_generation, change_params, refuse, stages_in_turn, succeed
 
@@ -238,7 +237,7 @@ def test_a_killed_classifier_ends_in_the_same_bytes(
         train("x", build_classification(model, settings, 600, (28, 28)), settings, rows, rows, path)
         return keras_bytes(model)
 
-    from stages.training.checkpoint import save
+    from stages.core.checkpoint import save
 
     def save_and_end(path: Path, variables: list[Any], history: list[Any]) -> float:
         save(path, variables, history)
@@ -247,7 +246,7 @@ def test_a_killed_classifier_ends_in_the_same_bytes(
         return -math.inf
 
     with monkeypatch.context() as patch:
-        patch.setattr("stages.training.loop.save", save_and_end)
+        patch.setattr("stages.core.training.save", save_and_end)
         with pytest.raises(KilledError):
             run(tmp_path / "checkpoint.npz")
     assert run(tmp_path / "checkpoint.npz") == run(tmp_path / "none.npz")

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from dvc.repo import Repo  # type: ignore[import-untyped]
 
-from stages.params import schema
+from stages.core import schema
 from tests.conftest import MODELS, ROOT, STAGES, ask_for_generation, change_params, stages_run, succeed
 
 quick = pytest.mark.quick
@@ -148,9 +148,9 @@ def test_an_edit_changes_the_stages_that_use_the_folder(run_project: Path, monke
 def test_a_new_module_needs_no_line_in_dvc_yaml(run_project: Path) -> None:
     (run_project / "stages/analysis/extra.py").write_text('"""Nothing."""\n\nprint("extra was here")\n')
     compare = run_project / "stages/compare.py"
-    line = "from stages.analysis import tables\n"
+    line = "from stages.core import tables\n"
     assert line in compare.read_text()
-    compare.write_text(compare.read_text().replace(line, "import stages.analysis.extra\n" + line))
+    compare.write_text(compare.read_text().replace(line, "import stages.core.extra\n" + line))
     planned = succeed(run_project, "dvc", "repro", "--dry")
     assert stages_run(planned) == {*EVALUATIONS, *APPLICATIONS, "classical", "classifier", "compare", "figures"}
     assert "extra was here" in succeed(run_project, "dvc", "repro", "--single-item", "compare")
@@ -162,7 +162,7 @@ def test_a_new_module_needs_no_line_in_dvc_yaml(run_project: Path) -> None:
 RECORDER = """
 import sys, runpy
 import stages.params
-from stages.params.schema import Section
+from stages.core.schema import Section
 read = set()
 plain = Section.__getattribute__
 def noting(self, key):

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from stages.common.errors import StageError
-from stages.images.idx import idx_shape, read_idx, stream_idx
+from stages.core.errors import StageError
+from stages.core.idx import idx_shape, read_idx, stream_idx
 from tests.conftest import RAW, idx_bytes
 
 pytestmark = pytest.mark.quick

@@ -12,16 +12,15 @@ import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.analysis import tables
-from stages.analysis.applications import Application, load_labels
-from stages.analysis.classifiers import classify, measure_labels, scale
-from stages.analysis.labels import PIXELS, Classified, PixelLabels, Task, draw_in_turns, read_task
-from stages.analysis.linear import fit_pca, image_moments
-from stages.analysis.records import load_record, save_record
-from stages.common import files
-from stages.common.errors import StageError
-from stages.common.files import Split
-from stages.params import read_params
+from stages.applications.classifiers import classify, measure_labels, scale
+from stages.applications.labels import PIXELS, Classified, PixelLabels, Task, draw_in_turns, read_task
+from stages.applications.records import Application, load_labels
+from stages.core import files, tables
+from stages.core.errors import StageError
+from stages.core.files import Split
+from stages.core.linear import fit_pca, image_moments
+from stages.core.params import read_params
+from stages.core.records import load_record, save_record
 from tests import made_up
 from tests.conftest import MODELS, ROOT
 

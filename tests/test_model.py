@@ -21,14 +21,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from stages.common.errors import StageError
-from stages.model.archive import keras_bytes
-from stages.model.autoencoder import build_autoencoder
-from stages.params import read_params
-from stages.params.schema import Activation, Model
-from stages.trained.inference import compile_model
-from stages.trained.loading import load_autoencoder
-from stages.training.optimizer import build_optimizer
+from stages.core.archive import keras_bytes
+from stages.core.autoencoder import build_autoencoder
+from stages.core.errors import StageError
+from stages.core.inference import compile_model
+from stages.core.loading import load_autoencoder
+from stages.core.optimizer import build_optimizer
+from stages.core.params import read_params
+from stages.core.schema import Activation, Model
 from tests.conftest import ROOT, TUTORIAL, call, start, succeed
 
 MODELS = read_params(ROOT / "params.yaml").models
@@ -333,7 +333,7 @@ def loading(folder: Path, end: str) -> tuple[str, ...]:
         "import contextlib, os, signal, time\nwith contextlib.suppress(BrokenPipeError): os.write(2, b'no GPU here\\n')"
     )
     (folder / "tensorflow.py").write_text(f"{log}\n{end}\n")
-    code = "import sys; from stages.model import backend; print('loaded'); print('of its own', file=sys.stderr)"
+    code = "import sys; from stages.core import backend; print('loaded'); print('of its own', file=sys.stderr)"
     return ("env", f"PYTHONPATH={folder}:{ROOT}", sys.executable, "-c", code)
 
 
@@ -378,7 +378,7 @@ def test_keras_loads_nothing_for_wrappers_that_nobody_uses(tmp_path: Path, loade
     imports = "".join(f"import {name}\n" for name in loaded)
     code = f"""
 {imports}import gc
-from stages.model.backend import keras
+from stages.core.backend import keras
 print(keras.found, keras.collecting, gc.isenabled())
 import matplotlib, sklearn
 """

@@ -14,9 +14,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.common.errors import ParamsError
-from stages.params import read_params
-from stages.params.schema import Optimizer
+from stages.core.errors import ParamsError
+from stages.core.params import read_params
+from stages.core.schema import Optimizer
 from stages.tools import check
 from stages.tools.check import explain
 from tests import made_up

@@ -20,9 +20,9 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsClassifier
 
-from stages.analysis.evaluation import load_evaluation
-from stages.drawing.style import BASELINE_COLOURS, COLOURS
-from stages.model.backend import tf
+from stages.core.backend import tf
+from stages.core.evaluation import load_evaluation
+from stages.core.style import BASELINE_COLOURS, COLOURS
 from tests.conftest import (
     MODELS,
     ROOT,

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import prepare as stage
-from stages.common.files import Split
+from stages.core.files import Split
 from stages.prepare import choose_validation
 from tests import made_up
 from tests.conftest import NAMES, ROOT, change_params, idx_bytes, write_raw

@@ -20,15 +20,14 @@ import pytest
 from matplotlib.image import imread
 from PIL import Image
 
-from stages import trained
-from stages.analysis.linear import fit_pca, image_moments
-from stages.analysis.measures import squared_error
-from stages.common.errors import StageError
+from stages.core import backend, trained
+from stages.core.errors import StageError
+from stages.core.linear import fit_pca, image_moments
+from stages.core.measures import squared_error
+from stages.core.params import Choice, choose_model, read_params
+from stages.core.trained import TrainedModel, load_model
 from stages.images.inputs import Source, expand, open_source
-from stages.model import backend
-from stages.params import Choice, choose_model, read_params
 from stages.tools import reconstruct
-from stages.trained import TrainedModel, load_model
 from tests import made_up
 from tests.conftest import ROOT, call, change_params, idx_bytes, obey_permissions
 
@@ -190,7 +189,7 @@ def test_rows_agree_with_keras_and_with_the_evaluation(
     assert rows["percentile"].max() > 99
     assert f"200 images, taken as they are; mean squared error {errors.mean():.2f}; 2 unlike the training" in result.out
 
-    from stages.model.backend import keras  # takes seconds to load
+    from stages.core.backend import keras  # takes seconds to load
 
     model = keras.saving.load_model(run_template / "data/models/deep.keras")
     codes = model.get_layer("encoder").predict(mnist["test"][0].reshape(200, -1) / np.float32(255), verbose=0)
@@ -214,7 +213,7 @@ def test_codes_only_agrees_with_keras(
     assert result.err.endswith("error: 1 of 3 inputs could not be used.\n")
     assert set(contents(tmp_path / "out")) == {"codes.npy", "inputs.csv"}
     codes = np.load(tmp_path / "out/codes.npy", allow_pickle=False)
-    from stages.model.backend import keras
+    from stages.core.backend import keras
 
     encoder = keras.saving.load_model(run_template / f"data/models/{model}.keras").get_layer("encoder")
     expected = encoder.predict(np.concatenate([images, images[7:8]]).reshape(601, -1) / np.float32(255), verbose=0)

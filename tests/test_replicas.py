@@ -20,12 +20,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.common.errors import ParamsError, StageError
-from stages.common.files import model_files
-from stages.model.backend import tf
-from stages.training import checkpoint, cluster
-from stages.training.cluster import Cluster
-from stages.training.replicas import ONE, join_replicas
+from stages.core import checkpoint, cluster
+from stages.core.backend import tf
+from stages.core.cluster import Cluster
+from stages.core.errors import ParamsError, StageError
+from stages.core.files import model_files
+from stages.core.replicas import ONE, join_replicas
 from tests.conftest import ROOT, call, change_params, digests, start, succeed, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="TensorFlow's collectives need Linux or macOS")
@@ -155,7 +155,7 @@ def test_a_worker_with_other_settings_is_told(run_template: Path, tmp_path: Path
 
 
 def test_a_worker_that_never_comes_is_not_awaited_for_ever(run_template: Path) -> None:
-    code = "from stages.training import cluster; cluster.LONGEST_WAIT = 2; cluster.join(cluster.read_cluster())"
+    code = "from stages.core import cluster; cluster.LONGEST_WAIT = 2; cluster.join(cluster.read_cluster())"
     for config in tf_configs(2):
         result = call(run_template, "env", f"TF_CONFIG={config}", sys.executable, "-c", code)
         assert result.returncode == 1
@@ -165,7 +165,7 @@ def test_a_worker_that_never_comes_is_not_awaited_for_ever(run_template: Path) -
 
 BROADCASTING = """
 import hashlib
-from stages.training.replicas import join_replicas
+from stages.core.replicas import join_replicas
 with join_replicas() as replicas:
     for length in (0, 1, 2, 3, 4, 5, 1_000_003):
         content = bytes(range(251)) * 4000
@@ -337,14 +337,14 @@ TWO_DEVICES = """
 import json, sys
 from pathlib import Path
 import stages
-from stages.model.backend import tf
+from stages.core.backend import tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from stages.training import loop
-from stages.model.autoencoder import build_autoencoder
-from stages.params import read_params
-from stages.training.images import read_pixels
-from stages.training.replicas import ONE, Replicas, compile_replicated_training
+from stages.core import training as loop
+from stages.core.autoencoder import build_autoencoder
+from stages.core.params import read_params
+from stages.core.images import read_pixels
+from stages.core.replicas import ONE, Replicas, compile_replicated_training
 changes = {"batch_size": 33, "shift": 1, "noise": 0.2, "optimizer": "adamw", "weight_decay": 0.1}
 changes |= json.loads(sys.argv[1])
 changes |= {"schedule": "linear", "epochs": 3, "warmup_epochs": 0.5, "hidden_units": [30], "ema_momentum": 0.8}

@@ -18,9 +18,9 @@ from matplotlib.colors import same_color
 from matplotlib.container import ErrorbarContainer
 from PIL import Image
 
-from stages.common.errors import ParamsError, StageError
+from stages.core.errors import ParamsError, StageError
+from stages.core.style import BASELINE_COLOURS, COLOURS, STYLE, png
 from stages.drawing.studies import draw_study, short_names
-from stages.drawing.style import BASELINE_COLOURS, COLOURS, STYLE, png
 from stages.tools import study
 from stages.tools.study import (
     Experiment,

@@ -11,15 +11,16 @@ import pandas as pd
 import pytest
 
 from stages import train
-from stages.common.errors import ParamsError, StageError
-from stages.common.files import images_path
-from stages.model.autoencoder import build_autoencoder
-from stages.params import Choice, Model, choose_model, read_params
-from stages.training import loop
-from stages.training.checkpoint import History
-from stages.training.images import epoch_order, resident
-from stages.training.optimizer import build_optimizer
-from stages.training.replicas import ONE
+from stages.core import training as loop
+from stages.core.autoencoder import build_autoencoder
+from stages.core.checkpoint import History
+from stages.core.errors import ParamsError, StageError
+from stages.core.files import images_path
+from stages.core.images import epoch_order, resident
+from stages.core.optimizer import build_optimizer
+from stages.core.params import Choice, choose_model, read_params
+from stages.core.replicas import ONE
+from stages.core.schema import Model
 from tests.conftest import ROOT, TUTORIAL
 
 PARAMS = read_params(ROOT / "params.yaml")
@@ -80,7 +81,7 @@ def test_a_cosine_ends_with_the_last_step_of_training(tmp_path: Path, monkeypatc
         made.append(build_optimizer(*args, **named))
         return made[0]
 
-    monkeypatch.setattr("stages.training.loop.build_optimizer", build)
+    monkeypatch.setattr("stages.core.training.build_optimizer", build)
     run(tmp_path, variant(schedule="cosine", warmup_epochs=2, epochs=5, learning_rate=0.06), pixels(10))
     assert int(made[0].iterations) == 15
 
@@ -98,7 +99,7 @@ def test_averaged_weights_are_those_of_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early_stopping: int
 ) -> None:
     """They are validated and become the model; training itself goes on with the others."""
-    monkeypatch.setattr("stages.training.loop.epoch_order", lambda seed, epoch, count: np.arange(count, dtype=np.int32))
+    monkeypatch.setattr("stages.core.training.epoch_order", lambda seed, epoch, count: np.arange(count, dtype=np.int32))
     settings, images = variant(ema_momentum=0.6, early_stopping=early_stopping), pixels(10)
     ours, theirs = (build_autoencoder(HEIGHT, WIDTH, settings) for _ in range(2))
     history = run(tmp_path, settings, images, ours)
@@ -160,7 +161,7 @@ def test_a_log_has_a_line_at_once_and_one_at_the_end(
         clock[0] += 1 if args[1] > 1 else 60
         return epoch_order(*args)
 
-    monkeypatch.setattr("stages.training.loop.epoch_order", second)
+    monkeypatch.setattr("stages.core.training.epoch_order", second)
     history = run(tmp_path, variant(epochs=25), pixels(4))
     out, err = capsys.readouterr()
     left = {1: "", 11: ", 14 s left", 21: ", 4 s left", 25: ", 0 s left"}

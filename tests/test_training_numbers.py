@@ -7,16 +7,16 @@ import keras
 import numpy as np
 import pytest
 
-from stages.common import files
-from stages.model.backend import tf
-from stages.params import Model, read_params
-from stages.params.schema import BETA_2
-from stages.training import images as training_images
-from stages.training.augmentation import build_augment, build_corrupt, random_shift, unchanged
-from stages.training.epoch import compile_training, sum_over_batches
-from stages.training.images import epoch_order, file_order, read_pixels, resident
-from stages.training.objective import plain_objective
-from stages.training.optimizer import build_optimizer, learning_rates, set_learning_rates
+from stages.core import files
+from stages.core import images as training_images
+from stages.core.augmentation import build_augment, build_corrupt, random_shift, unchanged
+from stages.core.backend import tf
+from stages.core.epoch import compile_training, sum_over_batches
+from stages.core.images import epoch_order, file_order, read_pixels, resident
+from stages.core.objective import plain_objective
+from stages.core.optimizer import build_optimizer, learning_rates, set_learning_rates
+from stages.core.params import read_params
+from stages.core.schema import BETA_2, Model
 from tests.conftest import ROOT, TUTORIAL
 
 pytestmark = pytest.mark.quick

@@ -28,17 +28,18 @@ from matplotlib.image import imread
 from optuna.trial import TrialState
 from sklearn.linear_model import RidgeClassifier
 
-from stages.analysis.tables import csv
-from stages.common.errors import ParamsError, StageError
-from stages.common.files import Split
-from stages.model.autoencoder import build_autoencoder
-from stages.params import Model, Tune, read_params
+from stages.core.autoencoder import build_autoencoder
+from stages.core.checkpoint import History
+from stages.core.errors import ParamsError, StageError
+from stages.core.files import Split
+from stages.core.images import resident
+from stages.core.params import read_params
+from stages.core.schema import Model, Tune
+from stages.core.tables import csv
+from stages.core.training import Training, build_training, train
 from stages.params.space import Choices, Range, Space, check_studies, grid_of, read_space, settings_of
 from stages.params.writing import add_model, check_new_name
 from stages.tools.tune import choose, settings_tried
-from stages.training.checkpoint import History
-from stages.training.images import resident
-from stages.training.loop import Training, build_training, train
 from stages.tuning import storage as storage_module
 from stages.tuning import worker
 from stages.tuning.objectives import Measured, measure

@@ -13,26 +13,25 @@ import pytest
 import scipy.integrate
 import scipy.stats
 
-from stages.analysis import measures, tables
-from stages.analysis.codec import Data
-from stages.analysis.evaluation import Evaluation, load_evaluation
-from stages.analysis.linear import image_moments
-from stages.common.files import Split
-from stages.drawing import charts
+from stages.core import charts, measures, objective, tables
+from stages.core import images as training_images
+from stages.core.archive import keras_bytes
+from stages.core.augmentation import build_augment, build_corrupt
+from stages.core.autoencoder import build_autoencoder, build_posterior, is_variational
+from stages.core.backend import tf
+from stages.core.codec import Data
+from stages.core.epoch import Compiled, Losses, compile_training, minimised, total_parts
+from stages.core.evaluation import Evaluation, load_evaluation
+from stages.core.files import Split
+from stages.core.images import epoch_order, resident
+from stages.core.linear import image_moments
+from stages.core.optimizer import build_optimizer
+from stages.core.params import read_params
+from stages.core.schema import Model
 from stages.evaluate import collapse, encoder_kernel, evaluate
 from stages.explorer import answers
 from stages.explorer.library import Library
 from stages.figures import loss_name
-from stages.model.archive import keras_bytes
-from stages.model.autoencoder import build_autoencoder, build_posterior, is_variational
-from stages.model.backend import tf
-from stages.params import Model, read_params
-from stages.training import images as training_images
-from stages.training import objective
-from stages.training.augmentation import build_augment, build_corrupt
-from stages.training.epoch import Compiled, Losses, compile_training, minimised, total_parts
-from stages.training.images import epoch_order, resident
-from stages.training.optimizer import build_optimizer
 from tests import made_up
 from tests.conftest import ROOT, TUTORIAL, change_params, stages_in_turn, succeed
 

@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from stages.analysis.evaluation import Digits, Result
-from stages.drawing.style import show_rows
+from stages.core.evaluation import Digits, Result
+from stages.core.style import show_rows
 
 
 def draw_model(result: Result, digits: Digits, classes: int) -> Figure:

@@ -7,8 +7,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from stages.common.arrays import Bytes, Float32, Float64, Floats
-from stages.drawing.style import GREY, SIGNED, show
+from stages.core.arrays import Bytes, Float32, Float64, Floats
+from stages.core.style import GREY, SIGNED, show
 from stages.images.digits import Digit
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from stages.drawing.style import colours, spans_decades
+from stages.core.style import colours, spans_decades
 
 LONG = 8  # characters of a label on the axis, above which labels would overlap
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from stages.drawing.style import BASELINE_COLOURS, COLOURS, spans_decades
+from stages.core.style import BASELINE_COLOURS, COLOURS, spans_decades
 
 COLUMNS = 4  # slices in a row
 COMPLETE, PRUNED, BEST = COLOURS[0], BASELINE_COLOURS[1], COLOURS[1]

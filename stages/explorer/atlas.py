@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.analysis.codes import sample_codes
-from stages.analysis.linear import Pca, class_means, code_moments, fit_pca
-from stages.analysis.measures import scaled_batches
-from stages.common.arrays import Bytes, Float32, Float64, Floats, Int64, Transform
-from stages.common.errors import StageError
+from stages.core.arrays import Bytes, Float32, Float64, Floats, Int64, Transform
+from stages.core.codes import sample_codes
+from stages.core.errors import StageError
+from stages.core.linear import Pca, class_means, code_moments, fit_pca
+from stages.core.measures import scaled_batches
 
 BATCH = 1024  # images encoded, or codes compared, at a time
 ENDS = (0.1, 99.9)  # percentiles of the training codes between which a slider moves; single outliers lie outside

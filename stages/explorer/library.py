@@ -12,15 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.analysis.evaluation import Evaluation, Result, load_evaluation
-from stages.analysis.linear import Moments, fit_pca, image_moments
-from stages.common.arrays import Bytes
-from stages.common.errors import StageError
-from stages.common.files import Split, read_images, read_labels
+from stages.core.arrays import Bytes
+from stages.core.errors import StageError
+from stages.core.evaluation import Evaluation, Result, load_evaluation
+from stages.core.files import Split, read_images, read_labels
+from stages.core.linear import Moments, fit_pca, image_moments
+from stages.core.params import Choice, choose_model
+from stages.core.schema import Params
+from stages.core.sentences import nearest
+from stages.core.trained import TrainedModel, build, how_to_train, uncompiled
 from stages.explorer.atlas import Atlas, encode_to_file, make_atlas
 from stages.explorer.measured import read_metrics
-from stages.params import Choice, Params, choose_model, nearest
-from stages.trained import TrainedModel, build, how_to_train, uncompiled
 
 KEPT = 8  # models in memory at once, PCA included
 

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.analysis.tables import COMPARISON, read_table
-from stages.common.errors import StageError
-from stages.common.files import ModelFiles, how_to_make
-from stages.params import Choice
+from stages.core.errors import StageError
+from stages.core.files import ModelFiles, how_to_make
+from stages.core.params import Choice
+from stages.core.tables import COMPARISON, read_table
 
 
 class Metrics(NamedTuple):

@@ -8,9 +8,9 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from stages.common.arrays import Bytes, Float32, Floats
-from stages.common.errors import StageError
-from stages.drawing.style import SIGNED
+from stages.core.arrays import Bytes, Float32, Floats
+from stages.core.errors import StageError
+from stages.core.style import SIGNED
 
 DRAWING = 1024  # pixels of a drawing's longer side at most
 PREFIX = "data:image/png;base64,"

@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, urlencode
 
 import numpy as np
 
-from stages.common.arrays import Bytes, Float32
-from stages.common.errors import StageError
+from stages.core.arrays import Bytes, Float32
+from stages.core.errors import StageError
 
 LONGEST = 2**18  # characters of a link; a code of thousands of numbers has less
 LARGEST = 1e15  # number of a code; no model's comes near, and distances stay finite

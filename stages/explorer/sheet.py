@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from stages.common.arrays import Bytes, Float32
+from stages.core.arrays import Bytes, Float32
+from stages.core.style import STYLE, png
 from stages.drawing.sheets import draw_picture, finish
-from stages.drawing.style import STYLE, png
 
 _drawing = threading.Lock()  # Matplotlib's settings are the whole process's
 

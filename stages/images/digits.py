@@ -16,8 +16,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from stages.common.arrays import Bytes, Float32, Floats
-from stages.common.errors import StageError
+from stages.core.arrays import Bytes, Float32, Floats
+from stages.core.errors import StageError
 
 Ink = Literal["dark", "light"]
 

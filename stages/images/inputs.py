@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.common import files
-from stages.common.arrays import Bytes
-from stages.common.errors import StageError
+from stages.core import files
+from stages.core.arrays import Bytes
+from stages.core.errors import StageError
+from stages.core.idx import idx_shape, stream_idx
 from stages.images.digits import Digit, Ink, read_as_is, read_digit
-from stages.images.idx import idx_shape, stream_idx
 
 SUFFIXES = (  # of the files that are taken from a folder; HEIC to say that it can't be read
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".j2k", ".jp2", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png",

@@ -7,9 +7,9 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from stages.common.errors import ParamsError
-from stages.params.schema import Model, Params, Tune, Units
-from stages.params.sentences import allowed, nearest, sentences, shown
+from stages.core.errors import ParamsError
+from stages.core.schema import Model, Params, Tune, Units
+from stages.core.sentences import allowed, nearest, sentences, shown
 
 HIDDEN = ("layers", "units", "ratio")  # what hidden_units may be made of
 FIXED = {"seed": "chance is nothing to choose by", "threads": "it only decides the order of sums"}

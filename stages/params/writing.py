@@ -6,11 +6,11 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
-from stages.common.errors import ParamsError
-from stages.common.files import replacing
-from stages.params.reading import parse_params
-from stages.params.schema import Model, ModelName, Params
-from stages.params.sentences import POSSIBLE_NAME, shown
+from stages.core.errors import ParamsError
+from stages.core.files import replacing
+from stages.core.params import parse_params
+from stages.core.schema import Model, ModelName, Params
+from stages.core.sentences import POSSIBLE_NAME, shown
 
 
 def check_new_name(params: Params, name: str) -> None:

@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from stages.common.errors import ParamsError, run
-from stages.params import read_params
-from stages.params.schema import Params
-from stages.params.sentences import allowed, schema_at
+from stages.core.errors import ParamsError, run
+from stages.core.params import read_params
+from stages.core.schema import Params
+from stages.core.sentences import allowed, schema_at
 from stages.params.space import check_studies
 from stages.prepare import find_raw
 

@@ -13,9 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.common.errors import ParamsError, StageError, run
-from stages.params import Params, choose_model, read_params
-from stages.trained import check_trained
+from stages.core.errors import ParamsError, StageError, run
+from stages.core.params import choose_model, read_params
+from stages.core.schema import Params
+from stages.core.trained import check_trained
 
 if TYPE_CHECKING:  # these load Gradio, and --help should not wait for it
     from gradio import Blocks
@@ -114,7 +115,7 @@ def serve(args: argparse.Namespace, params: Params, port: int, folder: Path, beg
         check_trained(choose_model(params, args.model))  # raises, since all others are in the library
     library.start_pca()
     say("loading TensorFlow")
-    from stages.model.backend import use_threads
+    from stages.core.backend import use_threads
 
     use_threads(next(iter(library.choices.values())).settings.threads)
     chosen = args.model or best_usable(library)

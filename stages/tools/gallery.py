@@ -7,18 +7,20 @@ from pathlib import Path
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from stages.analysis.applications import load_denoised
-from stages.analysis.evaluation import Evaluation, load_evaluation, shown_name
-from stages.analysis.tables import denoising_table, markdown, number
-from stages.common.errors import ParamsError, StageError, run
-from stages.common.files import how_to_make, write_all
-from stages.drawing import charts
-from stages.drawing.applications import draw_denoising
+from stages.applications.figures import draw_denoising
+from stages.applications.records import load_denoised
+from stages.core import charts
+from stages.core.errors import ParamsError, StageError, run
+from stages.core.evaluation import Evaluation, load_evaluation, shown_name
+from stages.core.files import how_to_make, write_all
+from stages.core.params import Choice, choose_model, read_params
+from stages.core.schema import Model, Params
+from stages.core.sentences import nearest
+from stages.core.style import STYLE, png
+from stages.core.tables import denoising_table, markdown, number
+from stages.core.trained import check_trained, how_to_train
 from stages.drawing.gallery import draw_model
-from stages.drawing.style import STYLE, png
 from stages.explorer.measured import Metrics, read_metrics
-from stages.params import Choice, Model, Params, choose_model, nearest, read_params
-from stages.trained import check_trained, how_to_train
 
 FOLDER = Path("plots/gallery")
 DESCRIPTION = """\

@@ -4,15 +4,15 @@ import argparse
 
 from matplotlib import pyplot as plt
 
-from stages.analysis.evaluation import load_evaluation
-from stages.analysis.generation import load_generations
-from stages.analysis.tables import STUDIES, csv, generation_rows, generation_table, markdown
-from stages.common.errors import StageError, run
-from stages.common.files import FLOOR, write_all
-from stages.drawing.applications import draw_generation
-from stages.drawing.style import STYLE, png
-from stages.params import choose_model, read_params
-from stages.trained import check_trained
+from stages.applications.figures import draw_generation
+from stages.applications.generation import load_generations
+from stages.core.errors import StageError, run
+from stages.core.evaluation import load_evaluation
+from stages.core.files import FLOOR, write_all
+from stages.core.params import choose_model, read_params
+from stages.core.style import STYLE, png
+from stages.core.tables import STUDIES, csv, generation_rows, generation_table, markdown
+from stages.core.trained import check_trained
 
 DESCRIPTION = """\
 Put the digits that models generate side by side, as a table and a picture.

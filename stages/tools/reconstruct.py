@@ -10,15 +10,15 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from tqdm import tqdm
 
-from stages.analysis.tables import csv
-from stages.common.arrays import Bytes
-from stages.common.errors import ParamsError, StageError, run
-from stages.common.files import replacing, replacing_all, write_all
+from stages.core.arrays import Bytes
+from stages.core.errors import ParamsError, StageError, run
+from stages.core.files import replacing, replacing_all, write_all
+from stages.core.params import choose_model, read_params
+from stages.core.style import STYLE, png
+from stages.core.tables import csv
+from stages.core.trained import BATCH, UNUSUAL_PERCENTILE, Reconstructions, TrainedModel, load_model, reconstruct
 from stages.drawing.sheets import draw_digit, draw_sheet
-from stages.drawing.style import STYLE, png
 from stages.images.inputs import Source, expand, open_source
-from stages.params import choose_model, read_params
-from stages.trained import BATCH, UNUSUAL_PERCENTILE, Reconstructions, TrainedModel, load_model, reconstruct
 
 SHOWN = 20  # images of an array that are drawn
 

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from stages.analysis.tables import STUDIES, csv, markdown, number
-from stages.common.errors import ParamsError, StageError, run
-from stages.common.files import model_files, write_all
+from stages.core.errors import ParamsError, StageError, run
+from stages.core.files import model_files, write_all
+from stages.core.style import STYLE, png
+from stages.core.tables import STUDIES, csv, markdown, number
 from stages.drawing.studies import draw_study
-from stages.drawing.style import STYLE, png
 
 DESCRIPTION = """\
 Draw one setting against one metric over DVC's experiments, as a table and a picture.

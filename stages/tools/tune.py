@@ -10,8 +10,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
-from stages.common.errors import ParamsError, StageError, run
-from stages.params import Model, Tune, nearest, read_params
+from stages.core.errors import ParamsError, StageError, run
+from stages.core.params import read_params
+from stages.core.schema import Model, Tune
+from stages.core.sentences import nearest
 from stages.params.space import check_studies
 from stages.params.writing import add_model, check_new_name
 from stages.tuning.report import write_report

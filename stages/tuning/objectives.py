@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.analysis.linear import class_means, code_moments, fit_probe
-from stages.analysis.measures import bce, in_batches, squared_error, ssim
-from stages.common.arrays import Floats
-from stages.common.files import Split
-from stages.model.backend import keras
-from stages.params import Evaluate
+from stages.core.arrays import Floats
+from stages.core.backend import keras
+from stages.core.files import Split
+from stages.core.linear import class_means, code_moments, fit_probe
+from stages.core.measures import bce, in_batches, squared_error, ssim
+from stages.core.schema import Evaluate
 
 
 class Measured(NamedTuple):

@@ -3,11 +3,11 @@
 import matplotlib.pyplot as plt
 import optuna
 
-from stages.analysis.tables import STUDIES, csv
-from stages.common import files
+from stages.core import files
+from stages.core.schema import Tune
+from stages.core.style import STYLE, png
+from stages.core.tables import STUDIES, csv
 from stages.drawing import tuning as drawing
-from stages.drawing.style import STYLE, png
-from stages.params import Tune
 from stages.params.space import Range, read_space
 from stages.tuning.results import best_trials, importances, minimises, trial_table
 

@@ -9,8 +9,8 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from stages.common.errors import StageError
-from stages.params import Tune
+from stages.core.errors import StageError
+from stages.core.schema import Tune
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 FORESTS = 10  # random forests, each of another seed, behind the spread of an importance

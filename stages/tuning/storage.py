@@ -20,8 +20,8 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
-from stages.common.errors import ParamsError, StageError
-from stages.params import Tune
+from stages.core.errors import ParamsError, StageError
+from stages.core.schema import Tune
 from stages.tuning.sampling import DIRECTIONS, build_pruner
 
 FOLDER = Path(".dvc/tmp/studies")

@@ -12,20 +12,20 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
-from stages.common import files
-from stages.common.errors import ParamsError, StageError, TerminatedError
-from stages.model.autoencoder import build_autoencoder
-from stages.model.backend import tf, use_threads
-from stages.params import Model, Params, Tune
+from stages.core import files
+from stages.core.autoencoder import build_autoencoder
+from stages.core.backend import tf, use_threads
+from stages.core.checkpoint import Epoch, digest_run, loaded_code
+from stages.core.errors import ParamsError, StageError, TerminatedError
+from stages.core.images import Images, read_pixels, resident
+from stages.core.optimizer import learning_rates, set_learning_rates
+from stages.core.progress import Report
+from stages.core.schema import Model, Params, Tune
+from stages.core.sentences import sentences
+from stages.core.training import Training, assign, build_training, train
 from stages.params import space as space_module
-from stages.params.sentences import sentences
 from stages.params.space import base_of, settings_of
 from stages.train import check_fit
-from stages.training.checkpoint import Epoch, digest_run, loaded_code
-from stages.training.images import Images, read_pixels, resident
-from stages.training.loop import Training, assign, build_training, train
-from stages.training.optimizer import learning_rates, set_learning_rates
-from stages.training.progress import Report
 from stages.tuning.objectives import Measured, measure
 from stages.tuning.results import ended, progress
 from stages.tuning.sampling import draw

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.images.idx import read_idx
+from stages.core.idx import read_idx
 from tests.conftest import NAMES, RAW, ROOT, change_params, environment, idx_bytes
 
 BOUND = 2048  # MiB, as the README promises

@@ -36,12 +36,13 @@ import stages  # noqa: F401 (pins the arithmetic, so it comes before NumPy)
 # isort: split
 import numpy as np
 
-from stages.params import Model, read_params
+from stages.core.params import read_params
+from stages.core.schema import Model
 from tests.conftest import ROOT, environment
 from tests.test_replicas import tf_configs
 
 if TYPE_CHECKING:
-    from stages.training.replicas import Replicas
+    from stages.core.replicas import Replicas
 
 NETWORKS = ("shallow", "deep", "hinton2006")
 BATCHES = (128, 1024, 8192)
@@ -64,7 +65,7 @@ def settings_of(network: str) -> Model:
 
 
 def build(network: str) -> Any:
-    from stages.model.autoencoder import build_autoencoder
+    from stages.core.autoencoder import build_autoencoder
 
     return build_autoencoder(28, 28, settings_of(network))
 
@@ -75,7 +76,7 @@ def measurements(team: str) -> list[Measurement]:
 
 def exchange(network: str) -> Callable[[], object]:
     """A function that adds up the workers' gradients EXCHANGES times."""
-    from stages.model.backend import tf
+    from stages.core.backend import tf
 
     strategy = tf.distribute.get_strategy()
 
@@ -97,10 +98,10 @@ def exchange(network: str) -> Callable[[], object]:
 
 def training(network: str, batch: int, replicas: "Replicas") -> Callable[[], object]:
     """A function that trains STEPS[batch] steps as the train stage does."""
-    from stages.training.augmentation import unchanged
-    from stages.training.images import read_pixels
-    from stages.training.objective import plain_objective
-    from stages.training.optimizer import build_optimizer
+    from stages.core.augmentation import unchanged
+    from stages.core.images import read_pixels
+    from stages.core.objective import plain_objective
+    from stages.core.optimizer import build_optimizer
 
     settings, images = settings_of(network), read_pixels("train", replicas.place)
     order = np.random.default_rng(0).permutation(len(images)).astype(np.int32)[: STEPS[batch] * batch]
@@ -114,8 +115,8 @@ def training(network: str, batch: int, replicas: "Replicas") -> Callable[[], obj
 def work(team: str, core: int) -> None:
     """Be a worker: at every line of input take each measurement, and print its milliseconds per step."""
     os.sched_setaffinity(0, {core})
-    from stages.model.backend import tf, use_threads
-    from stages.training.replicas import join_replicas
+    from stages.core.backend import tf, use_threads
+    from stages.core.replicas import join_replicas
 
     tf.get_logger().setLevel("ERROR")  # it warns of many compilations, which are the purpose here
     use_threads(1)

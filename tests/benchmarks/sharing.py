@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from stages.analysis.tables import markdown
-from stages.model.backend import tf, use_threads
-from stages.params import Model, read_params
-from stages.trained.judge import silent
-from stages.training.loop import train
+from stages.applications.judge import silent
+from stages.core.backend import tf, use_threads
+from stages.core.params import read_params
+from stages.core.schema import Model
+from stages.core.tables import markdown
+from stages.core.training import train
 from stages.tuning.worker import Data, read_data, training_of
 
 ROUNDS = 5

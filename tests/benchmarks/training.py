@@ -72,8 +72,9 @@ import stages  # noqa: F401 (pins the arithmetic, so it comes before NumPy)
 os.environ["OPENBLAS_NUM_THREADS"] = "2"  # the stages pin it to 1; the limit may use what the models use
 import numpy as np
 
-from stages.common import files
-from stages.params import Model, read_params
+from stages.core import files
+from stages.core.params import read_params
+from stages.core.schema import Model
 from tests.conftest import TUTORIAL
 
 Contender = Callable[[Model], Iterator[float | None]]  # each step trains an epoch and yields the validation loss
@@ -140,8 +141,8 @@ def step_sizes(settings: Model, steps: int) -> np.ndarray:
 
 
 def keras_model(settings: Model) -> Any:
-    from stages.model.autoencoder import build_autoencoder
-    from stages.model.backend import keras
+    from stages.core.autoencoder import build_autoencoder
+    from stages.core.backend import keras
 
     model = build_autoencoder(*shape(), settings)
     if settings.layers == "dense":
@@ -153,12 +154,12 @@ def keras_model(settings: Model) -> Any:
 
 
 def engine(settings: Model) -> Iterator[float]:
-    from stages.model.backend import use_threads
-    from stages.training.augmentation import build_augment, build_corrupt
-    from stages.training.epoch import compile_training
-    from stages.training.images import read_pixels, resident
-    from stages.training.objective import build_objective
-    from stages.training.optimizer import build_optimizer
+    from stages.core.augmentation import build_augment, build_corrupt
+    from stages.core.backend import use_threads
+    from stages.core.epoch import compile_training
+    from stages.core.images import read_pixels, resident
+    from stages.core.objective import build_objective
+    from stages.core.optimizer import build_optimizer
 
     use_threads(settings.threads)
     images, validation = read_pixels("train", resident), read_pixels("validation", resident)
@@ -174,7 +175,7 @@ def engine(settings: Model) -> Iterator[float]:
 
 def tutorial(settings: Model) -> Iterator[float]:
     """What tutorials write: `fit` on float arrays, its batch size and everything else as it comes."""
-    from stages.training.optimizer import build_optimizer
+    from stages.core.optimizer import build_optimizer
 
     images, validation = pixels("train") / np.float32(255), pixels("validation") / np.float32(255)
     model = keras_model(settings)
@@ -190,7 +191,7 @@ def resident_fit(settings: Model) -> Iterator[float]:
     """The fastest `fit` we know: compiled, an epoch per call, on tensors."""
     import tensorflow as tf
 
-    from stages.training.optimizer import build_optimizer
+    from stages.core.optimizer import build_optimizer
 
     images, validation = (tf.constant(pixels(split) / np.float32(255)) for split in ("train", "validation"))
     model, steps = keras_model(settings), -(-len(images) // settings.batch_size)

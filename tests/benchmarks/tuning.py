@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.analysis.tables import STUDIES, csv, markdown
-from stages.common import files
-from stages.drawing.style import COLOURS, STYLE, png
-from stages.model.backend import tf, use_threads
-from stages.params import Tune, read_params
+from stages.core import files
+from stages.core.backend import tf, use_threads
+from stages.core.params import read_params
+from stages.core.schema import Tune
+from stages.core.style import COLOURS, STYLE, png
+from stages.core.tables import STUDIES, csv, markdown
 from stages.params.space import base_of
 from stages.tuning.results import trial_table
 from stages.tuning.storage import default_storage, open_storage, open_study

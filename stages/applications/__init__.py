@@ -1,0 +1,1 @@
+"""What autoencoders are good for: anomalies, denoising, few labels, generation."""

@@ -1,0 +1,71 @@
+"""A classifier as functions of bytes, and others that are trained as it was, on other digits."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from stages.applications.classification import build_classification, labelled_rows
+from stages.applications.classifier import build_classifier, feature_model
+from stages.applications.generation import Judge
+from stages.core.arrays import Bytes, Floats
+from stages.core.backend import keras
+from stages.core.files import Split
+from stages.core.images import resident
+from stages.core.measures import in_batches
+from stages.core.progress import Report
+from stages.core.schema import Classifier
+from stages.core.trained import BATCH, uncompiled
+from stages.core.training import train
+
+
+def build_judge(
+    classifier: keras.Model,
+    classes: Bytes,
+    validation: Split,
+    settings: Classifier,
+    digits: int,
+    shape: tuple[int, int],
+) -> Judge:
+    """A classifier as what judges generated digits.
+
+    classes: uint8 [classes], ascending, those that it tells apart. validation: real digits of them, which decide
+    when others stop early. digits: the number of images that others learn from. shape: height and width.
+    """
+    held_out = resident(labelled_rows(*validation, classes))
+    learner = build_classifier(*shape, len(classes), settings)
+    training = build_classification(learner, settings, digits, shape)
+    variables = learner.variables + training.optimizer.variables
+    initial = [np.asarray(variable).copy() for variable in variables]
+
+    def learn(given: Split) -> Callable[[Bytes], Bytes]:
+        for variable, value in zip(variables, initial, strict=True):  # compiled once, trained from the same start
+            variable.assign(value)
+        rows = resident(labelled_rows(given.images, given.labels, classes))
+        train("classifier", training, settings, rows, held_out, None, reporting=silent)
+        return classifying(learner, classes)
+
+    return Judge(classifying(classifier, classes), on_bytes(feature_model(classifier)), learn)
+
+
+def classifying(classifier: keras.Model, classes: Bytes) -> Callable[[Bytes], Bytes]:
+    """A classifier as a function from images uint8 [images, pixels] to the likeliest class of each, uint8 [images]."""
+    probabilities = on_bytes(classifier)
+
+    def predict(images: Bytes) -> Bytes:
+        likeliest: Bytes = classes[probabilities(images).argmax(axis=1)]
+        return likeliest
+
+    return predict
+
+
+def on_bytes(model: keras.Model) -> Callable[[Bytes], Floats]:
+    """A Keras model from images in [0, 1] as a function of images uint8 [images, pixels]."""
+    apply = uncompiled(model)
+    return lambda images: in_batches(apply, images, BATCH)
+
+
+@contextmanager
+def silent(epochs: int, done: int) -> Iterator[Report]:
+    """Report no epoch."""
+    yield lambda row: None

@@ -1,1 +1,0 @@
-"""What every stage and tool needs: how it fails, and the files that stages exchange."""

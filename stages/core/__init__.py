@@ -1,0 +1,1 @@
+"""What prepare, train, evaluate, compare and figures share."""

@@ -1,0 +1,49 @@
+"""The .keras file of a model: the same model is the same bytes, and plain Keras opens it."""
+
+import json
+import tempfile
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from stages.core.backend import keras
+
+
+def keras_bytes(model: keras.Model) -> bytes:
+    """The model as a .keras archive that depends on nothing but its layers and weights.
+
+    Keras stamps its archives with the time of saving and with memory addresses
+    (`shared_object_id`, which only matters to objects shared between layers; here there
+    are none), so the archive is written anew without them.
+    Raises OSError, naming the file, if the temporary folder is full.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        try:
+            model.save(path)
+        except OSError as error:  # Keras doesn't say which file
+            raise OSError(error.errno, f"cannot be written: {error.strerror or error}", str(path)) from error
+        archive = BytesIO()
+        with zipfile.ZipFile(path) as saved, zipfile.ZipFile(archive, "w") as rewritten:
+            for name in sorted(saved.namelist()):
+                content = saved.read(name)
+                if name == "metadata.json":
+                    content = _dump({k: v for k, v in json.loads(content).items() if k != "date_saved"})
+                elif name == "config.json":
+                    content = _dump(_without(json.loads(content), "shared_object_id"))
+                rewritten.writestr(zipfile.ZipInfo(name), content)  # ZipInfo's own date is 1980
+    return archive.getvalue()
+
+
+def _dump(content: Any) -> bytes:
+    return json.dumps(content, sort_keys=True).encode()
+
+
+def _without(content: Any, key: str) -> Any:
+    """A JSON value with every entry named `key` left out, at any depth."""
+    if isinstance(content, dict):
+        return {k: _without(v, key) for k, v in content.items() if k != key}
+    if isinstance(content, list):
+        return [_without(v, key) for v in content]
+    return content

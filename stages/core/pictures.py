@@ -1,0 +1,125 @@
+"""Pictures made of digits: what goes in, what comes out, and what lies between."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from stages.core.arrays import Floats
+from stages.core.evaluation import Digits, Result
+from stages.core.shown import TRAVERSAL
+from stages.core.style import GREY, SIGNED, mosaic, show, show_rows
+
+
+def draw_reconstructions(results: dict[str, Result], digits: Digits, classes: int) -> Figure:
+    """The first test image of each class, what each model gives back, and the difference.
+
+    Under each reconstruction is its error, at the left the mean over all test images.
+    """
+    shown, images = digits.shown[:classes], digits.images[:classes]
+    rows: list[tuple[str, Floats, Floats | None, dict[str, Any]]] = [("original", images, None, GREY)]
+    for name, result in results.items():
+        pictures, errors = result.reconstructions[:classes], result.squared_error
+        rows.append((f"{name}\nmean {errors.mean():.1f}", pictures, errors[shown], GREY))
+        rows.append(("difference", pictures - images, None, SIGNED))
+
+    size = (0.68 * len(shown) + 1.2, 0.76 * len(rows) + 0.5)
+    figure, axes = plt.subplots(len(rows), len(shown), figsize=size, squeeze=False, layout="constrained")
+    for row, (label, pictures, sums, options) in zip(axes, rows, strict=True):
+        for column, ax in enumerate(row):
+            show(ax, pictures[column], **options)
+            if sums is not None:
+                ax.set_xlabel(f"{sums[column]:.1f}", fontsize=8, labelpad=2)
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=8)
+    figure.suptitle("Test digits and their squared error; red pixels came out too dark, blue ones too bright")
+    return figure
+
+
+def draw_extremes(results: dict[str, Result]) -> Figure:
+    """The test images with each model's smallest, median and largest errors, above their reconstructions."""
+    kinds = ("best", "median", "worst")
+    size = (2.5 * len(results), 4.2)
+    figure, axes = plt.subplots(len(kinds), len(results), figsize=size, squeeze=False, layout="constrained")
+    for column, (name, result) in zip(axes.T, results.items(), strict=True):
+        for ax, kind, positions, images, pictures in zip(
+            column, kinds, result.extremes, result.extreme_images, result.extreme_reconstructions, strict=True
+        ):
+            show(ax, mosaic(np.stack([images, pictures])), **GREY)
+            errors = result.squared_error[positions]
+            span = f"{errors.min():.1f}" if np.ptp(errors) < 0.05 else f"{errors.min():.1f} to {errors.max():.1f}"
+            ax.set_title(f"{name}, {kind}: {span}")
+    figure.suptitle("Best, median and worst test digits above their reconstructions, with squared errors")
+    return figure
+
+
+def draw_interpolations(results: dict[str, Result], digits: Digits) -> Figure:
+    """From one test digit to another: by blending pixels, and on a straight line through each latent space."""
+    pairs, steps = next(iter(results.values())).interpolations.shape[:2]
+    half = len(digits.images) // 2
+    weights = np.linspace(0, 1, steps)[:, None, None]
+    columns = min(2, max(1, pairs))
+    rows = -(-max(1, pairs) // columns)
+    size = (4.4 * columns, (0.42 * (1 + len(results)) + 0.2) * rows + 0.4)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for ax in axes.flat:
+        ax.axis("off")
+    for pair, ax in zip(range(pairs), axes.flat, strict=False):
+        blend = digits.images[pair] * (1 - weights) + digits.images[half + pair] * weights
+        lines = {"pixels": blend} | {name: result.interpolations[pair] for name, result in results.items()}
+        ax.axis("on")
+        show_rows(ax, np.stack(list(lines.values())), list(lines))
+    figure.suptitle("Between two test digits: blending their pixels, and decoding the way between their codes")
+    return figure
+
+
+def draw_traversals(results: dict[str, Result]) -> Figure:
+    """The decoder's answer to one latent dimension at a time, a row each, around the mean code."""
+    size = (2.6 * len(results), 5.0)
+    figure, axes = plt.subplots(1, len(results), figsize=size, squeeze=False, layout="constrained")
+    for ax, (name, result) in zip(axes[0], results.items(), strict=True):
+        show(ax, mosaic(result.traversals), **GREY)
+        ax.set_title(name)
+        ax.set_xlabel(f"−{TRAVERSAL} to +{TRAVERSAL} standard deviations")
+    axes[0, 0].set_ylabel("latent dimension, the most varied first")
+    figure.suptitle("What each latent dimension does: all others at their means")
+    return figure
+
+
+def draw_samples(results: dict[str, Result], classes: int) -> Figure:
+    """Digits that no one wrote, a row per class: decoded from a Gaussian fitted to the codes of the class.
+
+    Those of variational models are decoded from the prior and have no class.
+    """
+    size = (2.6 * len(results), 3.2)
+    figure, axes = plt.subplots(1, len(results), figsize=size, squeeze=False, layout="constrained")
+    for ax, (name, result) in zip(axes[0], results.items(), strict=True):
+        show(ax, mosaic(result.samples[:classes]), **GREY)
+        ax.set_title(
+            f"{name}: from the prior" if result.variational else f"{name}: {result.generation:.1%} of the class"
+        )
+    figure.suptitle("Generated digits, a row per class, and how often their nearest training digit is of that class")
+    return figure
+
+
+def draw_weights(results: dict[str, Result]) -> Figure:
+    """What each latent unit of the shallow encoders looks for, next to PCA's components.
+
+    Weights times the standard deviation of their pixel, each picture scaled to its own
+    largest value. Encoders with hidden layers have none to show.
+    """
+    visible = {name: result.weights for name, result in results.items() if len(result.weights)}
+    columns = max(1, len(visible))  # none at all, and the figure says so
+    figure, axes = plt.subplots(1, columns, figsize=(2.6 * columns, 3.2), squeeze=False, layout="constrained")
+    if not visible:
+        axes[0, 0].text(0.5, 0.5, "no shallow encoder", ha="center")
+        axes[0, 0].set_axis_off()
+    for ax, (name, weights) in zip(axes[0], visible.items(), strict=False):
+        largest = np.abs(weights).max(axis=(1, 2), keepdims=True)
+        scaled = weights / np.where(largest > 0, largest, 1)
+        side = int(np.ceil(np.sqrt(len(scaled))))
+        filled = np.pad(scaled, ((0, -len(scaled) % side), (0, 0), (0, 0)))
+        show(ax, mosaic(filled.reshape(-1, side, *filled.shape[1:]), gap=np.nan), **SIGNED)
+        ax.set_title(name)
+    figure.suptitle("Weights of the latent units, times how much the pixel varies: blue positive, red negative")
+    return figure

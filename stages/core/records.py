@@ -1,0 +1,63 @@
+"""Records that stages hand on: frozen dataclasses of numbers and arrays, and their files."""
+
+import errno
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, get_type_hints
+
+import numpy as np
+
+from stages.core.errors import StageError
+from stages.core.files import BROKEN_ARRAY, PRESETS, how_to_make
+
+Record = TypeVar("Record")
+
+
+def save_record(file: BinaryIO, record: Any) -> None:
+    """Write a record to an open file, in NumPy's .npz format: an array for each field, "model.mse" and so on."""
+    np.savez(file, allow_pickle=False, **dict(_flattened(record, "")))
+
+
+def load_record(kind: type[Record], path: Path) -> Record:
+    """Read what `save_record` wrote of a record of this kind.
+
+    Raises StageError if the file is missing or no whole record of it.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return _build(kind, dict(archive), "")
+    except FileNotFoundError:
+        raise StageError(f"{path} is missing; {how_to_make(path)}.") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of a place before the beginning of the file
+            raise
+        raise StageError(f"{path} is broken ({error.strerror}); {how_to_make(path)}.") from None
+    except BROKEN_ARRAY as error:
+        raise StageError(f"{path} is broken ({error}); {how_to_make(path)}.") from None
+
+
+def _flattened(record: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if is_dataclass(value):
+            yield from _flattened(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, value
+
+
+def _build(kind: type[Record], arrays: dict[str, Any], prefix: str) -> Record:
+    values: dict[str, Any] = {}
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint):
+            values[name] = _build(hint, arrays, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            value = arrays[prefix + name]
+            values[name] = hint(value) if hint in (int, float, str) else value
+    return kind(**values)
+
+
+def how_to_match(path: Path) -> str:
+    """What to run where a record does not go with one of the pipeline's: either may be the older one."""
+    make = how_to_make(path)
+    return f"run `dvc repro`, then {make.removeprefix('run ')}" if path.parent == PRESETS else make

@@ -1,0 +1,53 @@
+"""Arrays of the pictures that figures draws: which digits are shown, and what a decoder makes of chosen codes."""
+
+import numpy as np
+
+from stages.core.arrays import Bytes, Float64, Floats, Int64, Transform
+
+# Numbers of pictures and of steps between them, chosen to fit a page.
+SAMPLES, EXTREMES, PAIRS, STEPS, DIMENSIONS, UNUSUAL = 10, 5, 4, 9, 16, 10
+TRAVERSAL = 2.5  # standard deviations to either side of the mean code
+
+
+def first_of_each_class(labels: Bytes) -> Int64:
+    """The position of the first image of every class, in the order of labels: int64 [classes]."""
+    _, positions = np.unique(labels, return_index=True)
+    return positions
+
+
+def extremes(errors: Float64, count: int) -> Int64:
+    """Positions of the images with the smallest, the median and the largest errors: int64 [3, count].
+
+    errors: float [images]. With fewer images than `count`, some occur twice.
+    """
+    order = np.argsort(errors, kind="stable")
+    middle = (len(order) - count) // 2
+    places = [np.arange(count), middle + np.arange(count), len(order) - count + np.arange(count)]
+    positions: Int64 = order[np.stack(places).clip(0, len(order) - 1)]
+    return positions
+
+
+def interpolate(decode: Transform, codes: Floats) -> Floats:
+    """Pictures along straight lines between codes: float [pairs, STEPS, pixels].
+
+    codes: float [classes, latent_dim]; the first half is paired with the second half.
+    """
+    half = len(codes) // 2
+    pairs = min(PAIRS, half)
+    weights = np.linspace(0, 1, STEPS)[:, None]
+    lines = codes[:pairs, None] * (1 - weights) + codes[half : half + pairs, None] * weights
+    decoded = decode(lines.reshape(-1, codes.shape[1]))
+    return decoded.reshape(pairs, STEPS, decoded.shape[1])
+
+
+def traverse(decode: Transform, codes: Floats) -> Floats:
+    """The decoder's response to one latent dimension at a time: float [dimensions, STEPS, pixels].
+
+    Starts from the mean of codes float [images, latent_dim] and moves by TRAVERSAL standard
+    deviations to either side. Up to DIMENSIONS dimensions, the most varied first.
+    """
+    mean, deviation = codes.mean(axis=0, dtype=np.float64), codes.std(axis=0, dtype=np.float64)
+    chosen = np.argsort(-deviation, kind="stable")[:DIMENSIONS]
+    moved = np.tile(mean, (len(chosen), STEPS, 1))
+    moved[np.arange(len(chosen)), :, chosen] += np.linspace(-TRAVERSAL, TRAVERSAL, STEPS) * deviation[chosen, None]
+    return decode(moved.reshape(-1, len(mean))).reshape(len(chosen), STEPS, -1)

@@ -1,1 +1,0 @@
-"""The autoencoder and the classifier: their layers, their file, and loading TensorFlow."""
