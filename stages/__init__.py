@@ -11,16 +11,15 @@ not in a function.
 """
 
 import os
-import platform
 
-SAME_ORDER, INSTRUCTIONS = "--xla_gpu_exclude_nondeterministic_ops=true", "--xla_cpu_max_isa=AVX2"
-flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag not in (SAME_ORDER, INSTRUCTIONS)]
-flags.insert(0, SAME_ORDER)  # before the user's, of which the last counts
-if platform.machine() in ("x86_64", "AMD64"):
-    flags.append(INSTRUCTIONS)
-    os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"  # XLA's and Eigen's matrix products
-    os.environ["OPENBLAS_CORETYPE"] = "Haswell"  # NumPy's; named after the first AVX2 core
-os.environ["XLA_FLAGS"] = " ".join(flags)
+XLA_FLAGS = (
+    "--xla_gpu_exclude_nondeterministic_ops=true",
+    "--xla_cpu_enable_platform_dependent_math=false",  # YNNPACK's products and sums
+    "--xla_backend_extra_options=xla_cpu_disable_platform_dependent_math",  # reciprocal square roots
+    "--xla_disable_hlo_passes=transpose-folding",  # YNNPACK takes no transposed factor
+)
+os.environ["XLA_FLAGS"] = " ".join(XLA_FLAGS)
+os.environ["OPENBLAS_CORETYPE"] = "Haswell"  # NumPy's products; named after the first AVX2 core
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # more threads split, and so reorder, the sums
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # operations outside XLA: one implementation everywhere
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no notes on missing GPUs

@@ -11,6 +11,7 @@ data/classifier. It holds no measure unless `classifier.train` is true in params
 
 import numpy as np
 
+from stages.applications.classifier import check_classes, load_classifier
 from stages.applications.classifiers import measure_labels
 from stages.applications.denoising import digest_noisy, measure_denoised, noisy_tests, read_chosen
 from stages.applications.generation import (
@@ -25,25 +26,24 @@ from stages.applications.generation import (
 from stages.applications.labels import CodeLabels, read_task
 from stages.applications.records import Application
 from stages.core import files
-from stages.core.autoencoder import is_variational
-from stages.core.backend import keras, use_threads
+from stages.core.autoencoder import code_encoder, is_variational
+from stages.core.backend import keras, use_all_cores
 from stages.core.command import parse_model
 from stages.core.errors import StageError, run
 from stages.core.evaluation import load_evaluation
+from stages.core.inference import BATCH, check_size, compile_model, load_autoencoder
 from stages.core.linear import Pca
-from stages.core.loading import check_classes, check_size, load_autoencoder, load_classifier
 from stages.core.measures import in_batches, psnr
 from stages.core.params import choose_model, read_params
 from stages.core.records import save_record
 from stages.core.schema import Apply, Params
-from stages.core.trained import BATCH, uncompiled
 
 
 def main() -> None:
     argument = parse_model("apply", __doc__)
     params = read_params()
-    name, _, settings, written = choose_model(params, argument)
-    use_threads(settings.threads)
+    name, _, _, written = choose_model(params, argument)
+    use_all_cores()
     clean = read_chosen("test", params.apply.images, params.apply.seed)
     evaluation = load_evaluation(written.evaluation)
     model = load_autoencoder(written.model)
@@ -55,9 +55,9 @@ def main() -> None:
     noisy = [images.reshape(len(images), -1) for images in noisy_tests(clean, params.apply)]
     application = Application(
         digest=digest_noisy(noisy),
-        model=measure_denoised(clean, map(uncompiled(model), noisy)),
+        model=measure_denoised(clean, map(compile_model(model), noisy)),
         pca=measure_denoised(clean, (pca.decode(pca.encode(images)) for images in noisy)),
-        labels=measure_codes(model.get_layer("encoder"), pca, params.apply),
+        labels=measure_codes(code_encoder(model), pca, params.apply),
     )
     none = no_generation(height, width)
     judged = (
@@ -81,9 +81,9 @@ def measure_codes(encoder: keras.Model, pca: Pca, settings: Apply) -> CodeLabels
     untrained = keras.models.clone_model(encoder)  # with new weights
     return CodeLabels(
         numbers=task.numbers,
-        model=measure_labels(uncompiled(encoder), task, settings),
+        model=measure_labels(compile_model(encoder), task, settings),
         pca=measure_labels(pca.encode, task, settings),
-        untrained=measure_labels(uncompiled(untrained), task, settings),
+        untrained=measure_labels(compile_model(untrained), task, settings),
     )
 
 
@@ -100,7 +100,7 @@ def judge_generated(name: str, model: keras.Model, pca: Pca, shape: tuple[int, i
     check_size(files.CLASSIFIER, classifier, *shape)
     check_classes(files.CLASSIFIER, classifier, len(classes))
     judge = build_judge(classifier, classes, validation, params.classifier, settings.digits, shape)
-    encoder, decoder = uncompiled(model.get_layer("encoder")), uncompiled(model.get_layer("decoder"))
+    encoder, decoder = compile_model(code_encoder(model)), compile_model(model.get_layer("decoder"))
     generations = []
     for shown, encode, decode, variational in (
         (name, encoder, decoder, is_variational(model)),

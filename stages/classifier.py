@@ -69,14 +69,13 @@ def train_and_write(params: Params, classes: Bytes, train: Split, validation: Sp
     from stages.applications.classifier import build_classifier
     from stages.applications.judge import build_judge, classifying
     from stages.core.archive import keras_bytes
-    from stages.core.backend import use_threads
+    from stages.core.backend import use_all_cores
     from stages.core.checkpoint import checkpoint_path, digest_run, loaded_code
-    from stages.core.images import resident
-    from stages.core.training import tell_early_stop
+    from stages.core.training import resident
     from stages.core.training import train as train_network
 
     settings = params.classifier
-    use_threads(settings.threads)
+    use_all_cores()
     _, height, width = files.read_images("test").shape
     classifier = build_classifier(height, width, len(classes), settings)
     checkpoint = checkpoint_path(
@@ -88,7 +87,7 @@ def train_and_write(params: Params, classes: Bytes, train: Split, validation: Sp
     )
     rows, held_out = (resident(labelled_rows(*split, classes)) for split in (train, validation))
     training = build_classification(classifier, settings, len(rows), (height, width))
-    tell_early_stop(train_network("classifier", training, settings, rows, held_out, checkpoint), settings)
+    train_network(training, rows, held_out, checkpoint)
     accuracy = share_right(classifying(classifier, classes), test)
     print(f"classifier: {accuracy:.2%} of the test images right", flush=True)
     judge = build_judge(classifier, classes, validation, settings, params.generate.digits, (height, width))

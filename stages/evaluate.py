@@ -18,15 +18,14 @@ import pandas as pd
 from stages.applications.anomalies import auroc, missing_classes, of_missing_class
 from stages.core import files
 from stages.core.arrays import Float32
-from stages.core.autoencoder import LOG_VARIANCE, build_posterior, is_variational
-from stages.core.backend import keras, use_threads
+from stages.core.autoencoder import LOG_VARIANCE, code_encoder, is_variational
+from stages.core.backend import keras, use_all_cores
 from stages.core.codec import Codec, Data, as_pictures, mean_of_batches, measure, probe_pixels
 from stages.core.command import parse_model
 from stages.core.errors import StageError, run
 from stages.core.evaluation import Digits, Evaluation
-from stages.core.inference import compile_model
+from stages.core.inference import check_size, compile_model, load_autoencoder
 from stages.core.linear import fit_pca, image_moments
-from stages.core.loading import check_size, load_autoencoder
 from stages.core.measures import scaled_batches, squared_error
 from stages.core.params import choose_model, read_params
 from stages.core.records import save_record
@@ -39,8 +38,8 @@ COLLAPSED = 0.99  # of the mean image's error: a model that gives nearly the mea
 def main() -> None:
     argument = parse_model("evaluate", __doc__)
     params = read_params()
-    name, key, settings, written = choose_model(params, argument)
-    use_threads(settings.threads)
+    name, key, _, written = choose_model(params, argument)
+    use_all_cores()
     height, width = files.read_images("test").shape[1:]
     train, validation, test = (files.read_split(split) for split in files.SPLITS)
     history = read_history(written.history)
@@ -60,14 +59,14 @@ def main() -> None:
 
 def evaluate(model: keras.Model, data: Data, history: pd.DataFrame, settings: Evaluate) -> Evaluation:
     """Measure a model and its baselines. history: as `read_history` gives it."""
-    encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
+    encoder, decoder = code_encoder(model), model.get_layer("decoder")
     pca, mean_image = fit_pca(data.moments, encoder.output_shape[1]), data.moments.mean
     digits_shown = first_of_each_class(data.test.labels)
     encode, decode = (compile_model(half, settings.batch_size) for half in (encoder, decoder))
     with ThreadPoolExecutor(1) as beside:  # NumPy lets TensorFlow work meanwhile
         pca_codec = Codec(pca.encode, pca.decode, pca.components.size + pca.mean.size, pca.components)
         measuring_pca = beside.submit(measure, pca_codec, data, settings)
-        posterior = compile_model(build_posterior(model), settings.batch_size) if is_variational(model) else None
+        posterior = compile_model(model.get_layer("encoder"), settings.batch_size) if is_variational(model) else None
         codec = Codec(encode, decode, model.count_params(), encoder_kernel(encoder), posterior)
         of_model = measure(codec, data, settings)
         of_pca = measuring_pca.result()
@@ -151,12 +150,15 @@ def metrics_json(evaluation: Evaluation) -> bytes:
 
 
 def read_history(path: Path) -> pd.DataFrame:
-    """A model's losses: epoch, loss, val_loss, kl, val_kl, a row per epoch.
+    """A model's losses: epoch, loss, val_loss, kl, val_kl, a row per epoch; divergences 0 if not variational.
 
     Raises StageError if the file is missing or not such a table.
     """
     try:
-        return pd.read_csv(path)[["epoch", "loss", "val_loss", "kl", "val_kl"]].astype(float)
+        table = pd.read_csv(path)
+        return table.assign(**{name: 0.0 for name in ("kl", "val_kl") if name not in table}).astype(float)[
+            ["epoch", "loss", "val_loss", "kl", "val_kl"]
+        ]
     except FileNotFoundError:
         raise StageError(f"{path} is missing; {files.how_to_make(path)}.") from None
     except (KeyError, ValueError) as error:  # pandas' own errors are kinds of ValueError

@@ -20,12 +20,12 @@ import keras
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from stages.core.loading import load_autoencoder
 
 from stages.core.archive import keras_bytes
 from stages.core.autoencoder import build_autoencoder
 from stages.core.errors import StageError
 from stages.core.inference import compile_model
-from stages.core.loading import load_autoencoder
 from stages.core.optimizer import build_optimizer
 from stages.core.params import read_params
 from stages.core.schema import Activation, Model

@@ -25,9 +25,9 @@ from stages.core.errors import StageError
 from stages.core.linear import fit_pca, image_moments
 from stages.core.measures import squared_error
 from stages.core.params import Choice, choose_model, read_params
-from stages.core.trained import TrainedModel, load_model
 from stages.images.inputs import Source, expand, open_source
 from stages.tools import reconstruct
+from stages.tools.trained import TrainedModel, load_model
 from tests import made_up
 from tests.conftest import ROOT, call, change_params, idx_bytes, obey_permissions
 

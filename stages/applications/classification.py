@@ -1,24 +1,23 @@
-"""Training a classifier with the engine of the autoencoders.
+"""Train a classifier with the engine of the autoencoders.
 
-The engine knows one array of bytes. A row of it is here an image and, beside it, its class:
-a byte for each class, 255 for its own and 0 for all others. Scaled as images are, the first
-part is the input and the second the probabilities that the classifier has to give.
+The engine takes one array of bytes. A row of it holds an image and then its class: a byte per
+class, 255 for its own and 0 for the others. Scaled as images are, the first part is the input and
+the second the probabilities that the classifier has to predict.
 """
 
 import numpy as np
 
 from stages.core.arrays import Bytes
-from stages.core.augmentation import Change, random_shift, unchanged
 from stages.core.backend import keras, tf
-from stages.core.epoch import compile_training
-from stages.core.objective import Objective, Parts, plain_objective
+from stages.core.objective import Objective
 from stages.core.optimizer import build_optimizer
+from stages.core.products import portable
 from stages.core.schema import Classifier
-from stages.core.training import Training
+from stages.core.training import Training, scaled, shift
 
 
 def labelled_rows(images: Bytes, labels: Bytes, classes: Bytes) -> Bytes:
-    """Images with their classes beside them: uint8 [images, pixels + classes].
+    """Images followed by their classes: uint8 [images, pixels + classes].
 
     images: uint8 [images, pixels]. labels: uint8 [images], each one of `classes`, ascending.
     """
@@ -28,33 +27,33 @@ def labelled_rows(images: Bytes, labels: Bytes, classes: Bytes) -> Bytes:
     return rows
 
 
-def build_classification(model: keras.Model, settings: Classifier, count: int, shape: tuple[int, int]) -> Training:
-    """A classifier and what trains it on labelled rows. count: their number; shape: height and width of the images."""
-    optimizer = build_optimizer(settings, -(-count // settings.batch_size))
-    augment = beside_classes(random_shift(*shape, settings.shift, settings.seed), shape[0] * shape[1])
-    change = augment if settings.shift else unchanged
-    compiled = compile_training(
-        model, classification_objective(model), optimizer, settings.batch_size, change, unchanged
-    )
-    return Training(model, optimizer, compiled)
+def build_classification(
+    model: keras.Model, settings: Classifier, count: int, shape: tuple[int, int]
+) -> "ClassifierTraining":
+    """A classifier with what trains it on labelled rows. count: their number; shape: height and width of the images."""
+    optimizer = build_optimizer(settings, count // settings.batch_size)
+    return ClassifierTraining(model, CrossEntropy(model), optimizer, settings, shape)  # type: ignore[arg-type]
 
 
-def classification_objective(model: keras.Model) -> Objective:
-    """The cross-entropy of the class' probability, in nats, of labelled rows that were scaled to [0, 1]."""
-    pixels = model.input_shape[1]
+class CrossEntropy(Objective):
+    """The cross-entropy of each image's class, in nats, of labelled rows that were scaled to [0, 1]."""
 
-    def parts(rows: tf.Tensor, seen: tf.Tensor, drawn: tf.Tensor, training: bool) -> Parts:
-        probabilities = model(seen[:, :pixels], training=training)
-        losses = keras.losses.categorical_crossentropy(rows[:, pixels:], probabilities)
-        return Parts(losses, tf.zeros_like(losses))
+    def __init__(self, model: keras.Model) -> None:
+        self.model, self.pixels = portable(model), model.input_shape[1]
 
-    return plain_objective(model, "categorical_crossentropy")._replace(parts=parts)
+    def losses(self, targets: tf.Tensor, inputs: tf.Tensor, key: tf.Tensor, training: bool) -> tuple[tf.Tensor, ...]:
+        probabilities = self.model(inputs[:, : self.pixels], training=training)
+        losses = keras.losses.categorical_crossentropy(targets[:, self.pixels :], probabilities)
+        return losses, tf.zeros_like(losses)
 
 
-def beside_classes(change: Change, pixels: int) -> Change:
-    """A change of images, as one of labelled rows that leaves the classes alone."""
+class ClassifierTraining(Training):
+    """The training of a classifier, whose shifts leave the classes alone."""
 
-    def changed(rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        return tf.concat([change(rows[:, :pixels], step), rows[:, pixels:]], axis=1)
-
-    return changed
+    def load_batch(self, images: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        settings, pixels = self.settings, self.shape[0] * self.shape[1]
+        if settings.shift:
+            shifted = shift(images[:, :pixels], self.shape, settings.shift, settings.seed, step)
+            images = tf.concat([shifted, images[:, pixels:]], axis=1)
+        rows = scaled(images)
+        return rows, rows

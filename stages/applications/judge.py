@@ -11,12 +11,11 @@ from stages.applications.generation import Judge
 from stages.core.arrays import Bytes, Floats
 from stages.core.backend import keras
 from stages.core.files import Split
-from stages.core.images import resident
+from stages.core.inference import BATCH, compile_model
 from stages.core.measures import in_batches
 from stages.core.progress import Report
 from stages.core.schema import Classifier
-from stages.core.trained import BATCH, uncompiled
-from stages.core.training import train
+from stages.core.training import resident, train
 
 
 def build_judge(
@@ -36,14 +35,15 @@ def build_judge(
     learner = build_classifier(*shape, len(classes), settings)
     training = build_classification(learner, settings, digits, shape)
     variables = learner.variables + training.optimizer.variables
+    predict = classifying(learner, classes)
     initial = [np.asarray(variable).copy() for variable in variables]
 
     def learn(given: Split) -> Callable[[Bytes], Bytes]:
         for variable, value in zip(variables, initial, strict=True):  # compiled once, trained from the same start
             variable.assign(value)
         rows = resident(labelled_rows(given.images, given.labels, classes))
-        train("classifier", training, settings, rows, held_out, None, reporting=silent)
-        return classifying(learner, classes)
+        train(training, rows, held_out, reporting=silent)
+        return predict
 
     return Judge(classifying(classifier, classes), on_bytes(feature_model(classifier)), learn)
 
@@ -61,7 +61,7 @@ def classifying(classifier: keras.Model, classes: Bytes) -> Callable[[Bytes], By
 
 def on_bytes(model: keras.Model) -> Callable[[Bytes], Floats]:
     """A Keras model from images in [0, 1] as a function of images uint8 [images, pixels]."""
-    apply = uncompiled(model)
+    apply = compile_model(model)
     return lambda images: in_batches(apply, images, BATCH)
 
 

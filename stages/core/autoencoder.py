@@ -13,7 +13,7 @@ from stages.core.schema import Model
 layers = keras.layers
 Tensor: TypeAlias = keras.KerasTensor
 
-LOG_VARIANCE = "latent_log_variance"  # the layer that only variational models have
+LOG_VARIANCE = "latent_log_variance"
 
 
 def build_autoencoder(height: int, width: int, settings: Model) -> keras.Model:
@@ -21,19 +21,20 @@ def build_autoencoder(height: int, width: int, settings: Model) -> keras.Model:
 
     Input and output: float32 [images, height * width] in [0, 1]; the code between them
     [images, latent_dim], float32 or, in mixed precision, the 16-bit type of `precision`.
-    Weights are float32, drawn from the seed (Glorot uniform, biases zero). With a `kl_weight`
-    the code is the mean of a Gaussian; `build_posterior` gives its log-variance, too.
+    Weights are float32, sampled by the seed (Glorot uniform, biases zero). With a `kl_weight`
+    the encoder has two outputs, mean and log-variance of a Gaussian, and the code is the mean.
     """
     keras.utils.set_random_seed(settings.seed)
     encoder, decoder = build_encoder(height, width, settings), build_decoder(height, width, settings)
-    image = keras.Input((height * width,), name="image")
-    return keras.Model(image, decoder(encoder(image)), name="autoencoder")
+    image = keras.Input((height * width,), dtype="float32", name="image")
+    encoded = encoder(image)
+    return keras.Model(image, decoder(encoded[0] if settings.kl_weight else encoded), name="autoencoder")
 
 
 def build_encoder(height: int, width: int, settings: Model) -> keras.Model:
-    """From images float [images, height * width] to codes [images, latent_dim]."""
+    """From images float [images, height * width] to codes [images, latent_dim], or to means and log-variances."""
     dtype = settings.precision
-    image = x = keras.Input((height * width,), name="image")
+    image = x = keras.Input((height * width,), dtype="float32", name="image")
     if settings.layers == "conv":
         x = layers.Reshape((height, width, 1), dtype=dtype, name="map")(x)
     for index, units in enumerate(settings.hidden_units, 1):
@@ -41,52 +42,36 @@ def build_encoder(height: int, width: int, settings: Model) -> keras.Model:
             hidden = layers.Conv2D(units, 3, strides=2, padding="same", dtype=dtype, name=f"hidden_{index}")
         else:
             hidden = layers.Dense(units, dtype=dtype, name=f"hidden_{index}")
-        x = activated(hidden(x), index, settings)
+        x = normalize_and_activate(hidden(x), index, settings)
     if settings.layers == "conv":
         x = layers.Flatten(dtype=dtype, name="flat")(x)
-    latent = layers.Dense(
-        settings.latent_dim,
-        settings.latent_activation,
-        activity_regularizer=keras.regularizers.L1(settings.code_l1) if settings.code_l1 else None,
-        dtype=dtype,
-        name="latent",
-    )
-    code = beside_log_variance(latent(x), x, settings) if settings.kl_weight else latent(x)
-    return keras.Model(image, code, name="encoder")
-
-
-def beside_log_variance(mean: Tensor, features: Tensor, settings: Model) -> Tensor:
-    """The mean as it is, from a graph that makes the log-variance out of the same features.
-
-    A .keras file holds what lies between input and output, so the two are joined, and the
-    mean is cut out again. Only layers do that under names of their own, the same in every file.
-    """
-    dtype, size = settings.precision, settings.latent_dim
-    log_variance = layers.Dense(size, dtype=dtype, name=LOG_VARIANCE)(features)
-    x = layers.Concatenate(dtype=dtype, name="latent_both")([mean, log_variance])
-    x = layers.Reshape((2, size), dtype=dtype, name="posterior")(x)
-    x = layers.Cropping1D((0, 1), dtype=dtype, name="latent_mean")(x)
-    return layers.Flatten(dtype=dtype, name="code")(x)
+    latent = layers.Dense(settings.latent_dim, settings.latent_activation, dtype=dtype, name="latent")
+    if not settings.kl_weight:
+        return keras.Model(image, latent(x), name="encoder")
+    log_variance = layers.Dense(settings.latent_dim, dtype=dtype, name=LOG_VARIANCE)(x)
+    return keras.Model(image, [latent(x), log_variance], name="encoder")
 
 
 def is_variational(model: keras.Model) -> bool:
-    """Whether an autoencoder's codes are means of Gaussians."""
-    return any(layer.name == LOG_VARIANCE for layer in model.get_layer("encoder").layers)
+    """Whether an autoencoder's encoder has a log-variance next to the mean."""
+    return len(model.get_layer("encoder").outputs) > 1
 
 
-def build_posterior(model: keras.Model) -> keras.Model:
-    """The same layers, from images float [images, pixels] to [images, 2, latent_dim]: means and log-variances."""
+def code_encoder(model: keras.Model) -> keras.Model:
+    """An autoencoder's encoder, from images float [images, pixels] to codes [images, latent_dim]."""
     encoder = model.get_layer("encoder")
-    return keras.Model(encoder.input, encoder.get_layer("posterior").output, name="posterior")
+    return keras.Model(encoder.input, encoder.outputs[0], name="encoder") if is_variational(model) else encoder
 
 
 def build_decoder(height: int, width: int, settings: Model) -> keras.Model:
     """From codes [images, latent_dim] to images float32 [images, height * width], the encoder's mirror image."""
     dtype, units = settings.precision, settings.hidden_units
-    code = x = keras.Input((settings.latent_dim,), name="code")
+    code = x = keras.Input((settings.latent_dim,), dtype="float32", name="code")
     if settings.layers == "dense":
         for index in range(len(units), 0, -1):
-            x = activated(layers.Dense(units[index - 1], dtype=dtype, name=f"hidden_{index}")(x), index, settings)
+            x = normalize_and_activate(
+                layers.Dense(units[index - 1], dtype=dtype, name=f"hidden_{index}")(x), index, settings
+            )
         # float32 in any precision: 16 bits leave too few steps for a loss between near pixels
         return keras.Model(
             code, layers.Dense(height * width, "sigmoid", dtype="float32", name="reconstruction")(x), name="decoder"
@@ -94,11 +79,11 @@ def build_decoder(height: int, width: int, settings: Model) -> keras.Model:
 
     maps = feature_maps(height, width, len(units))
     x = layers.Dense(math.prod(maps[-1]) * units[-1], dtype=dtype, name=f"hidden_{len(units)}")(x)
-    x = layers.Reshape((*maps[-1], units[-1]), dtype=dtype, name="map")(activated(x, len(units), settings))
+    x = layers.Reshape((*maps[-1], units[-1]), dtype=dtype, name="map")(normalize_and_activate(x, len(units), settings))
     for index in range(len(units) - 1, 0, -1):
-        x = upsampled(x, units[index - 1], maps[index], dtype, f"hidden_{index}")
-        x = activated(x, index, settings)
-    x = upsampled(x, 1, maps[0], "float32", "logits")
+        x = upsample(x, units[index - 1], maps[index], dtype, f"hidden_{index}")
+        x = normalize_and_activate(x, index, settings)
+    x = upsample(x, 1, maps[0], "float32", "logits")
     x = layers.Flatten(dtype="float32", name="flat")(x)
     return keras.Model(code, layers.Activation("sigmoid", dtype="float32", name="reconstruction")(x), name="decoder")
 
@@ -111,14 +96,14 @@ def feature_maps(height: int, width: int, count: int) -> list[tuple[int, int]]:
     return maps
 
 
-def upsampled(x: Tensor, filters: int, size: tuple[int, int], dtype: str, name: str) -> Tensor:
+def upsample(x: Tensor, filters: int, size: tuple[int, int], dtype: str, name: str) -> Tensor:
     """A transposed convolution that doubles height and width, cut to `size` where the encoder had rounded up."""
     x = layers.Conv2DTranspose(filters, 3, strides=2, padding="same", dtype=dtype, name=name)(x)
     surplus = [(0, doubled - wanted) for doubled, wanted in zip(x.shape[1:3], size, strict=True)]
     return layers.Cropping2D(surplus, dtype=dtype, name=f"{name}_cut")(x) if any(map(any, surplus)) else x
 
 
-def activated(x: Tensor, index: int, settings: Model) -> Tensor:
+def normalize_and_activate(x: Tensor, index: int, settings: Model) -> Tensor:
     """What follows the weights of a hidden layer: normalization, activation, dropout."""
     dtype = settings.precision
     if settings.normalization == "batch":

@@ -64,14 +64,14 @@ with _stderr_kept(), _loading_less("matplotlib", "sklearn"):
     import tensorflow as tf
 
 
-def use_threads(threads: int) -> None:
-    """Fix the number of threads within one operation, before TensorFlow runs the first.
+def use_all_cores() -> None:
+    """Let one operation use all cores, before TensorFlow runs the first.
 
-    XLA cuts matrix products by this number, not by the cores there are, so the same
-    number gives the same bytes on any number of cores.
+    The number changes no byte from two on; XLA cuts some products in another way for a single thread.
     """
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    tf.config.threading.set_intra_op_parallelism_threads(max(2, cores))
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-__all__ = ["keras", "tf", "use_threads"]
+__all__ = ["keras", "tf", "use_all_cores"]

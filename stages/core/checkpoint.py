@@ -7,7 +7,6 @@ the run: another run never finds them. They may be deleted at any time.
 
 import hashlib
 import importlib.metadata
-import io
 import json
 import platform
 import sys
@@ -27,7 +26,7 @@ LIBRARIES = ("keras", "numpy", "tensorflow")
 
 
 class Epoch(NamedTuple):
-    """What an epoch gave, on the training and on the validation images; see `epoch.Losses`."""
+    """The losses of an epoch; divergences in nats, 0 if the model is not variational."""
 
     epoch: int  # from 1
     loss: float
@@ -58,11 +57,11 @@ def gpus() -> list[str]:
 
 
 def loaded_code(stage: str) -> list[Path]:
-    """The files of this project that a stage has loaded, itself included; not stages/params, which changes no value.
+    """The files of this project that a stage has loaded, itself included.
 
     stage: its `__file__`; a stage that is run as a program is not among the loaded modules under its own name.
     """
-    modules = [m for name, m in sys.modules.items() if f"{name}.".startswith("stages.") and "stages.params" not in name]
+    modules = [m for name, m in sys.modules.items() if f"{name}.".startswith("stages.")]
     return [Path(name) for name in sorted({str(module.__file__) for module in modules} | {stage})]
 
 
@@ -76,32 +75,21 @@ def checkpoint_path(digests: dict[str, str]) -> Path:
     return FOLDER / f"{hashlib.sha256(json.dumps(digests).encode()).hexdigest()}.npz"
 
 
-def read_checkpoint(path: Path) -> bytes:
-    """The content of a checkpoint; nothing, and a note, if it cannot be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        print(f"note: the checkpoint {path} is ignored ({error.strerror})", file=sys.stderr)
-        return b""
+def restore(path: Path, variables: list[keras.Variable]) -> History:
+    """Put the values of a checkpoint into the variables and return the history; an empty one if there is no file.
 
-
-def restore(content: bytes, variables: list[keras.Variable]) -> History:
-    """Put the values of a checkpoint into the variables and return the history; an empty one for no content.
-
-    A broken checkpoint is ignored with a note, since the run can always start again.
+    A checkpoint that cannot be read is ignored with a note, since the run can always start again.
     """
-    if not content:
-        return []
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        with np.load(path, allow_pickle=False) as archive:
             history = [Epoch(int(number), *map(float, losses)) for number, *losses in archive["history"]]
             values = [archive[f"variable_{index}"] for index in range(len(variables))]
         if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
             raise ValueError("it holds variables of other shapes")
+    except FileNotFoundError:
+        return []
     except (OSError, *files.BROKEN_ARRAY) as error:
-        print(f"note: the checkpoint is broken and ignored ({error})", file=sys.stderr)
+        print(f"note: the checkpoint {path} is ignored: {error}", file=sys.stderr)
         return []
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

@@ -1,20 +1,30 @@
-"""Applying a model to arrays."""
+"""Load the .keras file of a trained model, and apply it to arrays."""
+
+from pathlib import Path
 
 import numpy as np
 
 from stages.core.arrays import Float32, Floats, Transform
 from stages.core.backend import keras, tf
+from stages.core.errors import StageError
+from stages.core.files import how_to_make
+from stages.core.products import portable
+
+BATCH = 256  # images computed at a time where no setting has another number
 
 
-def compile_model(model: keras.Model, batch_size: int) -> Transform:
-    """Compile `model` as a function of arrays of any length: floats [items, inputs] -> float32 [items, outputs].
+def compile_model(model: keras.Model, batch_size: int = BATCH) -> Transform:
+    """Compile a model as a function of arrays of any length: floats [items, inputs] -> float32 [items, outputs].
 
-    Computes `batch_size` items at a time, the last ones filled up, so that XLA compiles once.
+    It computes `batch_size` items at a time, the last ones filled up, so that XLA compiles once. Of several outputs
+    it returns a row each: float32 [items, outputs, size].
     """
+    computed = portable(model)
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def compute(batch: tf.Tensor) -> tf.Tensor:
-        return tf.cast(model(batch, training=False), tf.float32)
+        outputs = computed(batch, training=False)
+        return tf.cast(tf.stack(outputs, axis=1) if isinstance(outputs, list) else outputs, tf.float32)
 
     def apply(items: Floats) -> Float32:
         results = []
@@ -25,3 +35,36 @@ def compile_model(model: keras.Model, batch_size: int) -> Transform:
         return np.concatenate(results)
 
     return apply
+
+
+def load_autoencoder(path: Path) -> keras.Model:
+    """Load a model written by the train stage, in Keras' safe mode: no code from the file runs.
+
+    Raises StageError if the file is missing or broken or is no autoencoder.
+    """
+    return load_model(path, "autoencoder", ("encoder", "decoder"))
+
+
+def load_model(path: Path, kind: str, layers: tuple[str, ...]) -> keras.Model:
+    """Load a .keras file that has these layers. Raises StageError, which names the `kind`, if it is none."""
+    try:
+        path.open("rb").close()  # Keras would call a file that may not be read missing
+    except FileNotFoundError:
+        raise StageError(f"{path} is missing; {how_to_make(path)}.") from None
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        for layer in layers:
+            model.get_layer(layer)
+    except Exception as error:  # Keras, zipfile, h5py and json each raise their own kinds
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise StageError(f"cannot load {path} as an {kind} ({reason}); {how_to_make(path)}.") from None
+    return model
+
+
+def check_size(path: Path, model: keras.Model, height: int, width: int) -> None:
+    """Raise StageError if the model in the file `path` takes images of another size than those prepared."""
+    if model.input_shape[1] != height * width:
+        raise StageError(
+            f"{path} takes {model.input_shape[1]} pixels, but the images of data/prepared have {height}×{width}; "
+            "run `dvc repro`."
+        )

@@ -1,88 +1,77 @@
-"""What training minimises: a loss between image and reconstruction, and for a variational model a divergence.
+"""What training minimises: a loss between each image and its reconstruction, and what a model adds to it.
 
-A variational model's encoder gives a Gaussian for each image, the posterior, whose mean is
-the code. Training decodes a draw from it, and the divergence of the posterior from the
-prior, a standard normal, has a weight of its own (D. Kingma, M. Welling, "Auto-encoding
-variational Bayes", 2014; I. Higgins et al., "beta-VAE", 2017).
+A variational model's encoder gives a Gaussian for each image, the posterior. Training decodes a
+sample of it and adds its divergence from the prior, a standard normal (D. Kingma, M. Welling,
+"Auto-encoding variational Bayes", 2014; I. Higgins et al., "beta-VAE", 2017).
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
-from stages.core.autoencoder import build_posterior
+from stages.core.autoencoder import is_variational
 from stages.core.backend import keras, tf
+from stages.core.products import portable
 from stages.core.schema import Model
 
 
-class Parts(NamedTuple):
-    """The loss of each image of a batch in its two parts, float32 [images] each."""
-
-    reconstruction_loss: tf.Tensor  # the chosen loss, mean over pixels
-    kl: tf.Tensor  # divergence of the posterior from the prior in nats; 0 without a posterior
-
-
-class Objective(NamedTuple):
-    """The loss of an image is its reconstruction_loss plus `weight` times its kl."""
-
-    draw: Callable[[int, tf.Tensor], tf.Tensor]
-    """Random numbers for a batch, float32 [images, any], from the number of its images and a key, a whole number."""
-
-    parts: Callable[[tf.Tensor, tf.Tensor, tf.Tensor, bool], Parts]
-    """From targets and inputs, float32 [images, pixels] each, what was drawn, and whether this is training."""
-
-    weight: float
-    """Of a nat; kl_weight over the number of pixels, since the reconstruction is a mean over them."""
-
-    warm_up: Callable[[tf.Tensor], tf.Tensor]
-    """From the number of a training step the share of the weight that it has, 0 to 1."""
-
-
-def build_objective(model: keras.Model, settings: Model, steps_per_epoch: int) -> Objective:
+def build_objective(model: keras.Model, settings: Model, steps_per_epoch: int) -> "Objective":
     """The objective that the settings of the model ask for."""
-    warmup_steps = round(settings.kl_warmup_epochs * steps_per_epoch)
-    if settings.kl_weight:
-        return variational_objective(model, settings.loss, settings.kl_weight, warmup_steps, settings.seed)
-    return plain_objective(model, settings.loss)
+    if is_variational(model):
+        return VariationalObjective(model, settings, steps_per_epoch)
+    return Objective(model, settings)
 
 
-def plain_objective(model: keras.Model, loss: str) -> Objective:
-    """The Keras loss called `loss` of any model from images to images."""
-    loss_per_image = keras.losses.get(loss)
+class Objective:
+    """The loss of a plain, denoising or sparse autoencoder."""
 
-    def nothing(images: int, key: tf.Tensor) -> tf.Tensor:
-        return tf.zeros((images, 0))
+    kl_weight = 0.0  # of a nat, once warmed up
 
-    def parts(image: tf.Tensor, seen: tf.Tensor, drawn: tf.Tensor, training: bool) -> Parts:
-        losses = loss_per_image(image, model(seen, training=training))
-        return Parts(losses, tf.zeros_like(losses))
+    def __init__(self, model: keras.Model, settings: Model) -> None:
+        self.loss = keras.losses.get(settings.loss)
+        self.code_l1 = settings.code_l1
+        self.encoder, self.decoder = (portable(model.get_layer(half)) for half in ("encoder", "decoder"))
 
-    return Objective(nothing, parts, 0.0, lambda step: tf.ones(()))
+    def losses(self, targets: tf.Tensor, inputs: tf.Tensor, key: tf.Tensor, training: bool) -> tuple[tf.Tensor, ...]:
+        """Loss and divergence of each image: float32 [images] both.
+
+        targets, inputs: float32 [images, pixels] in [0, 1]. key: int64, another one for every batch.
+        """
+        code = self.encoder(inputs, training=training)
+        losses = self.loss(targets, self.decoder(code, training=training))
+        if self.code_l1:
+            losses += self.code_l1 * tf.reduce_sum(tf.abs(tf.cast(code, tf.float32)), axis=1)
+        return losses, tf.zeros_like(losses)
+
+    def kl_weight_at(self, step: tf.Tensor) -> tf.Tensor:
+        """The weight of the divergence at a training step: float32."""
+        return tf.constant(self.kl_weight)
 
 
-def variational_objective(model: keras.Model, loss: str, kl_weight: float, warmup_steps: int, seed: int) -> Objective:
-    """The same of what a draw from the posterior is decoded to, and the divergence, whose weight rises from zero.
+class VariationalObjective(Objective):
+    """The negative evidence lower bound of each image, estimated by one sample of its posterior.
 
-    With a loss of binary_crossentropy and a weight of 1 this is the negative evidence lower
-    bound over the number of pixels, estimated by one draw for each image.
+    That is over the number of pixels, and for a loss of binary_crossentropy and a kl_weight of 1. The
+    weight rises from zero in a straight line over the warm-up.
     """
-    loss_per_image = keras.losses.get(loss)
-    posterior, decoder = build_posterior(model), model.get_layer("decoder")
 
-    def draw(images: int, key: tf.Tensor) -> tf.Tensor:
-        # training's noise has keys below 0 where this has a step's number, and shifts have another algorithm
-        both = tf.stack([tf.constant(seed, tf.int64), tf.cast(key, tf.int64)])
-        return tf.random.stateless_normal((images, posterior.output_shape[2]), both, alg="threefry")
+    def __init__(self, model: keras.Model, settings: Model, steps_per_epoch: int) -> None:
+        super().__init__(model, settings)
+        self.kl_weight = settings.kl_weight / model.output_shape[1]  # the reconstruction loss is a mean over pixels
+        self.warmup_steps = round(settings.kl_warmup_epochs * steps_per_epoch)
+        self.seed = settings.seed
 
-    def parts(image: tf.Tensor, seen: tf.Tensor, drawn: tf.Tensor, training: bool) -> Parts:
+    def losses(self, targets: tf.Tensor, inputs: tf.Tensor, key: tf.Tensor, training: bool) -> tuple[tf.Tensor, ...]:
+        """As `Objective.losses`; the same key samples the same codes."""
         # float32 in any precision: an exponential and a difference follow
-        mean, log_variance = tf.unstack(tf.cast(posterior(seen, training=training), tf.float32), axis=1)
-        code = mean + tf.exp(log_variance / 2) * drawn
-        return Parts(loss_per_image(image, decoder(code, training=training)), divergence(mean, log_variance))
+        mean, log_variance = (tf.cast(part, tf.float32) for part in self.encoder(inputs, training=training))
+        # noise of the input has keys below 0, and shifts have another algorithm
+        seeds = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(key, tf.int64)])
+        epsilon = tf.random.stateless_normal(mean.shape, seeds, alg="threefry")
+        code = mean + tf.exp(log_variance / 2) * epsilon
+        return self.loss(targets, self.decoder(code, training=training)), divergence(mean, log_variance)
 
-    def warm_up(step: tf.Tensor) -> tf.Tensor:
-        return tf.minimum(tf.cast(step, tf.float32) / warmup_steps, 1.0) if warmup_steps else tf.ones(())
-
-    return Objective(draw, parts, kl_weight / model.output_shape[1], warm_up)
+    def kl_weight_at(self, step: tf.Tensor) -> tf.Tensor:
+        """The weight of the divergence at a training step: float32, from 0 to kl_weight."""
+        if not self.warmup_steps:
+            return tf.constant(self.kl_weight)
+        return self.kl_weight * tf.minimum(tf.cast(step, tf.float32) / self.warmup_steps, 1.0)
 
 
 def divergence(mean: tf.Tensor, log_variance: tf.Tensor) -> tf.Tensor:

@@ -87,3 +87,20 @@ def choose_model(params: Params, name: str | None) -> Choice:
         return Choice(name, f"presets.{name}", params.presets[name], model_files(name, preset=True))
     hint = nearest(name, list(params.models | params.presets))
     raise ParamsError(f"params.yaml has no model {shown(name)}{hint}; it has {known}.")
+
+
+def check_fit(key: str, settings: Model, count: int, height: int, width: int) -> None:
+    """Raise ParamsError if a model's settings do not suit the number or the size of the training images."""
+    problems = [
+        f"{size} is {getattr(settings, size)}, but has to be at most {count}, the number of training images"
+        for size in ("batch_size", "latent_dim")
+        if getattr(settings, size) > count
+    ]
+    halvings = (max(height, width) - 1).bit_length()
+    if settings.layers == "conv" and len(settings.hidden_units) > halvings:
+        problems.append(
+            f"hidden_units has {len(settings.hidden_units)} convolutional layers, but images of {height}×{width} "
+            f"can be halved {halvings} times"
+        )
+    if problems:
+        raise ParamsError("\n".join(f"params.yaml: {key}.{problem}." for problem in problems))

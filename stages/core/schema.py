@@ -178,12 +178,6 @@ class Recipe(Section):
         description="arithmetic of the layers but the last; mixed pays for wide layers on GPUs, weights stay float32"
     )
     seed: int = Field(ge=0, lt=2**32, description="seed of the initial weights and of the order of images")
-    threads: int = Field(
-        ge=1,
-        le=256,
-        description="threads within one operation; part of the parameters because it decides "
-        "the order of sums and so the last bits of the result",
-    )
 
     def clashes(self) -> list[str]:
         """What is wrong with settings that are possible one by one, in words."""

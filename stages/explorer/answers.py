@@ -13,7 +13,6 @@ from stages.core.arrays import Bytes, Float32, Floats, Int64
 from stages.core.errors import StageError
 from stages.core.shown import first_of_each_class
 from stages.core.style import colours
-from stages.core.trained import UNUSUAL_PERCENTILE, TrainedModel, decode_and_measure, encode, reconstruct
 from stages.explorer import atlas as atlases
 from stages.explorer.library import Library, image_of
 from stages.explorer.measured import model_sentence, pair_sentences, pca_sentence
@@ -21,6 +20,7 @@ from stages.explorer.pixels import PREFIX, data_uri, grey, read_drawing, signed,
 from stages.explorer.scenes import Scene, read_link, write_link
 from stages.explorer.sheet import sheet_png
 from stages.images.digits import centre, find_ink, read_digit
+from stages.tools.trained import UNUSUAL_PERCENTILE, TrainedModel, decode_and_measure, encode, reconstruct
 
 SIDE = 6  # models side by side; with more, the chosen one and those before it in params.yaml
 PREVIEWED = 64  # numbers of a code at most, up to which both ends of every slider are decoded

@@ -20,9 +20,9 @@ from stages.core.linear import Moments, fit_pca, image_moments
 from stages.core.params import Choice, choose_model
 from stages.core.schema import Params
 from stages.core.sentences import nearest
-from stages.core.trained import TrainedModel, build, how_to_train, uncompiled
 from stages.explorer.atlas import Atlas, encode_to_file, make_atlas
 from stages.explorer.measured import read_metrics
+from stages.tools.trained import TrainedModel, build, how_to_train, uncompiled
 
 KEPT = 8  # models in memory at once, PCA included
 

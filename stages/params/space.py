@@ -12,7 +12,7 @@ from stages.core.schema import Model, Params, Tune, Units
 from stages.core.sentences import allowed, nearest, sentences, shown
 
 HIDDEN = ("layers", "units", "ratio")  # what hidden_units may be made of
-FIXED = {"seed": "chance is nothing to choose by", "threads": "it only decides the order of sums"}
+FIXED = {"seed": "chance is nothing to choose by"}
 LARGEST_GRID = 100_000
 TRIES = 64  # random combinations in which a value of the space has to make sense once
 PARTS: dict[str, Any] = {  # what the values of the parts of hidden_units have to be

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stages.core.errors import ParamsError, StageError, run
 from stages.core.params import choose_model, read_params
 from stages.core.schema import Params
-from stages.core.trained import check_trained
+from stages.tools.trained import check_trained
 
 if TYPE_CHECKING:  # these load Gradio, and --help should not wait for it
     from gradio import Blocks
@@ -115,9 +115,9 @@ def serve(args: argparse.Namespace, params: Params, port: int, folder: Path, beg
         check_trained(choose_model(params, args.model))  # raises, since all others are in the library
     library.start_pca()
     say("loading TensorFlow")
-    from stages.core.backend import use_threads
+    from stages.core.backend import use_all_cores
 
-    use_threads(next(iter(library.choices.values())).settings.threads)
+    use_all_cores()
     chosen = args.model or best_usable(library)
     say("loading the page")
     page = start(library, chosen, in_address(args.host), port, folder, params.figures.dpi)

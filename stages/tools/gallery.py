@@ -18,9 +18,9 @@ from stages.core.schema import Model, Params
 from stages.core.sentences import nearest
 from stages.core.style import STYLE, png
 from stages.core.tables import denoising_table, markdown, number
-from stages.core.trained import check_trained, how_to_train
 from stages.drawing.gallery import draw_model
 from stages.explorer.measured import Metrics, read_metrics
+from stages.tools.trained import check_trained, how_to_train
 
 FOLDER = Path("plots/gallery")
 DESCRIPTION = """\

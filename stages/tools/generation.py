@@ -12,7 +12,7 @@ from stages.core.files import FLOOR, write_all
 from stages.core.params import choose_model, read_params
 from stages.core.style import STYLE, png
 from stages.core.tables import STUDIES, csv, generation_rows, generation_table, markdown
-from stages.core.trained import check_trained
+from stages.tools.trained import check_trained
 
 DESCRIPTION = """\
 Put the digits that models generate side by side, as a table and a picture.

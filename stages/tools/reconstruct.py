@@ -16,9 +16,9 @@ from stages.core.files import replacing, replacing_all, write_all
 from stages.core.params import choose_model, read_params
 from stages.core.style import STYLE, png
 from stages.core.tables import csv
-from stages.core.trained import BATCH, UNUSUAL_PERCENTILE, Reconstructions, TrainedModel, load_model, reconstruct
 from stages.drawing.sheets import draw_digit, draw_sheet
 from stages.images.inputs import Source, expand, open_source
+from stages.tools.trained import BATCH, UNUSUAL_PERCENTILE, Reconstructions, TrainedModel, load_model, reconstruct
 
 SHOWN = 20  # images of an array that are drawn
 

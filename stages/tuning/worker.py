@@ -14,18 +14,17 @@ from pydantic import ValidationError
 
 from stages.core import files
 from stages.core.autoencoder import build_autoencoder
-from stages.core.backend import tf, use_threads
+from stages.core.backend import tf, use_all_cores
 from stages.core.checkpoint import Epoch, digest_run, loaded_code
 from stages.core.errors import ParamsError, StageError, TerminatedError
-from stages.core.images import Images, read_pixels, resident
 from stages.core.optimizer import learning_rates, set_learning_rates
+from stages.core.params import check_fit
 from stages.core.progress import Report
 from stages.core.schema import Model, Params, Tune
 from stages.core.sentences import sentences
-from stages.core.training import Training, assign, build_training, train
+from stages.core.training import Images, Training, assign, build_training, read_pixels, train
 from stages.params import space as space_module
 from stages.params.space import base_of, settings_of
-from stages.train import check_fit
 from stages.tuning.objectives import Measured, measure
 from stages.tuning.results import ended, progress
 from stages.tuning.sampling import draw
@@ -63,7 +62,7 @@ def work(params: Params, name: str, url: str, restart: bool) -> bool:
     """
     tune = params.tune[name]
     base = base_of(params, tune)
-    use_threads(base.threads)
+    use_all_cores()
     tf.get_logger().setLevel("ERROR")  # it warns of new traces, which new models need
     digests = digest_study(params, tune, base)
     data = read_data(params)
@@ -91,7 +90,7 @@ def read_data(params: Params) -> Data:
     shape = files.read_images("train").shape[1:]
     train, validation = (files.read_split(split) for split in ("train", "validation"))
     measured = Measured(train, validation, (shape[0], shape[1]), params.evaluate)
-    return Data(read_pixels("train", resident), read_pixels("validation", resident), measured)
+    return Data(read_pixels("train"), read_pixels("validation"), measured)
 
 
 def run_trials(study: optuna.Study, storage: BaseStorage, tune: Tune, base: Model, data: Data) -> bool:
@@ -185,10 +184,10 @@ def run_trial(
     try:
         settings = settings_of(base, tune.epochs, draw(trial, tune))
         check_attempts(trial)
-        check_fit("trial", settings, len(data.train), data.measured.shape, replicas=1)
+        check_fit("trial", settings, len(data.train), *data.measured.shape)
         trial.set_user_attr("settings", settings.model_dump())
         training = training_of(settings, data, compiled)
-        train(f"trial {trial.number}", training, settings, data.train, data.validation, None, reporting=reporting)
+        train(training, data.train, data.validation, reporting=reporting)
         values = measure(training.model, tune.objectives, data.measured)
         if not np.isfinite(values).all():
             values, reason = None, f"the objectives became {values}"
@@ -237,9 +236,10 @@ def training_of(settings: Model, data: Data, compiled: dict[str, Compiled]) -> T
         compiled[key] = Compiled(training, [variable.numpy() for variable in training.optimizer.variables])
         return training
     training, beginning = compiled[key]
+    training.settings = settings
     assign(training.model.variables, model.variables)
     assign(training.optimizer.variables, beginning)
-    set_learning_rates(training.optimizer, learning_rates(settings, -(-len(data.train) // settings.batch_size)))
+    set_learning_rates(training.optimizer, learning_rates(settings, len(data.train) // settings.batch_size))
     return training
 
 

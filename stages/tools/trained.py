@@ -1,7 +1,6 @@
 """A trained model as functions of arrays, for what applies it and for the tools that show what it does."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,19 +48,18 @@ class Reconstructions(NamedTuple):
 
 
 def load_model(chosen: Choice) -> TrainedModel:
-    """The trained model that was chosen, on as many threads as its settings say.
+    """The trained model that was chosen.
 
     Raises StageError if the model or its evaluation is missing, broken or of another size.
     """
     check_trained(chosen)
     evaluation = load_evaluation(chosen.files.evaluation)
     # TensorFlow takes seconds to load, and neither --help nor a wrong argument should wait for it.
-    from stages.core.backend import use_threads
-
-    use_threads(chosen.settings.threads)
+    from stages.core.backend import use_all_cores
     from stages.core.inference import compile_model
 
-    return build(chosen, evaluation, partial(compile_model, batch_size=BATCH))
+    use_all_cores()
+    return build(chosen, evaluation, compile_model)
 
 
 def check_trained(chosen: Choice) -> None:
@@ -82,7 +80,8 @@ def build(chosen: Choice, evaluation: Evaluation, apply: Callable[[Any], Transfo
 
     apply: makes a function of arrays of a Keras model. Raises StageError as `load_model` does.
     """
-    from stages.core.loading import load_autoencoder
+    from stages.core.autoencoder import code_encoder
+    from stages.core.inference import load_autoencoder
 
     _, height, width = evaluation.digits.images.shape
     model = load_autoencoder(chosen.files.model)
@@ -91,7 +90,7 @@ def build(chosen: Choice, evaluation: Evaluation, apply: Callable[[Any], Transfo
             f"{chosen.files.model} takes {model.input_shape[1]} pixels, but {chosen.files.evaluation} has "
             f"images of {height}×{width}; run `dvc repro`."
         )
-    encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
+    encoder, decoder = code_encoder(model), model.get_layer("decoder")
     return TrainedModel(
         chosen.name,
         height,
