@@ -19,6 +19,7 @@ XLA_FLAGS = (
     "--xla_disable_hlo_passes=transpose-folding",  # YNNPACK takes no transposed factor
 )
 os.environ["XLA_FLAGS"] = " ".join(XLA_FLAGS)
+os.environ["NPY_DISABLE_CPU_FEATURES"] = "X86_V4 AVX512_ICL AVX512_SPR"  # its exp and log differ with AVX-512
 os.environ["OPENBLAS_CORETYPE"] = "Haswell"  # NumPy's products; named after the first AVX2 core
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # more threads split, and so reorder, the sums
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # operations outside XLA: one implementation everywhere

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from stages.core.errors import ParamsError, run
-from stages.core.sentences import nearest
+from stages.core.params import nearest
 
 # in an order in which they can run
 STAGES = ("prepare", "train", "evaluate", "classical", "classifier", "apply", "compare", "figures")

@@ -25,6 +25,7 @@ from stages.applications.generation import (
 )
 from stages.applications.labels import CodeLabels, read_task
 from stages.applications.records import Application
+from stages.applications.schema import ApplicationParams, Apply
 from stages.core import files
 from stages.core.autoencoder import code_encoder, is_variational
 from stages.core.backend import keras, use_all_cores
@@ -36,12 +37,11 @@ from stages.core.linear import Pca
 from stages.core.measures import in_batches, psnr
 from stages.core.params import choose_model, read_params
 from stages.core.records import save_record
-from stages.core.schema import Apply, Params
 
 
 def main() -> None:
     argument = parse_model("apply", __doc__)
-    params = read_params()
+    params = read_params(ApplicationParams)
     name, _, _, written = choose_model(params, argument)
     use_all_cores()
     clean = read_chosen("test", params.apply.images, params.apply.seed)
@@ -87,7 +87,9 @@ def measure_codes(encoder: keras.Model, pca: Pca, settings: Apply) -> CodeLabels
     )
 
 
-def judge_generated(name: str, model: keras.Model, pca: Pca, shape: tuple[int, int], params: Params) -> Generations:
+def judge_generated(
+    name: str, model: keras.Model, pca: Pca, shape: tuple[int, int], params: ApplicationParams
+) -> Generations:
     """Judge the digits that a model and PCA generate, and say how good they are, method by method."""
     from stages.applications.judge import build_judge  # loads the training, which the defaults need not
 

@@ -24,17 +24,17 @@ from stages.applications.denoising import (
     read_chosen,
 )
 from stages.applications.labels import PixelLabels, read_task
+from stages.applications.schema import ApplicationParams, Apply
 from stages.core import files
 from stages.core.command import parse_no_arguments
 from stages.core.errors import run
 from stages.core.params import read_params
 from stages.core.records import save_record
-from stages.core.schema import Apply
 
 
 def main() -> None:
     parse_no_arguments("classical", __doc__)
-    settings = read_params().apply
+    settings = read_params(ApplicationParams).apply
     classical = measure_classical(settings)
     pixels = measure_pixels(settings)
     with files.replacing_all([files.CLASSICAL, files.PIXEL_LABELS]) as (denoising, labels):

@@ -22,6 +22,7 @@ from stages.applications.generation import (
     real_digits,
     share_right,
 )
+from stages.applications.schema import ApplicationParams
 from stages.core import files
 from stages.core.arrays import Bytes
 from stages.core.command import parse_no_arguments
@@ -29,12 +30,11 @@ from stages.core.errors import ParamsError, run
 from stages.core.files import Split
 from stages.core.params import read_params
 from stages.core.records import save_record
-from stages.core.schema import Params
 
 
 def main() -> None:
     parse_no_arguments("classifier", __doc__)
-    params = read_params()
+    params = read_params(ApplicationParams)
     if not params.classifier.train:
         _, height, width = files.read_images("test").shape
         write(b"classifier.train is false\n", Floor("", 0.0, no_generation(height, width)))
@@ -46,7 +46,7 @@ def main() -> None:
     train_and_write(params, classes, train, *(split.of_classes(classes) for split in (validation, test)))
 
 
-def check_fit(params: Params, train: Split) -> None:
+def check_fit(params: ApplicationParams, train: Split) -> None:
     """Raise ParamsError if the settings do not suit the training images."""
     if len(np.unique(train.labels)) < 2:
         raise ParamsError(
@@ -59,7 +59,7 @@ def check_fit(params: Params, train: Split) -> None:
         )
 
 
-def train_and_write(params: Params, classes: Bytes, train: Split, validation: Split, test: Split) -> None:
+def train_and_write(params: ApplicationParams, classes: Bytes, train: Split, validation: Split, test: Split) -> None:
     """Train the classifier, and measure real digits with it.
 
     classes: uint8 [classes], those of the training images and of all others given.

@@ -26,7 +26,7 @@ from stages.core.schema import Params
 
 def main() -> None:
     parse_no_arguments("compare", __doc__)
-    params = read_params()
+    params = read_params(Params)
     check_no_other_files(params)
     evaluations = load_evaluations(list(params.models))
     written = {name: files.model_files(name) for name in params.models}

@@ -29,7 +29,7 @@ from stages.core.linear import fit_pca, image_moments
 from stages.core.measures import scaled_batches, squared_error
 from stages.core.params import choose_model, read_params
 from stages.core.records import save_record
-from stages.core.schema import Evaluate
+from stages.core.schema import Evaluate, Params
 from stages.core.shown import first_of_each_class
 
 COLLAPSED = 0.99  # of the mean image's error: a model that gives nearly the mean image for every digit
@@ -37,7 +37,7 @@ COLLAPSED = 0.99  # of the mean image's error: a model that gives nearly the mea
 
 def main() -> None:
     argument = parse_model("evaluate", __doc__)
-    params = read_params()
+    params = read_params(Params)
     name, key, _, written = choose_model(params, argument)
     use_all_cores()
     height, width = files.read_images("test").shape[1:]

@@ -18,14 +18,14 @@ from stages.core.command import parse_no_arguments
 from stages.core.errors import run
 from stages.core.evaluation import load_evaluations, results_by_name
 from stages.core.params import read_params
-from stages.core.schema import Model
+from stages.core.schema import Model, Params
 from stages.core.style import STYLE, png
 from stages.core.tables import COMPARISON, DENOISING, LABELS, LOSSES, MSE_PER_CLASS, read_table
 
 
 def main() -> None:
     parse_no_arguments("figures", __doc__)
-    params = read_params()
+    params = read_params(Params)
     classes, dpi = params.figures.classes, params.figures.dpi
     evaluations = load_evaluations(list(params.models))
     paths = {name: files.model_files(name).application for name in params.models}

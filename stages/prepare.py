@@ -21,7 +21,7 @@ from stages.core.errors import ParamsError, StageError, run
 from stages.core.files import Split
 from stages.core.idx import read_idx
 from stages.core.params import read_params
-from stages.core.schema import Prepare
+from stages.core.schema import Params, Prepare
 
 Raw = dict[tuple[str, str], Path]  # the four files, by split and content
 
@@ -36,7 +36,7 @@ PATTERNS = {
 
 def main() -> None:
     parse_no_arguments("prepare", __doc__)
-    params = read_params().prepare
+    params = read_params(Params).prepare
     raw = find_raw(Path(params.raw))
     sums = Path(params.raw) / "SHA256SUMS"
     if sums.exists():

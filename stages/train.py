@@ -21,12 +21,13 @@ from stages.core.checkpoint import Epoch, checkpoint_path, digest_run, loaded_co
 from stages.core.command import parse_model
 from stages.core.errors import run
 from stages.core.params import check_fit, choose_model, read_params
+from stages.core.schema import Params
 from stages.core.training import best_epoch, build_training, read_pixels, train
 
 
 def main() -> None:
     argument = parse_model("train", __doc__)
-    name, key, settings, written = choose_model(read_params(), argument)
+    name, key, settings, written = choose_model(read_params(Params), argument)
     use_all_cores()
     count, height, width = files.read_images("train").shape
     check_fit(key, settings, count, height, width)

@@ -17,6 +17,7 @@ from stages.core import files
 from stages.core.errors import ParamsError, StageError
 from stages.core.evaluation import load_evaluation
 from stages.core.params import choose_model, read_params
+from stages.core.schema import Params
 from stages.evaluate import read_history
 from tests import made_up
 from tests.conftest import (
@@ -34,7 +35,7 @@ from tests.conftest import (
 )
 
 Here = Callable[..., made_up.Ended]
-PARAMS = read_params(ROOT / "params.yaml")
+PARAMS = read_params(Params, ROOT / "params.yaml")
 KNOWN = f"{', '.join([*PARAMS.models, *PARAMS.presets])}."
 OF_A_MODEL = ("train", "evaluate", "apply")
 HOSTILE = ("$(touch pwned)", "; touch pwned #", "`touch pwned`", "' && touch pwned '", "../escaped")
@@ -100,7 +101,7 @@ def test_the_check_refuses_names_that_a_shell_or_a_path_would_read_otherwise(run
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_argument_becomes_a_path(name: str) -> None:
     with pytest.raises(ParamsError, match=re.escape(f"params.yaml has no model {name!r}; it has shallow, deep")):
-        choose_model(read_params(ROOT / "params.yaml"), name)
+        choose_model(read_params(Params, ROOT / "params.yaml"), name)
 
 
 def test_dvc_repro_stops_at_a_typo(run_project: Path) -> None:
@@ -123,7 +124,7 @@ def test_sizes_that_the_data_cannot_serve(run_project: Path, refuse_here: Callab
 @pytest.mark.quick
 def test_no_stage_can_change_a_setting_after_validation() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        read_params(ROOT / "params.yaml").models["deep"].epochs = 1
+        read_params(Params, ROOT / "params.yaml").models["deep"].epochs = 1
 
 
 # --- arguments ----------------------------------------------------------------------------

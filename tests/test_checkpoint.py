@@ -24,15 +24,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stages.core.images import resident
 
 from stages.core import checkpoint, files
 from stages.core.archive import keras_bytes
 from stages.core.autoencoder import build_autoencoder
 from stages.core.backend import tf
 from stages.core.checkpoint import Epoch, History, checkpoint_path, digest_run, read_checkpoint, restore, save
-from stages.core.images import resident
 from stages.core.params import read_params
-from stages.core.schema import Model
+from stages.core.schema import Model, Params
 from stages.core.training import build_training, tell_early_stop, train
 from tests.conftest import (
     ROOT,
@@ -48,7 +48,7 @@ from tests.conftest import (
 )  # fmt: skip
 
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
-SETTINGS = read_params(ROOT / "params.yaml").models["deep"].model_copy(
+SETTINGS = read_params(Params, ROOT / "params.yaml").models["deep"].model_copy(
     update=TUTORIAL | {"hidden_units": [20], "batch_size": 60, "epochs": 6}
 )  # fmt: skip
 

@@ -17,6 +17,7 @@ import yaml
 from stages.__main__ import STAGES, tools
 from stages.core.comparison import Comparison
 from stages.core.params import choose_model, read_params
+from stages.core.schema import Params
 from stages.core.tables import MEASURES, generation_rows, interval, markdown, number
 from stages.tools.gallery import gallery_table
 from stages.tools.study import readable
@@ -24,7 +25,7 @@ from tests.conftest import ROOT, succeed
 
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}
 README = PAGES["README.md"]
-PARAMS = read_params(ROOT / "params.yaml")
+PARAMS = read_params(Params, ROOT / "params.yaml")
 MODELS = [*PARAMS.models, *PARAMS.presets]
 PLACEHOLDERS = ("NAME", "<name>")  # that stand for a model
 LONGEST = 1700  # words of the README

@@ -6,18 +6,18 @@ from typing import Any, get_args
 import keras
 import numpy as np
 import pytest
+from stages.core.augmentation import build_augment, build_corrupt, random_shift, unchanged
+from stages.core.epoch import Compiled, compile_training
+from stages.core.images import Images, blocks, epoch_order, resident
 
 from stages.core import images as training_images
 from stages.core.archive import keras_bytes
-from stages.core.augmentation import build_augment, build_corrupt, random_shift, unchanged
 from stages.core.autoencoder import build_autoencoder
 from stages.core.backend import tf
-from stages.core.epoch import Compiled, compile_training
-from stages.core.images import Images, blocks, epoch_order, resident
 from stages.core.objective import build_objective, plain_objective
 from stages.core.optimizer import build_optimizer
 from stages.core.params import read_params
-from stages.core.schema import Activation, Loss, Model, Optimizer
+from stages.core.schema import Activation, Loss, Model, Optimizer, Params
 from tests.conftest import ROOT, TUTORIAL
 
 layers = keras.layers
@@ -26,7 +26,7 @@ STEPS = 5  # of an epoch
 # The last batch has 44 images. Only some tests have one: a partial batch takes as long to compile as a whole one.
 PARTIAL = {"batch_size": 64}
 RATE = 0.003  # no optimizer's own
-SETTINGS = read_params(ROOT / "params.yaml").models["deep"].model_copy(
+SETTINGS = read_params(Params, ROOT / "params.yaml").models["deep"].model_copy(
     update=TUTORIAL
     | {"hidden_units": [32], "latent_dim": 8, "learning_rate": RATE, "batch_size": BATCH, "epochs": EPOCHS}
 )  # fmt: skip

@@ -26,12 +26,13 @@ from stages.core.linear import image_moments
 from stages.core.measures import ssim
 from stages.core.params import read_params
 from stages.core.records import save_record
+from stages.core.schema import Params
 from stages.core.style import STYLE, png
 from stages.evaluate import encoder_kernel, evaluate, metrics_json
 from tests import made_up
 from tests.conftest import ROOT
 
-PARAMS = read_params(ROOT / "params.yaml")
+PARAMS = read_params(Params, ROOT / "params.yaml")
 HISTORY = pd.DataFrame(
     {"epoch": [1.0, 2.0], "loss": [0.5, 0.4], "val_loss": [0.6, 0.3], "kl": [9.0, 8.0], "val_kl": [7.0, 6.0]}
 )

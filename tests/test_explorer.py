@@ -18,6 +18,7 @@ from PIL import Image
 from stages.core.errors import StageError
 from stages.core.linear import fit_pca, image_moments
 from stages.core.params import choose_model, read_params
+from stages.core.schema import Params
 from stages.explorer import answers, library
 from stages.explorer.atlas import class_of, encode_to_file, line, make_atlas, neighbours, random_code, traversals
 from stages.explorer.library import Library
@@ -205,7 +206,7 @@ def test_sentences_hold_the_committed_numbers(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.chdir(tmp_path)
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics/deep.json").write_text('{"mse": 0.01, "mse_pca": 0.04, "ssim": 0.9, "probe": 0.8789}')
-    choice = choose_model(read_params(ROOT / "params.yaml"), "deep")
+    choice = choose_model(read_params(Params, ROOT / "params.yaml"), "deep")
     assert "loses 7.84 of squared error" in (found := model_sentence(choice, 784))
     assert "0.25 times what PCA with 16 numbers" in found
     assert "87.9" in found
@@ -243,7 +244,7 @@ def trained(run_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """The models of the small run, in whose folder the tests work."""
     before = Path.cwd()
     os.chdir(run_template)
-    yield Library(read_params(), tmp_path_factory.mktemp("codes"))
+    yield Library(read_params(Params), tmp_path_factory.mktemp("codes"))
     os.chdir(before)
 
 
@@ -349,7 +350,7 @@ def test_the_saved_picture_is_a_png(trained: Library) -> None:
 
 def test_only_so_many_models_are_in_memory(trained: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(library, "KEPT", 2)
-    few = Library(read_params(), tmp_path)
+    few = Library(read_params(Params), tmp_path)
     for name in (*few.names, *few.names):
         assert few.model(name).name == name
         assert few.atlas(name).train_codes.shape == (500, 16)
@@ -376,7 +377,7 @@ def test_a_broken_model_is_said_and_mended_without_a_restart(run_project: Path, 
     before = Path.cwd()
     os.chdir(run_project)
     try:
-        models = Library(read_params(), tmp_path)
+        models = Library(read_params(Params), tmp_path)
         path = Path("data/models/deep.keras")
         whole = path.read_bytes()
         path.unlink()
@@ -390,7 +391,7 @@ def test_a_broken_model_is_said_and_mended_without_a_restart(run_project: Path, 
         path.write_bytes(whole)
         assert ask(models, "model=deep", tmp_path)["model"] == "deep"
         change_params(run_project, lambda params: params["models"]["deep"].update(latent_dim=15))
-        models = Library(read_params(), tmp_path)
+        models = Library(read_params(Params), tmp_path)
         for name in ("deep", "PCA (15)"):
             found = answers.answer(models, {"link": f"model={name}"}, "deep", tmp_path)
             told = "is of latent_dim 16, but models.deep.latent_dim is 15 in params.yaml; run `dvc repro`"

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from stages.applications.figures import draw_denoising
+from stages.applications.schema import ApplicationParams
 from stages.core.errors import ParamsError, StageError
 from stages.core.evaluation import Evaluation
 from stages.core.files import CLASSICAL
@@ -24,7 +25,7 @@ from tests import made_up
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.quick
-PARAMS = read_params(ROOT / "params.yaml")
+PARAMS = read_params(ApplicationParams, ROOT / "params.yaml")
 METRICS = {"mse": 0.00512345, "mse_pca": 0.0268, "ssim": 0.9, "probe": 0.85, "parameters": 1234567}
 
 

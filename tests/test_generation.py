@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import scipy
 import sklearn.mixture
+from stages.core.augmentation import random_shift
+from stages.core.images import epoch_order, resident
+from stages.core.loading import check_classes
 
 from stages.applications.classification import (
     beside_classes,
@@ -42,17 +45,15 @@ from stages.applications.generation import (
 from stages.applications.judge import build_judge, classifying
 from stages.core import files, tables
 from stages.core.archive import keras_bytes
-from stages.core.augmentation import random_shift
 from stages.core.backend import tf
 from stages.core.codes import Mixture, class_mixture, draw_codes, prior_mixture
 from stages.core.errors import ParamsError, StageError
 from stages.core.evaluation import load_evaluation
 from stages.core.files import Split
-from stages.core.images import epoch_order, resident
 from stages.core.linear import Moments, code_moments, fit_pca, image_moments
-from stages.core.loading import check_classes
 from stages.core.params import read_params
 from stages.core.records import load_record, save_record
+from stages.core.schema import Params
 from stages.core.training import train
 from stages.tools import generation as tool
 from tests import made_up
@@ -61,7 +62,7 @@ from tests.conftest import ROOT, ask_for_generation, change_params, refuse, stag
 quick = pytest.mark.quick
 
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
-PARAMS = read_params(ROOT / "params.yaml")
+PARAMS = read_params(Params, ROOT / "params.yaml")
 SMALL = PARAMS.classifier.model_copy(
     update={"filters": [4], "features": 8, "batch_size": 64, "epochs": 3, "dropout": 0.0, "shift": 0}
 )
@@ -485,7 +486,7 @@ def test_what_no_mixture_can_be_fitted_to(codes: tuple[np.ndarray, np.ndarray]) 
 
 @quick
 def test_a_judge_is_known_by_its_bytes_and_by_the_digits() -> None:
-    settings = read_params(ROOT / "params.yaml").generate
+    settings = read_params(Params, ROOT / "params.yaml").generate
     other = settings.model_copy(update={"digits": settings.digits - 1})
     classes, others = np.array([1, 2], np.uint8), np.array([1, 3], np.uint8)
     digests = {
@@ -500,7 +501,7 @@ def test_a_judge_is_known_by_its_bytes_and_by_the_digits() -> None:
 
 @quick
 def test_a_classifier_of_other_classes_is_refused() -> None:
-    settings = read_params(ROOT / "params.yaml").classifier
+    settings = read_params(Params, ROOT / "params.yaml").classifier
     classifier = build_classifier(4, 5, 3, settings)
     check_classes(files.CLASSIFIER, classifier, 3)
     with pytest.raises(

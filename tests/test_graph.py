@@ -176,7 +176,7 @@ for method in ("model_dump", "model_dump_json"):  # which do not look keys up on
         return plain_dump(self, *arguments, **named)
     setattr(Section, method, dump)
 plain_read = stages.params.read_params
-def read_params():
+def read_params(Params):
     params = plain_read()
     read.clear()
     return params

@@ -28,10 +28,10 @@ from stages.core.errors import StageError
 from stages.core.inference import compile_model
 from stages.core.optimizer import build_optimizer
 from stages.core.params import read_params
-from stages.core.schema import Activation, Model
+from stages.core.schema import Activation, Model, Params
 from tests.conftest import ROOT, TUTORIAL, call, start, succeed
 
-MODELS = read_params(ROOT / "params.yaml").models
+MODELS = read_params(Params, ROOT / "params.yaml").models
 DEFAULTS = MODELS["deep"].model_copy(update=TUTORIAL)
 
 

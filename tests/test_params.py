@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from stages.core.errors import ParamsError
 from stages.core.params import read_params
-from stages.core.schema import Optimizer
+from stages.core.schema import Optimizer, Params
 from stages.tools import check
 from stages.tools.check import explain
 from tests import made_up
@@ -30,7 +30,7 @@ SMALL = DEFAULTS | {"models": {"deep": DEFAULTS["models"]["deep"]}, "presets": {
 def read(tmp_path: Path, content: Any) -> Any:
     path = tmp_path / "params.yaml"
     path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
-    return read_params(path)
+    return read_params(Params, path)
 
 
 def problem(tmp_path: Path, content: Any) -> str:
@@ -303,9 +303,9 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ParamsError, match="is not UTF-8 text"):
-        read_params(path)
+        read_params(Params, path)
     with pytest.raises(ParamsError, match="is missing; run this in the folder that holds it"):
-        read_params(tmp_path / "none.yaml")
+        read_params(Params, tmp_path / "none.yaml")
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
@@ -381,7 +381,7 @@ def test_validation_changes_no_value(tmp_path: Path, params: Any) -> None:
 
 
 def test_validation_changes_no_value_of_this_project() -> None:
-    assert exact(read_params(ROOT / "params.yaml").model_dump()) == exact(DEFAULTS)
+    assert exact(read_params(Params, ROOT / "params.yaml").model_dump()) == exact(DEFAULTS)
 
 
 def test_a_model_may_be_called_comparison(tmp_path: Path) -> None:

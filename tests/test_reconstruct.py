@@ -25,6 +25,7 @@ from stages.core.errors import StageError
 from stages.core.linear import fit_pca, image_moments
 from stages.core.measures import squared_error
 from stages.core.params import Choice, choose_model, read_params
+from stages.core.schema import Params
 from stages.images.inputs import Source, expand, open_source
 from stages.tools import reconstruct
 from stages.tools.trained import TrainedModel, load_model
@@ -38,7 +39,7 @@ quick = pytest.mark.quick
 
 
 def choice(name: str) -> Choice:
-    return choose_model(read_params(), name)
+    return choose_model(read_params(Params), name)
 
 
 @pytest.fixture(scope="module")

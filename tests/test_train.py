@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from stages.core.images import epoch_order, resident
+from stages.core.replicas import ONE
 
 from stages import train
 from stages.core import training as loop
@@ -16,14 +18,12 @@ from stages.core.autoencoder import build_autoencoder
 from stages.core.checkpoint import History
 from stages.core.errors import ParamsError, StageError
 from stages.core.files import images_path
-from stages.core.images import epoch_order, resident
 from stages.core.optimizer import build_optimizer
 from stages.core.params import Choice, choose_model, read_params
-from stages.core.replicas import ONE
-from stages.core.schema import Model
+from stages.core.schema import Model, Params
 from tests.conftest import ROOT, TUTORIAL
 
-PARAMS = read_params(ROOT / "params.yaml")
+PARAMS = read_params(Params, ROOT / "params.yaml")
 HEIGHT, WIDTH = 3, 5
 SETTINGS = PARAMS.models["deep"].model_copy(
     update=TUTORIAL | {"hidden_units": [6], "latent_dim": 2, "loss": "mse", "optimizer": "sgd", "learning_rate": 0.5}

@@ -6,23 +6,23 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from stages.core.augmentation import build_augment, build_corrupt, random_shift, unchanged
+from stages.core.epoch import compile_training, sum_over_batches
+from stages.core.images import epoch_order, file_order, read_pixels, resident
 
 from stages.core import files
 from stages.core import images as training_images
-from stages.core.augmentation import build_augment, build_corrupt, random_shift, unchanged
 from stages.core.backend import tf
-from stages.core.epoch import compile_training, sum_over_batches
-from stages.core.images import epoch_order, file_order, read_pixels, resident
 from stages.core.objective import plain_objective
 from stages.core.optimizer import build_optimizer, learning_rates, set_learning_rates
 from stages.core.params import read_params
-from stages.core.schema import BETA_2, Model
+from stages.core.schema import BETA_2, Model, Params
 from tests.conftest import ROOT, TUTORIAL
 
 pytestmark = pytest.mark.quick
 
 layers = keras.layers
-SETTINGS = read_params(ROOT / "params.yaml").models["deep"].model_copy(update=TUTORIAL)
+SETTINGS = read_params(Params, ROOT / "params.yaml").models["deep"].model_copy(update=TUTORIAL)
 PIXELS = np.random.default_rng(0).integers(0, 256, (10, 6), np.uint8)
 
 

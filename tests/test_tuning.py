@@ -27,16 +27,17 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 from optuna.trial import TrialState
 from sklearn.linear_model import RidgeClassifier
+from stages.core.images import resident
 
 from stages.core.autoencoder import build_autoencoder
 from stages.core.checkpoint import History
 from stages.core.errors import ParamsError, StageError
 from stages.core.files import Split
-from stages.core.images import resident
 from stages.core.params import read_params
-from stages.core.schema import Model, Tune
+from stages.core.schema import Model
 from stages.core.tables import csv
 from stages.core.training import Training, build_training, train
+from stages.params.schema import Tune, TuneParams
 from stages.params.space import Choices, Range, Space, check_studies, grid_of, read_space, settings_of
 from stages.params.writing import add_model, check_new_name
 from stages.tools.tune import choose, settings_tried
@@ -51,7 +52,7 @@ from stages.tuning.worker import Data, training_of
 from tests.conftest import ROOT, call, change_params, environment, made_once, start, succeed, wait_until
 
 quick = pytest.mark.quick
-PARAMS = read_params(ROOT / "params.yaml")
+PARAMS = read_params(TuneParams, ROOT / "params.yaml")
 DEEP = PARAMS.models["deep"]
 MODELS = ", ".join(PARAMS.models | PARAMS.presets)
 STUDY: dict[str, Any] = {
@@ -75,7 +76,7 @@ def problems(tmp_path: Path, **changes: Any) -> list[str]:
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     with pytest.raises(ParamsError) as caught:
-        check_studies(read_params(path), ["deep"])
+        check_studies(read_params(TuneParams, path), ["deep"])
     return str(caught.value).replace(f"{path}: tune.deep.", "").replace("params.yaml: tune.deep.", "").splitlines()
 
 
@@ -155,7 +156,7 @@ def test_a_study_keeps_no_model_from_being_trained(tmp_path: Path) -> None:
     content["tune"] = {"deep": STUDY, "lost": STUDY | {"model": "lost"}}
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
-    params = read_params(path)
+    params = read_params(TuneParams, path)
     with pytest.raises(ParamsError) as caught:
         check_studies(params, params.tune)
     assert [line[:30] for line in str(caught.value).splitlines()] == [
@@ -407,9 +408,9 @@ def test_a_model_is_added_and_every_other_line_stays(end: str, last: bool, newli
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "params.yaml")
         path.write_text(text)
-        before, found = read_params(path), DEEP.model_copy(update={"hidden_units": [7, 5], "learning_rate": 1e-05})
+        before, found = read_params(TuneParams, path), DEEP.model_copy(update={"hidden_units": [7, 5], "learning_rate": 1e-05})
         add_model("found", found, "a comment", path)
-        after = read_params(path)
+        after = read_params(TuneParams, path)
         assert after.models == before.models | {"found": found}
         assert list(after.models)[-1] == "found"
         assert after.model_copy(update={"models": before.models}) == before

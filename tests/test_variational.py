@@ -12,22 +12,22 @@ import pandas as pd
 import pytest
 import scipy.integrate
 import scipy.stats
+from stages.core.augmentation import build_augment, build_corrupt
+from stages.core.epoch import Compiled, Losses, compile_training, minimised, total_parts
+from stages.core.images import epoch_order, resident
 
 from stages.core import charts, measures, objective, tables
 from stages.core import images as training_images
 from stages.core.archive import keras_bytes
-from stages.core.augmentation import build_augment, build_corrupt
 from stages.core.autoencoder import build_autoencoder, build_posterior, is_variational
 from stages.core.backend import tf
 from stages.core.codec import Data
-from stages.core.epoch import Compiled, Losses, compile_training, minimised, total_parts
 from stages.core.evaluation import Evaluation, load_evaluation
 from stages.core.files import Split
-from stages.core.images import epoch_order, resident
 from stages.core.linear import image_moments
 from stages.core.optimizer import build_optimizer
 from stages.core.params import read_params
-from stages.core.schema import Model
+from stages.core.schema import Model, Params
 from stages.evaluate import collapse, encoder_kernel, evaluate
 from stages.explorer import answers
 from stages.explorer.library import Library
@@ -41,7 +41,7 @@ HEIGHT, WIDTH, LATENT = 3, 4, 2
 PIXELS = HEIGHT * WIDTH
 COUNT, BATCH = 11, 4  # the last of three batches has three images
 STEPS = 3
-PARAMS = read_params(ROOT / "params.yaml")
+PARAMS = read_params(Params, ROOT / "params.yaml")
 SETTINGS = PARAMS.models["deep"].model_copy(
     update=TUTORIAL | {"hidden_units": [5], "latent_dim": LATENT, "kl_weight": 1.0, "batch_size": BATCH, "seed": 7}
 )  # fmt: skip
@@ -487,7 +487,7 @@ def test_a_block_with_a_weight_goes_through_the_whole_pipeline(
     encoder = keras.saving.load_model("data/models/vae.keras").get_layer("encoder")
     image = np.load("data/prepared/test_images.npy")[3].reshape(1, -1) / np.float32(255)
     seen = answers.answer(
-        Library(read_params(), tmp_path), {"link": "model=vae&digit=3", "want": list(answers.PARTS)}, "vae", tmp_path
+        Library(read_params(Params), tmp_path), {"link": "model=vae&digit=3", "want": list(answers.PARTS)}, "vae", tmp_path
     )
     assert "problem" not in seen
     np.testing.assert_allclose(seen["code"], np.asarray(encoder(image))[0], atol=1e-4)

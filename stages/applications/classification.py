@@ -7,12 +7,12 @@ the second the probabilities that the classifier has to predict.
 
 import numpy as np
 
+from stages.applications.schema import Classifier
 from stages.core.arrays import Bytes
 from stages.core.backend import keras, tf
 from stages.core.objective import Objective
 from stages.core.optimizer import build_optimizer
 from stages.core.products import portable
-from stages.core.schema import Classifier
 from stages.core.training import Training, scaled, shift
 
 

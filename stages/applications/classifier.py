@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from stages.applications.schema import Classifier
 from stages.core.backend import keras
 from stages.core.errors import StageError
 from stages.core.inference import load_model
-from stages.core.schema import Classifier
 
 layers = keras.layers
 

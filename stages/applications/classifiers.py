@@ -10,9 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from stages.applications.labels import NEAREST, Classified, Task
+from stages.applications.schema import Apply
 from stages.core.arrays import Bytes, Float32, Float64, Floats, Transform
 from stages.core.measures import in_batches
-from stages.core.schema import Apply
 
 BATCH = 1000  # images encoded at a time
 STEPS = 10_000  # of logistic regression, at most; it ends far earlier

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.applications.schema import Apply
 from stages.core.arrays import Float32, Float64, Floats
 from stages.core.files import read_images
 from stages.core.measures import squared_error, ssim
-from stages.core.schema import Apply
 
 # The classical methods: their fields in Classical, and the names to show, which no model can have.
 METHODS = {"nonlocal_means": "non-local means", "total_variation": "total variation", "wavelets": "wavelet shrinkage"}

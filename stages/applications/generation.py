@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.applications.schema import Generate
 from stages.core.arrays import Bytes, Float32, Float64, Floats, Transform
 from stages.core.codes import Mixture, class_mixture, draw_codes, prior_mixture
 from stages.core.errors import ParamsError, StageError
@@ -20,7 +21,6 @@ from stages.core.evaluation import Evaluation, by_name
 from stages.core.files import FLOOR, Split
 from stages.core.linear import Moments, code_moments
 from stages.core.records import how_to_match, load_record
-from stages.core.schema import Generate
 
 SHOWN = 20  # generated digits that are drawn
 PER_CLASS, MIXTURE, PRIOR, REAL = "Gaussian per class", "Gaussian mixture", "prior", "training images"

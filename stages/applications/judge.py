@@ -8,13 +8,13 @@ import numpy as np
 from stages.applications.classification import build_classification, labelled_rows
 from stages.applications.classifier import build_classifier, feature_model
 from stages.applications.generation import Judge
+from stages.applications.schema import Classifier
 from stages.core.arrays import Bytes, Floats
 from stages.core.backend import keras
 from stages.core.files import Split
 from stages.core.inference import BATCH, compile_model
 from stages.core.measures import in_batches
 from stages.core.progress import Report
-from stages.core.schema import Classifier
 from stages.core.training import resident, train
 
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from stages.applications.schema import Apply
 from stages.core.arrays import Bytes, Float64, Int64
 from stages.core.files import Split, read_split
-from stages.core.schema import Apply
 
 NEAREST = 10  # candidates that are retrieved for a query
 PIXELS, UNTRAINED = "all pixels", "untrained "  # to show, the latter before a model's name; no model can have them

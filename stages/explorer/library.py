@@ -17,9 +17,8 @@ from stages.core.errors import StageError
 from stages.core.evaluation import Evaluation, Result, load_evaluation
 from stages.core.files import Split, read_images, read_labels
 from stages.core.linear import Moments, fit_pca, image_moments
-from stages.core.params import Choice, choose_model
+from stages.core.params import Choice, choose_model, nearest
 from stages.core.schema import Params
-from stages.core.sentences import nearest
 from stages.explorer.atlas import Atlas, encode_to_file, make_atlas
 from stages.explorer.measured import read_metrics
 from stages.tools.trained import TrainedModel, build, how_to_train, uncompiled

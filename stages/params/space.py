@@ -8,8 +8,10 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from stages.core.errors import ParamsError
-from stages.core.schema import Model, Params, Tune, Units
-from stages.core.sentences import allowed, nearest, sentences, shown
+from stages.core.params import nearest, sentences, shown
+from stages.core.schema import Model, Units
+from stages.params.allowed import allowed
+from stages.params.schema import Tune, TuneParams
 
 HIDDEN = ("layers", "units", "ratio")  # what hidden_units may be made of
 FIXED = {"seed": "chance is nothing to choose by"}
@@ -132,7 +134,7 @@ def settings_of(base: Model, epochs: int, values: dict[str, Any]) -> Model:
     return Model.model_validate(settings)
 
 
-def base_of(params: Params, tune: Tune) -> Model:
+def base_of(params: TuneParams, tune: Tune) -> Model:
     """The block that a study's space changes. Raises ValueError if there is none of that name."""
     known = params.models | params.presets
     if tune.model not in known:
@@ -171,7 +173,7 @@ def grid_values(part: Range, size: int) -> list[Any]:
     return [*(part.low + index * (part.step or 1) for index in range(size - 1)), part.high]
 
 
-def check_studies(params: Params, names: Iterable[str]) -> None:
+def check_studies(params: TuneParams, names: Iterable[str]) -> None:
     """Raise ParamsError, one sentence for each problem, if a study of params.yaml makes no sense.
 
     Stages do not ask: whoever trains a model need not care what else its block is the base of.

@@ -8,9 +8,9 @@ from ruamel.yaml import YAML
 
 from stages.core.errors import ParamsError
 from stages.core.files import replacing
-from stages.core.params import parse_params
+from stages.core.params import parse_params, shown
 from stages.core.schema import Model, ModelName, Params
-from stages.core.sentences import POSSIBLE_NAME, shown
+from stages.params.allowed import POSSIBLE_NAME
 
 
 def check_new_name(params: Params, name: str) -> None:
@@ -37,7 +37,7 @@ def add_model(name: str, settings: Model, comment: str, path: Path = Path("param
     block = [f"  {name}:  # {comment}", *(f"    {key}: {written(v)}" for key, v in settings.model_dump().items())]
     changed = "".join([*lines[:place], *(line + end for line in block), *lines[place:]])
     try:
-        fine = parse_params(changed, path).models.get(name) == settings
+        fine = parse_params(Params, changed, path).models.get(name) == settings
     except ParamsError:
         fine = False
     if not fine:

@@ -1,46 +1,33 @@
-"""Check params.yaml and explain every key."""
+"""Check params.yaml and presets.yaml, and print all settings of a model."""
 
 import argparse
 from pathlib import Path
 
-from stages.core.errors import ParamsError, run
-from stages.core.params import read_params
-from stages.core.schema import Params
-from stages.core.sentences import allowed, schema_at
+from stages.applications.schema import ApplicationParams
+from stages.core.errors import run
+from stages.core.params import choose_model, read_params
+from stages.params.schema import TuneParams
 from stages.params.space import check_studies
+from stages.params.writing import written
 from stages.prepare import find_raw
 
-STUDIES_ONLY = (
-    "Models and stages are valid. Only `python -m stages tune` refuses these studies; `dvc repro` does not ask."
-)
+
+class AllParams(ApplicationParams, TuneParams, extra="forbid"):
+    """Every section of params.yaml, and no other."""
 
 
 def main() -> None:
-    argparse.ArgumentParser(prog="python -m stages check", description=__doc__).parse_args()
-    params = read_params()
+    parser = argparse.ArgumentParser(prog="python -m stages check", description=__doc__)
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="print all settings of this model")
+    name = parser.parse_args().model
+    params = read_params(AllParams)
     find_raw(Path(params.prepare.raw))
-    try:
-        check_studies(params, params.tune)
-    except ParamsError as error:
-        raise ParamsError(f"{error}\n{STUDIES_ONLY}") from None
-    print("What the keys of params.yaml mean; those of presets are those of models:\n")
-    print(explain())
-    print("\nparams.yaml is valid.")
-
-
-def explain() -> str:
-    """Every key of params.yaml with what it admits and what it means, as a Markdown table.
-
-    Presets have the keys of models.
-    """
-    rows = ["| key | allowed | meaning |", "| --- | --- | --- |"]
-    for name in Params.model_fields:
-        if name == "presets":
-            continue
-        path = [name, "<name>"] if name in ("models", "tune") else [name]
-        for key, schema in schema_at(path)["properties"].items():
-            rows.append(f"| `{'.'.join(path)}.{key}` | {allowed(schema)} | {schema['description']} |")
-    return "\n".join(rows)
+    check_studies(params, params.tune)
+    if name:
+        for key, value in choose_model(params, name).settings.model_dump().items():
+            print(f"{key}: {written(value)}")
+    else:
+        print("params.yaml is valid.")
 
 
 if __name__ == "__main__":

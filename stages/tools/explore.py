@@ -41,7 +41,7 @@ Ctrl-C ends it. docs/explorer.md has the rest.
 def main() -> None:
     args = parse_arguments()
     began = time.monotonic()
-    params = read_params()
+    params = read_params(Params)
     port = free_port(args.host, args.port)
     if args.host != HOST:
         print(

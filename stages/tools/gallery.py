@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 
 from stages.applications.figures import draw_denoising
 from stages.applications.records import load_denoised
+from stages.applications.schema import ApplicationParams
 from stages.core import charts
 from stages.core.errors import ParamsError, StageError, run
 from stages.core.evaluation import Evaluation, load_evaluation, shown_name
 from stages.core.files import how_to_make, write_all
-from stages.core.params import Choice, choose_model, read_params
+from stages.core.params import Choice, choose_model, nearest, read_params
 from stages.core.schema import Model, Params
-from stages.core.sentences import nearest
 from stages.core.style import STYLE, png
 from stages.core.tables import denoising_table, markdown, number
 from stages.drawing.gallery import draw_model
@@ -40,7 +40,7 @@ examples:
 
 def main() -> None:
     names = parse_arguments()
-    params = read_params()
+    params = read_params(ApplicationParams)
     if unknown := [name for name in names if name not in params.presets]:
         known = ", ".join(params.presets) or "none"
         raise ParamsError(

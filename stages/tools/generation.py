@@ -10,6 +10,7 @@ from stages.core.errors import StageError, run
 from stages.core.evaluation import load_evaluation
 from stages.core.files import FLOOR, write_all
 from stages.core.params import choose_model, read_params
+from stages.core.schema import Params
 from stages.core.style import STYLE, png
 from stages.core.tables import STUDIES, csv, generation_rows, generation_table, markdown
 from stages.tools.trained import check_trained
@@ -28,7 +29,7 @@ example:
 
 def main() -> None:
     names = parse_arguments().models
-    params = read_params()
+    params = read_params(Params)
     chosen = [choose_model(params, name) for name in names]
     for one in chosen:
         check_trained(one)

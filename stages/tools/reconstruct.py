@@ -14,6 +14,7 @@ from stages.core.arrays import Bytes
 from stages.core.errors import ParamsError, StageError, run
 from stages.core.files import replacing, replacing_all, write_all
 from stages.core.params import choose_model, read_params
+from stages.core.schema import Params
 from stages.core.style import STYLE, png
 from stages.core.tables import csv
 from stages.drawing.sheets import draw_digit, draw_sheet
@@ -60,7 +61,7 @@ class Summary(NamedTuple):
 
 def main() -> None:
     args = parse_arguments()
-    params = read_params()
+    params = read_params(Params)
     chosen = choose_model(params, args.model)
     paths, problems = expand(args.inputs)
     tables = [args.out / table for table in (("codes.npy", "inputs.csv") if args.codes_only else ("codes.csv",))]

@@ -11,9 +11,9 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
 from stages.core.errors import ParamsError, StageError, run
-from stages.core.params import read_params
-from stages.core.schema import Model, Tune
-from stages.core.sentences import nearest
+from stages.core.params import nearest, read_params
+from stages.core.schema import Model
+from stages.params.schema import Tune, TuneParams
 from stages.params.space import check_studies
 from stages.params.writing import add_model, check_new_name
 from stages.tuning.report import write_report
@@ -37,7 +37,7 @@ examples:
 
 def main() -> None:
     options = parse_arguments()
-    params = read_params()
+    params = read_params(TuneParams)
     name, url = options.study, options.storage
     if name not in params.tune:
         known = ", ".join(params.tune) or "none"

@@ -4,10 +4,10 @@ import matplotlib.pyplot as plt
 import optuna
 
 from stages.core import files
-from stages.core.schema import Tune
 from stages.core.style import STYLE, png
 from stages.core.tables import STUDIES, csv
 from stages.drawing import tuning as drawing
+from stages.params.schema import Tune
 from stages.params.space import Range, read_space
 from stages.tuning.results import best_trials, importances, minimises, trial_table
 

@@ -10,7 +10,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from stages.core.errors import StageError
-from stages.core.schema import Tune
+from stages.params.schema import Tune
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 FORESTS = 10  # random forests, each of another seed, behind the spread of an importance

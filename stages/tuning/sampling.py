@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 
-from stages.core.schema import Tune
+from stages.params.schema import Tune
 from stages.params.space import Choices, Range, Space, grid_of, read_space
 
 # Which way each objective improves.

@@ -21,7 +21,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from stages.core.errors import ParamsError, StageError
-from stages.core.schema import Tune
+from stages.params.schema import Tune
 from stages.tuning.sampling import DIRECTIONS, build_pruner
 
 FOLDER = Path(".dvc/tmp/studies")

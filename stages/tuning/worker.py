@@ -18,12 +18,12 @@ from stages.core.backend import tf, use_all_cores
 from stages.core.checkpoint import Epoch, digest_run, loaded_code
 from stages.core.errors import ParamsError, StageError, TerminatedError
 from stages.core.optimizer import learning_rates, set_learning_rates
-from stages.core.params import check_fit
+from stages.core.params import check_fit, sentences
 from stages.core.progress import Report
-from stages.core.schema import Model, Params, Tune
-from stages.core.sentences import sentences
+from stages.core.schema import Model
 from stages.core.training import Images, Training, assign, build_training, read_pixels, train
 from stages.params import space as space_module
+from stages.params.schema import Tune, TuneParams
 from stages.params.space import base_of, settings_of
 from stages.tuning.objectives import Measured, measure
 from stages.tuning.results import ended, progress
@@ -55,7 +55,7 @@ class Compiled(NamedTuple):
     optimizer_variables: list[Any]
 
 
-def work(params: Params, name: str, url: str, restart: bool) -> bool:
+def work(params: TuneParams, name: str, url: str, restart: bool) -> bool:
     """Run trials of the study `name`, and put back the one at hand if interrupted.
 
     Returns whether the study is complete; if not, it is time for a fresh process.
@@ -72,7 +72,7 @@ def work(params: Params, name: str, url: str, restart: bool) -> bool:
         return run_trials(study, storage, tune, base, data)
 
 
-def digest_study(params: Params, tune: Tune, base: Model) -> dict[str, str]:
+def digest_study(params: TuneParams, tune: Tune, base: Model) -> dict[str, str]:
     """A digest of each thing that decides a trial, by its name in words; the budget decides none."""
     settings = {"base": base.model_dump(), "evaluate": params.evaluate.model_dump(), "optuna": optuna.__version__}
     return digest_run(
@@ -85,7 +85,7 @@ def digest_study(params: Params, tune: Tune, base: Model) -> dict[str, str]:
     )
 
 
-def read_data(params: Params) -> Data:
+def read_data(params: TuneParams) -> Data:
     """The prepared training and validation images. Raises StageError if they are missing."""
     shape = files.read_images("train").shape[1:]
     train, validation = (files.read_split(split) for split in ("train", "validation"))

@@ -16,7 +16,7 @@ import numpy as np
 from stages.applications.judge import silent
 from stages.core.backend import tf, use_threads
 from stages.core.params import read_params
-from stages.core.schema import Model
+from stages.core.schema import Model, Params
 from stages.core.tables import markdown
 from stages.core.training import train
 from stages.tuning.worker import Data, read_data, training_of
@@ -25,7 +25,7 @@ ROUNDS = 5
 
 
 def main() -> None:
-    params = read_params()
+    params = read_params(Params)
     use_threads(max(model.threads for model in params.models.values()))
     tf.get_logger().setLevel("ERROR")  # which warns of functions that are compiled again and again
     data = read_data(params)

@@ -74,7 +74,7 @@ import numpy as np
 
 from stages.core import files
 from stages.core.params import read_params
-from stages.core.schema import Model
+from stages.core.schema import Model, Params
 from tests.conftest import TUTORIAL
 
 Contender = Callable[[Model], Iterator[float | None]]  # each step trains an epoch and yields the validation loss
@@ -155,9 +155,10 @@ def keras_model(settings: Model) -> Any:
 
 def engine(settings: Model) -> Iterator[float]:
     from stages.core.augmentation import build_augment, build_corrupt
-    from stages.core.backend import use_threads
     from stages.core.epoch import compile_training
     from stages.core.images import read_pixels, resident
+
+    from stages.core.backend import use_threads
     from stages.core.objective import build_objective
     from stages.core.optimizer import build_optimizer
 
@@ -376,7 +377,7 @@ def work(contender: str, model: str, changes: dict[str, Any]) -> None:
     if contender not in ("this engine", "matrix products"):
         os.environ.clear()
         os.environ.update(PLAIN)
-    epochs = CONTENDERS[contender][0](read_params().models[model].model_copy(update=changes))
+    epochs = CONTENDERS[contender][0](read_params(Params).models[model].model_copy(update=changes))
     for _ in sys.stdin:
         start = time.perf_counter()
         loss = next(epochs)
@@ -415,7 +416,7 @@ def title(model: str, contenders: Iterable[str]) -> list[str]:
 
 def check_peers(model: str, changes: dict[str, Any]) -> None:
     """End the process with a sentence if PyTorch and JAX would train something else than the settings say."""
-    settings = read_params().models[model].model_dump() | changes
+    settings = read_params(Params).models[model].model_dump() | changes
     for key, values in PEERS_CAN.items():
         if settings[key] not in values:
             sys.exit(f"models.{model}.{key} is {settings[key]}, which the peers do not have; they have {values}.")
@@ -496,7 +497,7 @@ def reach(model: str) -> None:
         losses: list[float] = []
         most = TUTORIAL_EPOCHS if goal == -math.inf else 2 * TUTORIAL_EPOCHS
         if not of_tutorial:
-            most = read_params().models[model].epochs
+            most = read_params(Params).models[model].epochs
         while len(losses) < most and (not losses or losses[-1] > goal):
             _, loss = epoch(worker)
             assert loss is not None
@@ -561,7 +562,7 @@ def grow(model: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Seconds per epoch of the training engine and its peers.")
-    parser.add_argument("--models", nargs="+", default=list(read_params().models), metavar="NAME")
+    parser.add_argument("--models", nargs="+", default=list(read_params(Params).models), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=5, help="turns per contender (default 5)")
     parser.add_argument("--quality", action="store_true", help="seconds until as good as the tutorial's training")
     parser.add_argument("--settings", action="store_true", help="seconds per epoch with one setting changed")

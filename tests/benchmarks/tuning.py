@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from stages.core import files
 from stages.core.backend import tf, use_threads
 from stages.core.params import read_params
-from stages.core.schema import Tune
 from stages.core.style import COLOURS, STYLE, png
 from stages.core.tables import STUDIES, csv, markdown
+from stages.params.schema import Tune, TuneParams
 from stages.params.space import base_of
 from stages.tuning.results import trial_table
 from stages.tuning.storage import default_storage, open_storage, open_study
@@ -42,7 +42,7 @@ COMMON = {"model": "shallow", "objectives": ["mse"], "trials": TRIALS, "epochs":
 
 
 def main() -> None:
-    params = read_params()
+    params = read_params(TuneParams)
     url = default_storage("benchmark")
     storage = open_storage(url)
     curves, summary = [], []
@@ -71,7 +71,7 @@ def main() -> None:
         summary.append([name, f"{last.mean():.6f} ± {last.std(ddof=1):.6f}", f"{np.mean(epochs):.0f}"])
     table = pd.concat(curves)
     with plt.rc_context(STYLE):
-        picture = png(draw(table), read_params().figures.dpi)
+        picture = png(draw(table), read_params(TuneParams).figures.dpi)
     files.write_all({STUDIES / "samplers.csv": csv(table), STUDIES / "samplers.png": picture})
     print(markdown(["", "best validation mse", "epochs run"], summary))
 
