@@ -1,1 +1,3 @@
-"""Tests of the pipeline; `pytest` runs them all."""
+"""Tests, which compute as the stages do."""
+
+import stages  # noqa: F401 (before NumPy loads)

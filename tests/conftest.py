@@ -20,7 +20,6 @@ import pytest
 import yaml
 from filelock import FileLock
 
-import stages  # noqa: F401 (pins the arithmetic of the test process too)
 from stages.core.idx import read_idx
 
 ROOT = Path(__file__).parent.parent
