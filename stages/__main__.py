@@ -12,26 +12,27 @@ from pathlib import Path
 from stages.core.errors import ParamsError, run
 from stages.core.params import nearest
 
-# in an order in which they can run
+# in an order that works
 STAGES = ("prepare", "train", "evaluate", "classical", "classifier", "apply", "compare", "figures")
 FOLDER = Path(__file__).parent
 
 
 def tools() -> list[str]:
-    """The names of the tools, in alphabetical order."""
-    return sorted(path.stem for path in (FOLDER / "tools").glob("[a-z]*.py"))
+    """Return the names of the tools in alphabetical order."""
+    modules = (FOLDER / "tools").glob("[a-z]*.py")
+    return sorted(path.stem for path in modules if "\ndef main() ->" in path.read_text(encoding="utf-8"))
 
 
 def summary(path: Path) -> str:
-    """The first line of a module's docstring; the module is not imported, since that may load TensorFlow."""
+    """Return the first line of a module's docstring without importing the module, which can load TensorFlow."""
     return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
 
 
 def listing() -> str:
-    """What can be run, a line each."""
-    lines = ["The stages of the pipeline; `dvc repro` runs those that are out of date:\n"]
+    """List what you can run, one line each."""
+    lines = ["Stages of the pipeline. `dvc repro` runs those that are out of date:\n"]
     lines += [f"  python -m stages.{name:<12} {summary(FOLDER / f'{name}.py')}" for name in STAGES]
-    lines += ["\nTools for people; `python -m stages TOOL --help` explains one:\n"]
+    lines += ["\nTools. `python -m stages TOOL --help` explains one:\n"]
     lines += [f"  python -m stages {name:<12} {summary(FOLDER / f'tools/{name}.py')}" for name in tools()]
     return "\n".join(lines)
 

@@ -1,15 +1,16 @@
-"""Turn the four raw IDX files into train, validation and test arrays.
+"""Split the four raw IDX files into training, validation, and test arrays.
 
     python -m stages.prepare
 
 Writes data/prepared/{train,validation,test}_{images,labels}.npy: images uint8
-[images, height, width] from 0 to 255, labels uint8 [images]. Validation images come
-out of the training images, the same share of every class. Classes that `prepare.classes`
-leaves out are missing from both, never from the test images. Two seconds on MNIST.
+[images, height, width] from 0 to 255, labels uint8 [images]. The validation images come
+from the training images, the same share of every class. `prepare.classes` leaves classes
+out of both, but never out of the test images. Takes two seconds on MNIST.
 """
 
 import hashlib
-from pathlib import Path
+import sys
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +20,13 @@ from stages.core.arrays import Bytes
 from stages.core.command import parse_no_arguments
 from stages.core.errors import ParamsError, StageError, run
 from stages.core.files import Split
-from stages.core.idx import read_idx
+from stages.core.idx import content_digest, read_idx
 from stages.core.params import read_params
 from stages.core.schema import Params, Prepare
 
 Raw = dict[tuple[str, str], Path]  # the four files, by split and content
 
-# EMNIST puts its own name in front and calls the test set "test"; some copies write ".idx3".
+# EMNIST prepends its own name and calls the test set "test"; some copies write ".idx3".
 PATTERNS = {
     ("train", "images"): ["*train-images?idx3-ubyte"],
     ("train", "labels"): ["*train-labels?idx1-ubyte"],
@@ -47,21 +48,7 @@ def main() -> None:
 
     given, test = read_pair(raw, "train"), read_pair(raw, "test")
     check_fit(params, raw, given, test)
-    if params.validation_images:
-        held_out = choose_validation(given.labels, params.validation_images, params.seed)
-        train = Split(given.images[~held_out], given.labels[~held_out])
-        validation = Split(given.images[held_out], given.labels[held_out])
-    else:
-        print("note: prepare.validation_images is 0, so training is monitored on the test images")
-        train, validation = given, test
-    if isinstance(params.classes, list):
-        train, validation = (split.of_classes(params.classes) for split in (train, validation))
-        if not (len(train.images) and len(validation.images)):
-            raise ParamsError(
-                f"params.yaml: prepare.classes leaves {len(train.images)} training and {len(validation.images)} "
-                "validation images, but at least one of each is needed."
-            )
-
+    train, validation = split_training(params, given, test)
     arrays: dict[Path, Bytes] = {}
     for split, (images, labels) in zip(files.SPLITS, (train, validation, test), strict=True):
         arrays |= {files.images_path(split): images, files.labels_path(split): labels}
@@ -76,40 +63,42 @@ def main() -> None:
 
 
 def find_raw(folder: Path) -> Raw:
-    """The four IDX files in `folder`, gzipped or not, by split and content.
+    """Find the four IDX files in `folder`, gzipped or not, by split and content.
 
-    Raises StageError if the folder or one of the files is missing or there are two to choose from.
+    A file can also lie in a folder of its own name. Copies are fine if their contents are equal.
+    Raises StageError if the folder or a file is missing, or copies differ.
     """
     if not folder.is_dir():
-        raise StageError(f"{folder}, named by prepare.raw in params.yaml, is not a folder.")
+        home = " DVC doesn't expand ~, so write the whole path." if folder.parts[:1] == ("~",) else ""
+        raise StageError(f"{folder}, named by prepare.raw in params.yaml, is not a folder.{home}")
     found = {}
     for (split, content), patterns in PATTERNS.items():
-        matches = sorted(
-            path
-            for pattern in patterns
-            for ending in ("", ".gz")
-            for path in folder.glob(pattern + ending)
-            if not path.name.startswith(".")
-        )
-        if not matches:
+        named = [path for pattern in patterns for ending in ("", ".gz") for path in folder.glob(pattern + ending)]
+        paths = sorted(path for path in named if not path.name.startswith("."))
+        copies = [path / path.name if (path / path.name).is_file() else path for path in paths]
+        if not copies:
             wanted = " or ".join(pattern.replace("?", "-") for pattern in patterns)
             raise StageError(f"{folder} lacks the {split} {content}: a file {wanted}, or the same with .gz.")
-        if len(matches) > 1:
-            names = ", ".join(path.name for path in matches)
-            raise StageError(f"{folder} has {len(matches)} files of {split} {content}, keep one of: {names}.")
-        found[split, content] = matches[0]
+        if len(copies) > 1 and len({content_digest(path) for path in copies}) > 1:
+            names = ", ".join(str(path.relative_to(folder)) for path in copies)
+            raise StageError(
+                f"{folder} has {len(copies)} files of {split} {content} whose contents differ; keep one of {names}."
+            )
+        found[split, content] = copies[-1]  # the gzipped one, the original
     return found
 
 
 def verify_digests(paths: list[Path], sums: Path) -> None:
-    """Compare files with the SHA-256 digests listed in `sums` (`sha256sum`'s format).
+    """Compare the SHA-256 digests of files with those in `sums`, a file in the format of `sha256sum`.
 
-    Raises StageError for a digest that differs or is not listed.
+    Raises StageError if a digest differs or is missing.
     """
+    text = sums.read_bytes()
+    encoding = "utf-16" if text.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"  # PowerShell writes UTF-16
     listed = {}
-    for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in text.decode(encoding, errors="replace").splitlines():
         digest, _, name = line.partition(" ")
-        listed[name.lstrip(" *")] = digest.lower()
+        listed[PurePosixPath(name.strip().removeprefix("*")).name] = digest.lower()  # `sha256sum ./*` writes paths
     for path in paths:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -118,14 +107,14 @@ def verify_digests(paths: list[Path], sums: Path) -> None:
         if digest != listed[path.name]:
             raise StageError(
                 f"{path} has the SHA-256 digest {digest}, but {sums} lists {listed[path.name]}; "
-                "the file is damaged or another one."
+                "the file is damaged or a different one."
             )
 
 
 def read_pair(raw: Raw, split: str) -> Split:
-    """Images uint8 [images, height, width] and labels uint8 [images] of "train" or "test".
+    """Read the images, uint8 [images, height, width], and labels, uint8 [images], of "train" or "test".
 
-    Raises StageError if a file is malformed or the two differ in number.
+    Raises StageError if a file is malformed, the numbers differ, or all pixels are equal.
     """
     images, labels = read_idx(raw[split, "images"], 3), read_idx(raw[split, "labels"], 1)
     if len(images) != len(labels):
@@ -133,16 +122,53 @@ def read_pair(raw: Raw, split: str) -> Split:
             f"{raw[split, 'images']} has {len(images)} images, but {raw[split, 'labels']} has "
             f"{len(labels)} labels; the numbers have to be equal."
         )
+    check_pixels(images, raw[split, "images"])
     return Split(images, labels)
 
 
+def check_pixels(images: Bytes, path: Path) -> None:
+    """Warn about images that are dark or inverted. Raises StageError if all pixels are equal."""
+    lowest, highest, mean = images.min(), images.max(), images.mean()
+    if lowest == highest:
+        raise StageError(f"{path} shows nothing: all pixels are {lowest}, but at least two values are needed.")
+    if highest < 128:
+        problem = f"its brightest pixel is {highest}, but white is 255; scale the pixels"
+    elif mean >= 128:
+        problem = f"its pixels are {mean:.0f} on average, but ink has to be white, 255, on black, 0; invert the images"
+    else:
+        return
+    print(f"warning: {path}: {problem}", file=sys.stderr)
+
+
+def split_training(params: Prepare, given: Split, test: Split) -> tuple[Split, Split]:
+    """Split the given images into training and validation images, and keep `prepare.classes` only.
+
+    Raises ParamsError if one of the two is empty.
+    """
+    if params.validation_images:
+        held_out = choose_validation(given.labels, params.validation_images, params.seed)
+        train = Split(given.images[~held_out], given.labels[~held_out])
+        validation = Split(given.images[held_out], given.labels[held_out])
+    else:
+        print("note: prepare.validation_images is 0, so training is monitored on the test images")
+        train, validation = given, test
+    if isinstance(params.classes, list):
+        train, validation = (split.of_classes(params.classes) for split in (train, validation))
+        if not (len(train.images) and len(validation.images)):
+            raise ParamsError(
+                f"params.yaml: prepare.classes leaves {len(train.images)} training and {len(validation.images)} "
+                "validation images, but at least one of each is needed."
+            )
+    return train, validation
+
+
 def check_fit(params: Prepare, raw: Raw, given: Split, test: Split) -> None:
-    """Raise StageError or ParamsError if training and test images, or the settings and their number, do not fit."""
+    """Raise StageError if training and test images don't match, and ParamsError if the settings don't fit them."""
     size, test_size = given.images.shape[1:], test.images.shape[1:]
     if size != test_size:
         raise StageError(
             f"{raw['train', 'images']} has images of {size[0]}×{size[1]} pixels, but "
-            f"{raw['test', 'images']} of {test_size[0]}×{test_size[1]}; they have to be equal."
+            f"{raw['test', 'images']} has images of {test_size[0]}×{test_size[1]}; the sizes have to be equal."
         )
     if isinstance(params.classes, list):
         for split, content in (("train", given), ("test", test)):
@@ -163,10 +189,10 @@ def check_fit(params: Prepare, raw: Raw, given: Split, test: Split) -> None:
 
 
 def choose_validation(labels: Bytes, count: int, seed: int) -> NDArray[np.bool_]:
-    """Choose `count` positions at random, stratified: every class gives its share of them.
+    """Choose `count` positions at random, the same share of every class.
 
-    labels: uint8 [images]; 0 < count < images. Shares are rounded by the largest
-    remainder, so each class is at most one off count * class size / images.
+    labels: uint8 [images]; 0 < count < images. Largest remainders round the shares, so a
+    class is less than one image off count * class size / images.
     Returns a boolean mask [images] with `count` true values, a pure function of the arguments.
     """
     classes, sizes = np.unique(labels, return_counts=True)

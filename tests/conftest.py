@@ -69,6 +69,7 @@ def counted(name: str, test: Callable[..., None]) -> Callable[..., None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background processes inherit it ignored
     if hasattr(config, "workeroutput"):  # a process that runs half of the tests; sent to the other when it ends
         config.workeroutput["cases"] = CASES
 
@@ -143,11 +144,6 @@ def start(project: Path, *command: str, **options: Any) -> subprocess.Popen[str]
         start_new_session=True,
         **options,
     )
-
-
-def hear_ctrl_c() -> None:
-    """A preexec_fn: what a shell starts in the background ignores SIGINT, and so do its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:

@@ -40,7 +40,6 @@ from tests.conftest import (
     call,
     change_params,
     digests,
-    hear_ctrl_c,
     obey_permissions,
     start,
     succeed,
@@ -414,7 +413,7 @@ def test_an_interrupted_or_terminated_run_continues(undisturbed: Path, tmp_path:
         (repro, signal.SIGTERM, -signal.SIGTERM, ["continuing at epoch", "terminated."]),  # DVC says nothing
         (train, signal.SIGTERM, 143, ["continuing at epoch", "terminated."]),
     ):
-        process = start(project, *command, preexec_fn=hear_ctrl_c)
+        process = start(project, *command)
         wait_until(newly_saved)
         os.killpg(process.pid, number)
         output, _ = process.communicate(timeout=60)

@@ -20,10 +20,11 @@ pytestmark = pytest.mark.quick
 
 @pytest.fixture(autouse=True)
 def own_handlers() -> Iterator[None]:
-    """`run` takes over a signal of the whole process."""
-    handler = signal.getsignal(signal.SIGTERM)
+    """`run` takes over signals of the whole process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def ending(main: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
@@ -79,7 +80,8 @@ def test_a_path_that_cannot_be_opened_is_named(tmp_path: Path, capsys: pytest.Ca
 def test_a_signal_ends_the_stage_through_its_finally_blocks(
     number: signal.Signals, status: int, word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No handler of ordinary errors swallows it."""
+    """No handler of ordinary errors swallows it, even if the parent process ignores it, as a script's shell does."""
+    signal.signal(number, signal.SIG_IGN)
     cleared = []
 
     def main() -> None:
@@ -94,6 +96,23 @@ def test_a_signal_ends_the_stage_through_its_finally_blocks(
 
     assert ending(main, capsys) == (status, word)
     assert cleared == ["finally"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1251", "koi8-r", "utf-8"])
+def test_output_that_the_encoding_lacks_fails_nothing(encoding: str) -> None:
+    """A multiplication sign, letters of two alphabets, and a file name that isn't UTF-8."""
+    code = r"from stages.core.errors import run; run(lambda: print('28×28 ä я \udce4', 'end'))"
+    output = subprocess.check_output(
+        (sys.executable, "-c", code), cwd=ROOT, env=environment() | {"PYTHONIOENCODING": encoding}
+    )
+    assert output.decode(encoding).startswith("28")
+    assert output.decode(encoding).endswith(" end\n")
+
+
+def test_no_standard_output_fails_nothing() -> None:
+    code = "from stages.core.errors import run; run(lambda: print('28×28'))"
+    result = subprocess.run(f'"{sys.executable}" -c "{code}" >&-', shell=True, cwd=ROOT, capture_output=True)
+    assert (result.returncode, result.stderr) == (0, b"")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes differ on Windows")

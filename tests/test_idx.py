@@ -42,7 +42,7 @@ def test_a_cut_or_longer_file_is_refused(tmp_path: Path, array: np.ndarray, zipp
     keep = data.draw(st.integers(0, len(content) + 20).filter(lambda n: n != len(content)))
     content = (content + bytes(20))[:keep]
     (tmp_path / "x").write_bytes(gzip.compress(content) if zipped else content)
-    with pytest.raises(StageError, match=f"{tmp_path}/x (is|starts)") as whole:
+    with pytest.raises(StageError, match=f"{tmp_path}/x (is|starts) ") as whole:
         read_idx(tmp_path / "x", array.ndim)
     with pytest.raises(StageError) as streamed:
         list(stream_idx(tmp_path / "x", array.ndim, 2))
@@ -116,18 +116,39 @@ def test_a_gzip_bomb_takes_no_memory(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
+IDX_OF = "is an IDX file of "
+
+
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "found", "remedy"),
     [
-        (b"", "starts with the bytes of an empty file"),
-        (bytes([0, 0, 0x0D, 1, 0, 0, 0, 1, 0]), "starts with the bytes 00 00 0d 01, but an IDX file of unsigned"),
-        (bytes([0, 0, 8, 3, 0, 0, 0, 1]), "starts with the bytes 00 00 08 03, but an IDX file of unsigned bytes in 1"),
-        (bytes([0, 0, 8, 1, 0, 0, 0, 0]), "is empty: its IDX header declares 0 values"),
+        (b"", "starts with the bytes of an empty file", ""),
+        (b"hello", "starts with the bytes 68 65 6c 6c", ""),
+        (bytes([0, 0, 0x0D, 1, 0, 0, 0, 1, 0]), f"{IDX_OF}32-bit floats in 1 dimension", "convert it"),
+        (bytes([0, 0, 8, 3, 0, 0, 0, 1]), f"{IDX_OF}unsigned bytes in 3 dimensions", ""),
+        (bytes([0, 0, 0x0C, 2]) + bytes(16), f"{IDX_OF}32-bit integers in 2 dimensions", "keep its first column only"),
+        (b"\n<!DOCTYPE html><html>", "is an HTML page", "download the file itself"),
+        (b"\xef\xbb\xbf<html>", "is an HTML page", "download the file itself"),
+        (gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 1, 7])), "is gzipped twice", "unpack it once with gunzip"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer", "git lfs pull"),
+        (b"PK\x03\x04" + bytes(30), "is a ZIP archive", "unpack it"),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
-    (tmp_path / "x").write_bytes(content)
-    with pytest.raises(StageError, match=sentence):
+def test_other_files_are_refused_by_what_they_are(tmp_path: Path, content: bytes, found: str, remedy: str) -> None:
+    (tmp_path / "x").write_bytes(gzip.compress(content))
+    if not content.startswith(b"\x1f\x8b"):
+        (tmp_path / "y").write_bytes(content)
+    for path in tmp_path.iterdir():
+        with pytest.raises(StageError) as refused:
+            read_idx(path, 1)
+        sentence = str(refused.value)
+        assert sentence.startswith(f"{path} {found}, but has to be an IDX file of unsigned bytes in 1 dimension")
+        assert remedy in sentence
+
+
+def test_a_file_without_values_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 0]))
+    with pytest.raises(StageError, match="is empty: its IDX header declares 0 values"):
         read_idx(tmp_path / "x", 1)
 
 

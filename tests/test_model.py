@@ -1,16 +1,9 @@
 """The builder, the model file, applying a model, and how TensorFlow is loaded."""
 
-import ast
 import json
 import math
-import os
-import platform
-import re
-import shutil
-import signal
 import subprocess
 import sys
-import time
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -29,7 +22,7 @@ from stages.core.inference import compile_model
 from stages.core.optimizer import build_optimizer
 from stages.core.params import read_params
 from stages.core.schema import Activation, Model, Params
-from tests.conftest import ROOT, TUTORIAL, call, start, succeed
+from tests.conftest import ROOT, TUTORIAL
 
 MODELS = read_params(Params, ROOT / "params.yaml").models
 DEFAULTS = MODELS["deep"].model_copy(update=TUTORIAL)
@@ -303,110 +296,3 @@ def test_a_compiled_model_is_the_model_whatever_the_batches() -> None:
             assert found.dtype == np.float32
             assert found.shape == (count, 784)
             np.testing.assert_allclose(found, expected[:count], atol=1e-6)
-
-
-# --- how TensorFlow is loaded ----------------------------------------------------------------
-
-
-@pytest.mark.quick
-def test_what_the_user_has_set_counts(tmp_path: Path) -> None:
-    """But for the instruction set. A process that another one starts adds nothing."""
-    own = {"XLA_FLAGS": "--xla_gpu_exclude_nondeterministic_ops=false", "TF_FORCE_GPU_ALLOW_GROWTH": "false"}
-    code = f"import os, stages; print([os.environ[name] for name in {list(own)}])"
-    twice = f"import stages, subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], check=True)"
-    given = [f"{name}={value}" for name, value in own.items()]
-    for options, expected in ((["-u", "XLA_FLAGS", "-u", "TF_FORCE_GPU_ALLOW_GROWTH"], "true"), (given, "false")):
-        command = ("env", *options, f"PYTHONPATH={ROOT}", sys.executable, "-c")
-        flags, growth = ast.literal_eval(succeed(tmp_path, *command, code))
-        assert re.findall(r"nondeterministic_ops=(\w+)", flags)[-1] == growth == expected
-        assert flags.endswith("--xla_cpu_max_isa=AVX2") == (platform.machine() == "x86_64")
-        assert ast.literal_eval(succeed(tmp_path, *command, twice)) == [flags, growth]
-
-
-def loading(folder: Path, end: str) -> tuple[str, ...]:
-    """A program that loads a stand-in for TensorFlow, which logs a line from below Python and then ends as told.
-
-    Standard error is for the program itself again afterwards.
-    """
-    (folder / "keras.py").touch()
-    log = (
-        "import contextlib, os, signal, time\nwith contextlib.suppress(BrokenPipeError): os.write(2, b'no GPU here\\n')"
-    )
-    (folder / "tensorflow.py").write_text(f"{log}\n{end}\n")
-    code = "import sys; from stages.core import backend; print('loaded'); print('of its own', file=sys.stderr)"
-    return ("env", f"PYTHONPATH={folder}:{ROOT}", sys.executable, "-c", code)
-
-
-@pytest.mark.quick
-def test_what_tensorflow_logs_while_it_loads_is_dropped(tmp_path: Path) -> None:
-    result = call(tmp_path, *loading(tmp_path, ""))
-    assert (result.returncode, result.stdout, result.stderr) == (0, "loaded\n", "of its own\n")
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize(
-    ("end", "status"),
-    [
-        ("raise ImportError('no such library')", 1),
-        ("os.abort()", -signal.SIGABRT),
-        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
-        ("os._exit(7)", 7),
-        ("os.write(2, b'x' * 1_000_000); os._exit(7)", 7),  # more than a pipe holds
-    ],
-)
-def test_what_tensorflow_logs_is_shown_if_it_does_not_load(tmp_path: Path, end: str, status: int) -> None:
-    """Even if it ends the process without a word to Python."""
-    result = call(tmp_path, *loading(tmp_path, end))
-    assert (result.returncode, result.stdout) == (status, "")
-    assert result.stderr.startswith("no GPU here\n")
-    assert ("ImportError: no such library" in result.stderr) == ("ImportError" in end)
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize("loaded", [[], ["matplotlib"], ["sklearn"]])
-def test_keras_loads_nothing_for_wrappers_that_nobody_uses(tmp_path: Path, loaded: list[str]) -> None:
-    """But what is loaded already stays, and both can be loaded afterwards."""
-    names = ["matplotlib", "sklearn"]
-    arguments = loading(tmp_path, "")
-    for name in names:
-        (tmp_path / f"{name}.py").touch()
-    (tmp_path / "keras.py").write_text(
-        "import contextlib, gc, importlib\nfound = []\ncollecting = gc.isenabled()\n"
-        f"for name in {names}:\n"
-        "    with contextlib.suppress(ImportError):\n        found.append(importlib.import_module(name).__name__)\n"
-    )
-    imports = "".join(f"import {name}\n" for name in loaded)
-    code = f"""
-{imports}import gc
-from stages.core.backend import keras
-print(keras.found, keras.collecting, gc.isenabled())
-import matplotlib, sklearn
-"""
-    assert succeed(tmp_path, *arguments[:-1], code) == f"{loaded} False True\n"
-
-
-@pytest.mark.quick
-@pytest.mark.skipif(sys.platform == "win32", reason="signals differ on Windows")
-def test_ctrl_c_while_tensorflow_loads_shows_nothing_of_its_log(tmp_path: Path) -> None:
-    """A terminal sends it to all processes of the group, and maybe at once."""
-    for _ in range(4):
-        process = start(tmp_path, *loading(tmp_path, "open('loading', 'w').close(); time.sleep(60)"))
-        while not (tmp_path / "loading").exists():
-            time.sleep(0.001)
-        (tmp_path / "loading").unlink()
-        os.killpg(process.pid, signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
-        assert process.returncode == -signal.SIGINT
-        assert output.endswith("\nKeyboardInterrupt\n")
-        assert output.count("Traceback") == 1  # that of this program, which catches nothing
-        assert "no GPU here" not in output
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize(("end", "status"), [("", 0), ("raise ImportError('no such library')", 1)])
-def test_losing_what_keeps_the_log_loses_no_error(tmp_path: Path, end: str, status: int) -> None:
-    *command, code = loading(tmp_path, f"time.sleep(0.2); {end}")
-    result = call(tmp_path, *command, f"import sys; sys.executable = {shutil.which('true')!r}; {code}")
-    assert result.returncode == status
-    assert result.stderr.endswith("ImportError: no such library\n" if end else "of its own\n")
-    assert "BrokenPipeError" not in result.stderr

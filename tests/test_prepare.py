@@ -167,8 +167,8 @@ def test_kept_classes_keep_their_images_and_order(labels: list[int], classes: se
     ("classes", "sentence"),
     [
         ([3, 12, 10], f"prepare.classes has 10, 12, but data/raw/{LABELS} only 0, 1, 2, 3, 4, 5, 6, 7, 8, 9."),
-        ([], "prepare.classes is [], but has to be all, or a list of at least 1 item"),
-        ([1, 1], "prepare.classes is [1, 1], but has to be all, or a list of at least 1 item"),
+        ([], "prepare.classes is []: it should be all or a list of different labels from 0 to 255"),
+        ([1, 1], "prepare.classes is [1, 1]: it should be all or a list of different labels from 0 to 255"),
     ],
 )
 def test_classes_that_cannot_be_are_refused(project: Path, prepare: Prepare, classes: list[int], sentence: str) -> None:
@@ -223,13 +223,21 @@ def no_images(raw: Path) -> None:
     (raw / IMAGES).write_bytes(gzip.compress(idx_bytes(np.zeros((0, 28, 28), np.uint8))))
 
 
+def some(*shape: int) -> np.ndarray:
+    return np.arange(np.prod(shape)).reshape(shape) % 200
+
+
 def other_size(raw: Path) -> None:
-    (raw / IMAGES).write_bytes(gzip.compress(idx_bytes(np.zeros((600, 26, 28), np.uint8))))
-    (raw / NAMES["test"][0]).write_bytes(gzip.compress(idx_bytes(np.zeros((200, 28, 27), np.uint8))))
+    (raw / IMAGES).write_bytes(gzip.compress(idx_bytes(some(600, 26, 28))))
+    (raw / NAMES["test"][0]).write_bytes(gzip.compress(idx_bytes(some(200, 28, 27))))
 
 
-def twice(raw: Path) -> None:
-    (raw / IMAGES.removesuffix(".gz")).write_bytes(gzip.decompress((raw / IMAGES).read_bytes()))
+def all_black(raw: Path) -> None:
+    (raw / IMAGES).write_bytes(gzip.compress(idx_bytes(np.zeros((600, 28, 28), np.uint8))))
+
+
+def unequal_copies(raw: Path) -> None:
+    (raw / IMAGES.removesuffix(".gz")).write_bytes(idx_bytes(some(600, 28, 28)))
 
 
 def not_a_file(raw: Path) -> None:
@@ -251,12 +259,20 @@ def not_a_file(raw: Path) -> None:
         (shutil.rmtree, "data/raw, named by prepare.raw in params.yaml, is not a folder."),
         (cut, f"data/raw/{IMAGES} is truncated: its gzip stream ends too early."),
         (flip, f"data/raw/{IMAGES} is corrupted: "),
-        (swap, f"data/raw/{IMAGES} starts with the bytes 00 00 08 01, but an IDX file of unsigned bytes in 3"),
+        (swap, f"data/raw/{IMAGES} is an IDX file of unsigned bytes in 1 dimension, but has to be an IDX"),
         (lambda raw: (raw / IMAGES).write_bytes(b"P5 28 28"), f"data/raw/{IMAGES} starts with the bytes 50 35 20 32"),
         (fewer_labels, f"data/raw/{IMAGES} has 600 images, but data/raw/{LABELS} has 599 labels"),
         (no_images, f"data/raw/{IMAGES} is empty: its IDX header declares 0 × 28 × 28 values."),
-        (other_size, f"data/raw/{IMAGES} has images of 26×28 pixels, but data/raw/{NAMES['test'][0]} of 28×27"),
-        (twice, f"data/raw has 2 files of train images, keep one of: {IMAGES.removesuffix('.gz')}, {IMAGES}.\n"),
+        (
+            other_size,
+            f"data/raw/{IMAGES} has images of 26×28 pixels, but data/raw/{NAMES['test'][0]} has images of 28×27",
+        ),
+        (all_black, f"data/raw/{IMAGES} shows nothing: all pixels are 0, but at least two values are needed."),
+        (
+            unequal_copies,
+            "data/raw has 2 files of train images whose contents differ; "
+            f"keep one of {IMAGES.removesuffix('.gz')}, {IMAGES}.\n",
+        ),
         (not_a_file, f"data/raw/{IMAGES}: Is a directory."),
     ],
 )
@@ -271,21 +287,81 @@ def test_bad_raw_data_is_one_sentence_and_leaves_nothing(
     assert not (project / "data/prepared").exists()
 
 
-def test_digests_that_match_are_said_to(project: Path, prepare: Prepare) -> None:
-    """In the two forms that `sha256sum` writes, in capitals, and beside a file whose name is not UTF-8.
-
-    Names may begin with anything.
-    """
+@pytest.mark.parametrize(
+    ("line", "encoding"),
+    [
+        ("{}  {}\n", "utf-8"),
+        ("{} *{}\r\n", "utf-8"),  # of a binary file, as on Windows
+        ("{}  ./{}\n", "utf-8"),  # `sha256sum ./*`
+        ("{}  data/raw/{}\n", "utf-8-sig"),  # saved by an editor that begins files with a byte order mark
+        ("{} *{}\r\n", "utf-16"),  # redirected by PowerShell
+    ],
+)
+def test_digests_in_every_form_are_verified(project: Path, prepare: Prepare, line: str, encoding: str) -> None:
+    """Digests can be in capitals, names can begin with anything, and other names don't have to be UTF-8."""
     (project / "data/raw" / IMAGES).rename(project / "data/raw" / f"X-{IMAGES}")
     write_sums(project / "data/raw")
     sums = project / "data/raw/SHA256SUMS"
-    lines = [line.split() for line in sums.read_text().splitlines()]
-    for mark in ("  ", " *"):
-        listed = "".join(f"{digest.upper()}{mark}{name}\n" for digest, name in lines)
-        sums.write_bytes(f"{'0' * 64}{mark}\xe9t\xe9\n".encode("latin-1") + listed.encode())
-        ended = prepare()
-        assert ended.status == 0, ended.err
-        assert "data/raw: the four files match SHA256SUMS" in ended.out
+    pairs = [entry.split() for entry in sums.read_text().splitlines()]
+    listed = "".join(line.format(digest.upper(), name) for digest, name in pairs).encode(encoding)
+    sums.write_bytes(listed + (b"" if encoding == "utf-16" else b"0" * 64 + b"  \xe9t\xe9\n"))
+    ended = prepare()
+    assert ended.status == 0, ended.err
+    assert "data/raw: the four files match SHA256SUMS" in ended.out
+
+
+def extracted_as_well(raw: Path) -> None:
+    """torchvision keeps the .gz files and what they contain."""
+    for path in raw.glob("*.gz"):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+
+
+def in_folders(raw: Path) -> None:
+    """Kaggle's ZIP has each file in a folder of the same name, and again next to it with a dot in its name."""
+    for path in list(raw.glob("*.gz")):
+        name, content = path.stem, gzip.decompress(path.read_bytes())
+        (raw / name).mkdir()
+        (raw / name / name).write_bytes(content)
+        (raw / name.replace("-idx", ".idx")).write_bytes(content)
+        path.unlink()
+
+
+@pytest.mark.parametrize("arrange", [extracted_as_well, in_folders])
+def test_copies_with_equal_contents_are_one_file(
+    project: Path, prepare: Prepare, mnist: Mnist, arrange: Callable[[Path], object]
+) -> None:
+    arrange(project / "data/raw")
+    ended = prepare()
+    assert (ended.status, ended.err) == (0, "")
+    assert pairs(*prepared(project, "test")) == pairs(*mnist["test"])
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda images: images // 255, "its brightest pixel is 1, but white is 255; scale the pixels"),
+        (lambda images: images // 16, "its brightest pixel is 15, but white is 255; scale the pixels"),
+        (lambda images: 255 - images, "its pixels are 223 on average, but ink has to be white"),
+    ],
+)
+def test_images_of_another_range_or_inverted_are_a_warning(
+    project: Path, prepare: Prepare, mnist: Mnist, change: Callable[[np.ndarray], np.ndarray], problem: str
+) -> None:
+    write_raw(project / "data/raw", {"train": (change(mnist["train"][0]), mnist["train"][1]), "test": mnist["test"]})
+    ended = prepare()
+    assert ended.status == 0
+    assert ended.err.startswith(f"warning: data/raw/{IMAGES}: {problem}")
+    assert ended.err.count("\n") == 1
+
+
+def test_a_home_folder_that_dvc_does_not_expand_is_refused(
+    project: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(project))
+    change_params(project, lambda p: p["prepare"].update(raw="~/data/raw"))
+    ended = prepare()
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert "~/data/raw, named by prepare.raw in params.yaml, is not a folder. DVC doesn't expand ~" in ended.err
 
 
 @pytest.mark.parametrize("name", [*NAMES["train"], *NAMES["test"]])
@@ -300,7 +376,7 @@ def test_the_digest_of_each_of_the_four_files_is_verified(project: Path, prepare
     assert (ended.status, ended.err) == (
         1,
         f"error: data/raw/{name} has the SHA-256 digest {digest}, but data/raw/SHA256SUMS lists {listed}; "
-        "the file is damaged or another one.\n",
+        "the file is damaged or a different one.\n",
     )
     assert not (project / "data/prepared").exists()
 

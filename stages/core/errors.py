@@ -1,5 +1,6 @@
-"""How a stage fails: one clear sentence on standard error and an exit status, no traceback."""
+"""How a stage fails: with one clear sentence on standard error and an exit status, without a traceback."""
 
+import io
 import os
 import signal
 import sys
@@ -8,41 +9,44 @@ from typing import NoReturn
 
 
 class StageError(Exception):
-    """A fault that the user can mend; its text says what was found and what is allowed."""
+    """A fault that you can mend. Its text says what was found and what is allowed."""
 
     exit_status = 1
 
 
 class ParamsError(StageError):
-    """A fault in params.yaml or on the command line; one sentence per line and problem."""
+    """A fault in params.yaml or on the command line. Its text has one line for each problem."""
 
     exit_status = 2
 
 
 class TerminatedError(BaseException):
-    """SIGTERM, as KeyboardInterrupt is SIGINT: no handler of ordinary errors swallows it."""
+    """Raised on SIGTERM. Like KeyboardInterrupt, it isn't an Exception, so no handler of errors catches it."""
 
 
 def terminate(number: int, frame: object) -> NoReturn:
-    """A signal handler that ends the stage through its `finally` blocks, which remove unfinished files."""
+    """Handle a signal by ending the stage; its `finally` blocks remove unfinished files."""
     raise TerminatedError
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call `main` and end the process with one sentence if it fails in a foreseeable way.
+    """Call `main`, and end the process with one sentence if it fails in a foreseeable way.
 
-    Exit status 2 for bad parameters, 1 for bad data or a failing disk, 130 for Ctrl-C, 143 for SIGTERM,
-    and 1 without a sentence where the reader of a pipe has gone.
-    Programming errors keep their traceback.
+    The exit status is 2 for bad parameters, 1 for bad data or a failing disk, 130 for Ctrl-C, and 143 for SIGTERM.
+    If the reader of a pipe has gone, it is 1, without a sentence. Programming errors keep their traceback.
+    Signals and output work the same however the process was started.
     """
     signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background processes start by ignoring it
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the encoding lacks, as on standard error
     try:
         main()
-        sys.stdout.flush()  # here, since what fails later has no sentence
+        print(end="", flush=True)  # report a failure here; Python's own flush at exit has no sentence
     except StageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    except BrokenPipeError:  # the reader of our output has gone, as in `| head`
+    except BrokenPipeError:  # the reader of the output has gone, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:

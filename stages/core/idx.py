@@ -1,11 +1,12 @@
-"""IDX files, the format of MNIST and its successors, gzipped or not.
+"""Read IDX files, the format of MNIST and its successors, gzipped or not.
 
-Two zero bytes, a type byte, the number of dimensions, each dimension as a big-endian
-32-bit integer, then the values in row-major order
+An IDX file holds two zero bytes, a type byte, the number of dimensions, each dimension
+as a big-endian 32-bit integer, and then the values in row-major order
 (Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits", 1998).
 """
 
 import gzip
+import hashlib
 import math
 import struct
 import zlib
@@ -19,17 +20,30 @@ import numpy as np
 from stages.core.arrays import Bytes
 from stages.core.errors import StageError
 
-UNSIGNED_BYTE = 0x08  # the only type that the MNIST family uses
+UNSIGNED_BYTE = 0x08  # the type of the MNIST family
+TYPES = {
+    UNSIGNED_BYTE: "unsigned bytes",
+    0x09: "signed bytes",
+    0x0B: "16-bit integers",
+    0x0C: "32-bit integers",
+    0x0D: "32-bit floats",
+    0x0E: "64-bit floats",
+}
+LOOKALIKES = (  # first bytes, what such a file is, and what to do about it
+    (b"<", "an HTML page", "download the file itself"),
+    (b"\x1f\x8b", "gzipped twice", "unpack it once with gunzip"),
+    (b"version ", "a Git LFS pointer", "fetch the file itself with `git lfs pull`"),
+    (b"PK\x03\x04", "a ZIP archive", "unpack it"),
+)
 LARGEST = 2**33  # bytes; eleven million MNIST images, and a limit to what a false header can claim
 CHUNK = 2**20
 
 
 def read_idx(path: Path, dimensions: int) -> Bytes:
-    """Read an IDX file of unsigned bytes with the given number of dimensions.
+    """Read an IDX file of unsigned bytes into a uint8 array with this number of dimensions.
 
-    Returns a uint8 array of the shape in the header. Memory stays within what the
-    header declares, whatever the file inflates to.
-    Raises StageError, naming the file and what is wrong with it, and OSError if it cannot be opened.
+    Memory stays within what the header declares, whatever the file inflates to.
+    Raises StageError if the file is malformed and OSError if it can't be opened.
     """
     with _opened(path) as (file, longest):
         shape = _read_header(file, path, dimensions, longest)
@@ -40,16 +54,16 @@ def read_idx(path: Path, dimensions: int) -> Bytes:
 
 
 def idx_shape(path: Path, dimensions: int) -> tuple[int, ...]:
-    """The shape that an IDX file's header declares. Raises as read_idx does, but for values that it doesn't read."""
+    """Return the shape that the header declares. Raises as read_idx does, but doesn't check the values."""
     with _opened(path) as (file, longest):
         return _read_header(file, path, dimensions, longest, rows=1)
 
 
 def stream_idx(path: Path, dimensions: int, rows: int) -> Iterator[Bytes]:
-    """Read an IDX file a block at a time: uint8 arrays of `rows` rows, the last one maybe smaller.
+    """Read an IDX file as uint8 arrays of `rows` rows; the last one can be smaller.
 
-    Memory stays within one block, so there is no limit to the file's size.
-    Raises as read_idx does, but what is wrong with the values only when it comes to it.
+    Memory stays within one block, so the file's size has no limit.
+    Raises as read_idx does, but reports malformed values only when it reaches them.
     """
     with _opened(path) as (file, longest):
         shape = _read_header(file, path, dimensions, longest, rows)
@@ -61,9 +75,15 @@ def stream_idx(path: Path, dimensions: int, rows: int) -> Iterator[Bytes]:
         _expect_end(file, path, shape)
 
 
+def content_digest(path: Path) -> bytes:
+    """Return the SHA-256 digest of a file's content, inflated if it is gzipped. Raises as read_idx does."""
+    with _opened(path) as (file, _):
+        return hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """The file's content, inflated if it is gzipped, and the most bytes that it can hold."""
+    """Yield the file's content, inflated if it is gzipped, and the most bytes that it can hold."""
     size = path.stat().st_size
     try:
         with open(path, "rb") as raw:
@@ -73,7 +93,7 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
                 return
             raw.seek(0)
             with gzip.open(raw) as inflated:
-                # deflate cannot do better than 1032:1, so a header that claims more lies
+                # deflate compresses 1032:1 at best, so a header that claims more is false
                 yield inflated, 1032 * size  # type: ignore[misc]
     except EOFError:
         raise StageError(f"{path} is truncated: its gzip stream ends too early.") from None
@@ -82,15 +102,11 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
 
 
 def _read_header(file: BinaryIO, path: Path, dimensions: int, longest: int, rows: int | None = None) -> tuple[int, ...]:
-    """The shape, of which `rows` rows are going to be in memory at a time, or all."""
+    """Read the shape. The caller keeps `rows` rows in memory at a time, or all of them."""
     header_size = 4 + 4 * dimensions
     header = file.read(header_size)
-    magic = bytes([0, 0, UNSIGNED_BYTE, dimensions])
-    if header[:4] != magic:
-        raise StageError(
-            f"{path} starts with the bytes {header[:4].hex(' ') or 'of an empty file'}, but an IDX file of "
-            f"unsigned bytes in {dimensions} dimension{'s' * (dimensions > 1)} starts with {magic.hex(' ')}."
-        )
+    if header[:4] != bytes([0, 0, UNSIGNED_BYTE, dimensions]):
+        raise StageError(f"{path} {_mistake(header, dimensions)}.")
     if len(header) < header_size:
         raise StageError(f"{path} is truncated: its IDX header has {len(header)} of {header_size} bytes.")
     shape = struct.unpack(f">{dimensions}I", header[4:])
@@ -100,12 +116,27 @@ def _read_header(file: BinaryIO, path: Path, dimensions: int, longest: int, rows
     if math.prod((shape[0] if rows is None else min(rows, shape[0]), *shape[1:])) > LARGEST:
         raise StageError(f"{path} is too large: {_declared(shape)}, but at most {LARGEST} are supported.")
     if size > longest:
-        raise StageError(f"{path} is truncated: {_declared(shape)}, but the file cannot hold that many.")
+        raise StageError(f"{path} is truncated: {_declared(shape)}, but the file can't hold that many.")
     return shape
 
 
+def _mistake(header: bytes, dimensions: int) -> str:
+    """Describe a file with the wrong first bytes: what it is, what it has to be, and what to do."""
+    wanted = f"an IDX file of {TYPES[UNSIGNED_BYTE]} in {dimensions} dimension{'s' * (dimensions > 1)}"
+    for start, what, remedy in LOOKALIKES:
+        if header.lstrip(b"\xef\xbb\xbf\r\n\t ").startswith(start):
+            return f"is {what}, but has to be {wanted}; {remedy}"
+    if header[:2] == b"\0\0" and len(header) > 3 and header[2] in TYPES:
+        found = f"is an IDX file of {TYPES[header[2]]} in {header[3]} dimension{'s' * (header[3] != 1)}"
+        remedy = "" if header[2] == UNSIGNED_BYTE else "; convert it"
+        if (header[2], header[3], dimensions) == (0x0C, 2, 1):  # QMNIST's labels
+            remedy = "; keep its first column only, as unsigned bytes"
+        return f"{found}, but has to be {wanted}{remedy}"
+    return f"starts with the bytes {header[:4].hex(' ') or 'of an empty file'}, but has to be {wanted}"
+
+
 def _fill(values: Bytes, file: BinaryIO, path: Path, shape: tuple[int, ...], read_before: int) -> None:
-    """Read `values`, uint8 [n], in pieces; `read_before` values of the file went before them."""
+    """Read `values`, uint8 [n], in pieces. `read_before` values of the file precede them."""
     view = values.data
     filled = 0
     while filled < len(values):
