@@ -1,23 +1,23 @@
-"""The pipeline: prepare -> train -> evaluate -> apply -> compare -> figures, with classical and classifier beside.
+"""The pipeline: prepare -> train -> evaluate -> compare -> figures, and the applications of its models.
 
-What the stages share lies in folders beside them, named after what they are about; the
-map in README.md says which is which. `python -m stages` lists what can be run.
+`core` is what the stages share, `applications` what autoencoders are good for, and `tools` what a person
+starts. `python -m stages` lists what can be run.
 
-Importing this package pins what decides the order in which products are summed,
-because the same commit has to give the same bytes: the instruction set that the
-numerical libraries may use, the threads of one of them, and on a GPU the operations
-that XLA may use. It has to happen before NumPy and TensorFlow load, hence here and
-not in a function.
+Importing this package sets what the libraries read when they load, so that the same commit gives the
+same bytes on every x86-64 processor and under every configuration of the user's own.
 """
 
 import os
+import platform
 
-XLA_FLAGS = (
+XLA_FLAGS = [
     "--xla_gpu_exclude_nondeterministic_ops=true",
     "--xla_cpu_enable_platform_dependent_math=false",  # YNNPACK's products and sums
     "--xla_backend_extra_options=xla_cpu_disable_platform_dependent_math",  # reciprocal square roots
     "--xla_disable_hlo_passes=transpose-folding",  # YNNPACK takes no transposed factor
-)
+]
+if platform.machine() in ("x86_64", "AMD64"):
+    XLA_FLAGS.append("--xla_cpu_max_isa=AVX2")  # else LLVM rounds some fused operations in another way
 # What you have set for other programs counts for nothing here.
 for name in [name for name in os.environ if name.startswith(("KERAS_", "NPY_", "TF_XLA_", "TF_DETERMINISTIC_"))]:
     del os.environ[name]
