@@ -6,6 +6,8 @@ python -m stages check
 
 import ast
 import importlib
+import pkgutil
+import re
 import sys
 from pathlib import Path
 
@@ -19,21 +21,28 @@ FOLDER = Path(__file__).parent
 
 def tools() -> list[str]:
     """Return the names of the tools in alphabetical order."""
-    modules = (FOLDER / "tools").glob("[a-z]*.py")
-    return sorted(path.stem for path in modules if "\ndef main() ->" in path.read_text(encoding="utf-8"))
+    names = [module.name for module in pkgutil.iter_modules([str(FOLDER / "tools")])]
+    return sorted(
+        name for name in names if re.search(r"^(def|from .* import) main\b", source(FOLDER / "tools" / name), re.M)
+    )
+
+
+def source(path: Path) -> str:
+    """Return the source of a module, or of the module that a package is started by."""
+    return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
 
 
 def summary(path: Path) -> str:
     """Return the first line of a module's docstring without importing the module, which can load TensorFlow."""
-    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
+    return (ast.get_docstring(ast.parse(source(path))) or "").split("\n")[0]
 
 
 def listing() -> str:
     """List what you can run, one line each."""
     lines = ["Stages of the pipeline. `dvc repro` runs those that are out of date:\n"]
-    lines += [f"  python -m stages.{name:<12} {summary(FOLDER / f'{name}.py')}" for name in STAGES]
+    lines += [f"  python -m stages.{name:<12} {summary(FOLDER / name)}" for name in STAGES]
     lines += ["\nTools. `python -m stages TOOL --help` explains one:\n"]
-    lines += [f"  python -m stages {name:<12} {summary(FOLDER / f'tools/{name}.py')}" for name in tools()]
+    lines += [f"  python -m stages {name:<12} {summary(FOLDER / 'tools' / name)}" for name in tools()]
     return "\n".join(lines)
 
 

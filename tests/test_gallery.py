@@ -19,7 +19,6 @@ from stages.core.evaluation import Evaluation
 from stages.core.files import CLASSICAL
 from stages.core.params import choose_model, read_params
 from stages.core.records import save_record
-from stages.drawing.gallery import draw_model
 from stages.tools import gallery
 from tests import made_up
 from tests.conftest import ROOT
@@ -31,9 +30,10 @@ METRICS = {"mse": 0.00512345, "mse_pca": 0.0268, "ssim": 0.9, "probe": 0.85, "pa
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with nothing but params.yaml, and the metrics of one preset."""
+    """A project with nothing but settings, and the metrics of one preset."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    for name in ("params.yaml", "presets.yaml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics/best16.json").write_text(json.dumps(METRICS))
     return tmp_path
@@ -47,7 +47,7 @@ def one(latent_dim: int = 16, **values: Any) -> Evaluation:
 
 def test_a_picture_has_digits_above_reconstructions_above_samples() -> None:
     evaluation = one()
-    figure = draw_model(evaluation.model, evaluation.digits, classes=2)
+    figure = gallery.draw_model(evaluation.model, evaluation.digits, classes=2)
     (ax,) = figure.axes
     shown = np.asarray(ax.images[0].get_array())
     assert [label.get_text() for label in ax.get_yticklabels()] == ["test digits", "reconstructions", "samples"]
@@ -62,14 +62,21 @@ def test_a_picture_has_digits_above_reconstructions_above_samples() -> None:
     plt.close(figure)
 
 
-def test_classes_that_training_lacked_are_not_drawn() -> None:
-    """Of the classes 4 and 7 only 7 was trained, so samples are of 7 alone."""
-    model, pca = made_up.result([1, 2, 3], classes=2), made_up.result([1, 2, 3])
-    model = replace(model, samples=model.samples[:1])
-    evaluation = replace(made_up.evaluation(model, pca, [4, 7, 7]), digits=made_up.digits([4, 7, 7], trained=[7]))
-    figure = draw_model(model, evaluation.digits, classes=2)
-    shown = np.asarray(figure.axes[0].images[0].get_array())
-    np.testing.assert_array_equal(shown[: made_up.HEIGHT], evaluation.digits.images[1])
+@pytest.mark.parametrize(
+    ("labels", "trained", "columns"), [([4, 7, 7], [7], [(1, 0)]), ([1, 7, 7], [1, 4, 7], [(0, 0), (1, 2)])]
+)
+def test_samples_are_below_their_class(labels: list[int], trained: list[int], columns: list[tuple[int, int]]) -> None:
+    """Classes that training lacked are not drawn. columns: each one's test digit and samples."""
+    digits = made_up.digits(labels, trained=trained)
+    model = made_up.result([1, 2, 3], classes=3)
+    model = replace(model, samples=model.samples[: len(trained)], reconstructions=model.reconstructions[:2])
+    figure = gallery.draw_model(model, digits, classes=10)
+    shown, height, width = np.asarray(figure.axes[0].images[0].get_array()), made_up.HEIGHT, made_up.WIDTH
+    assert shown.shape[1] == len(columns) * (width + 1) - 1
+    for column, (digit, sampled) in enumerate(columns):
+        across = slice(column * (width + 1), column * (width + 1) + width)
+        np.testing.assert_array_equal(shown[:height, across], digits.images[digit])
+        np.testing.assert_array_equal(shown[2 * (height + 1) :, across], model.samples[sampled, 0])
     plt.close(figure)
 
 
@@ -94,28 +101,6 @@ def test_without_a_name_what_is_not_trained_is_left_out(
     assert f"note: left out: {missing}" in notes
     assert [path.name for path in Path("plots/gallery").iterdir()] == ["best16.png"]
     assert ended.out.splitlines()[-1].startswith("| `best16` ")
-
-
-def test_samples_stand_below_their_class() -> None:
-    """Of the trained classes 1, 4 and 7, no test image is a 4."""
-    model = made_up.result([1, 2, 3], classes=3)
-    model = replace(model, reconstructions=model.reconstructions[:2])
-    digits = made_up.digits([1, 7, 7], trained=[1, 4, 7])
-    figure = draw_model(model, digits, classes=10)
-    shown, height, width = np.asarray(figure.axes[0].images[0].get_array()), made_up.HEIGHT, made_up.WIDTH
-    for column, sampled in enumerate((0, 2)):
-        left = column * (width + 1)
-        below = shown[2 * (height + 1) : 3 * height + 2, left : left + width]
-        np.testing.assert_array_equal(below, model.samples[sampled, 0])
-    plt.close(figure)
-
-
-def test_a_preset_without_its_parameters_has_an_empty_cell(here: Path) -> None:
-    """auroc takes their place where training lacked a class."""
-    without = {key: value for key, value in METRICS.items() if key != "parameters"} | {"auroc": 0.9}
-    (here / "metrics/best16.json").write_text(json.dumps(without))
-    row = gallery.gallery_table([choose_model(PARAMS, "best16")]).splitlines()[-1]
-    assert [cell.strip() for cell in row.split("|")][-3:] == ["0.8500", "", ""]
 
 
 @pytest.mark.parametrize(
@@ -151,23 +136,20 @@ def test_a_preset_has_the_pictures_that_suit_it(latent_dim: int, expected: list[
 
 
 def test_the_table_has_settings_and_metrics(here: Path) -> None:
-    table = gallery.gallery_table([choose_model(PARAMS, "best16")])
-    cells = [cell.strip() for cell in table.splitlines()[2].strip("|").split("|")]
-    assert cells == ["`best16`", "120", "16", "0.005123", "0.02680", "0.9000", "0.8500", "1234567"]
+    """auroc takes the place of the parameters where training lacked a class; the cell is empty then."""
+    row = ["`best16`", "120", "16", "0.005123", "0.02680", "0.9000", "0.8500"]
+    for metrics, parameters in ((METRICS, "1234567"), (METRICS | {"parameters": None, "auroc": 0.9}, "")):
+        given = {key: value for key, value in metrics.items() if value is not None}
+        (here / "metrics/best16.json").write_text(json.dumps(given))
+        table = gallery.gallery_table([choose_model(PARAMS, "best16")])
+        assert [cell.strip() for cell in table.splitlines()[2].split("|")][1:-1] == [*row, parameters]
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        (None, r"metrics/best16\.json is missing; run `python -m stages\.evaluate best16`\."),
-        ("{", r"metrics/best16\.json does not have mse, mse_pca, .*; run"),
-        ('{"mse": 1}', "does not have"),
-    ],
-)
-def test_broken_metrics_are_named(here: Path, text: str | None, reason: str) -> None:
+@pytest.mark.parametrize("text", [None, "{", '{"mse": 1}'])
+def test_broken_metrics_are_named(here: Path, text: str | None) -> None:
     path = here / "metrics/best16.json"
     path.unlink() if text is None else path.write_text(text)
-    with pytest.raises(StageError, match=reason):
+    with pytest.raises(StageError, match=r"metrics/best16\.json .*; run `python -m stages\.evaluate best16`"):
         gallery.gallery_table([choose_model(PARAMS, "best16")])
 
 
@@ -205,7 +187,7 @@ def test_an_evaluation_of_other_settings_is_not_drawn(
         if current and latent_dim == 16:
             gallery.check_current(choice)
         else:
-            with pytest.raises(StageError, match=rf"npz is of {epochs} epochs and latent_dim {latent_dim}, but "):
+            with pytest.raises(StageError, match=rf"npz has {epochs} epochs and latent_dim {latent_dim}, but "):
                 gallery.check_current(choice)
 
 

@@ -4,11 +4,10 @@ What it writes and says is tested quickly with PCA for a model; what depends on 
 trained on a few digits.
 """
 
-import functools
 import gzip
-import os
 import re
 import shutil
+import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -20,14 +19,15 @@ import pytest
 from matplotlib.image import imread
 from PIL import Image
 
-from stages.core import backend, trained
+from stages.core import backend
 from stages.core.errors import StageError
 from stages.core.linear import fit_pca, image_moments
 from stages.core.measures import squared_error
-from stages.core.params import Choice, choose_model, read_params
+from stages.core.params import choose_model, read_params
 from stages.core.schema import Params
-from stages.images.inputs import Source, expand, open_source
-from stages.tools import reconstruct
+from stages.tools import reconstruct, trained
+from stages.tools.reconstruct import command as program
+from stages.tools.reconstruct.inputs import expand, open_source
 from stages.tools.trained import TrainedModel, load_model
 from tests import made_up
 from tests.conftest import ROOT, call, change_params, idx_bytes, obey_permissions
@@ -36,10 +36,6 @@ Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
 Command = Callable[..., made_up.Ended]
 
 quick = pytest.mark.quick
-
-
-def choice(name: str) -> Choice:
-    return choose_model(read_params(Params), name)
 
 
 @pytest.fixture(scope="module")
@@ -59,24 +55,6 @@ def pca(mnist: Mnist) -> TrainedModel:
     return TrainedModel("deep", 28, 28, 16, encode, decode, errors)
 
 
-def commanding(
-    folder: Path,
-    load: Callable[[Choice], TrainedModel],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Command:
-    """Run the command in this process and in `folder`, from which it writes to tmp_path/out."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(reconstruct, "load_model", load)
-
-    def call_it(*arguments: object, model: str = "deep") -> made_up.Ended:
-        given = ("--model", model, "--out", tmp_path / "out", *arguments)
-        return made_up.call_main(reconstruct.main, monkeypatch, capsys, *given)
-
-    return call_it
-
-
 @pytest.fixture
 def command(
     pca: TrainedModel,
@@ -85,46 +63,25 @@ def command(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Command:
-    """The command, which takes PCA for its model."""
+    """Run the command in this process, with PCA for its model; it writes to tmp_path/out."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copy(ROOT / "params.yaml", folder)
     change_params(folder, lambda p: p["figures"].update(dpi=50))
     (folder / "data").mkdir()
-    return commanding(folder, lambda chosen: pca, tmp_path, monkeypatch, capsys)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(program, "load_model", lambda chosen: pca)
+
+    def run(*arguments: object) -> made_up.Ended:
+        given = ("--model", "deep", "--out", tmp_path / "out", *arguments)
+        return made_up.call_main(reconstruct.main, monkeypatch, capsys, *given)
+
+    return run
 
 
-@pytest.fixture(autouse=True)
-def running_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorFlow may have run already, in another test of this process; then its threads are fixed."""
-    monkeypatch.setattr(backend, "use_threads", lambda threads: None)
-
-
-@pytest.fixture(scope="module")
-def load(run_template: Path) -> Callable[[Choice], TrainedModel]:
-    """Load a model of the small run, once for all tests."""
-
-    @functools.cache
-    def cached(name: str) -> TrainedModel:
-        before = Path.cwd()
-        os.chdir(run_template)
-        try:
-            return load_model(choice(name))
-        finally:
-            os.chdir(before)
-
-    return lambda chosen: cached(chosen.name)
-
-
-@pytest.fixture
-def trained_command(
-    run_template: Path,
-    load: Callable[[Choice], TrainedModel],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Command:
-    """The command on the models of the small run."""
-    return commanding(run_template, load, tmp_path, monkeypatch, capsys)
+def run_in(project: Path, out: Path, *arguments: object, model: str = "deep") -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, on a model of the small run."""
+    given = ("reconstruct", "--model", model, "--out", out, *arguments)
+    return call(project, sys.executable, "-m", "stages", *map(str, given))
 
 
 def draw(digit: np.ndarray, path: Path) -> Path:
@@ -150,45 +107,34 @@ def test_drawings_give_pictures_and_rows(command: Command, mnist: Mnist, tmp_pat
     (tmp_path / "in/.hidden.png").write_text("nor this")
     result = command(first, tmp_path / "in")  # the first one is named twice
     assert (result.status, result.err) == (0, "")
-    lines = result.out.splitlines()
-    assert len(lines) == 3
-    assert re.fullmatch(
-        rf"{first}: dark ink found and inverted; squared error \d+\.\d\d, above that of \d+\.\d % of the test digits"
-        r"(; unlike the training data: above \d+\.\d\d, which 99 % of the test digits stay below)?",
-        lines[0],
-    )
-    assert lines[2] == f"wrote {tmp_path}/out/codes.csv, and the pictures beside it"
+    assert [line.split(":")[0] for line in result.out.splitlines()[:2]] == [str(first), str(second)]
+    assert re.search(r"dark ink; squared error \d+\.\d\d, higher than \d+\.\d % of the test digits", result.out)
     assert set(contents(tmp_path / "out")) == {"one.png", "two.png", "codes.csv"}
-    for name in ("one", "two"):
-        height, width, _ = imread(tmp_path / f"out/{name}.png").shape
-        assert 100 < height < 160
-        assert 330 < width < 430
-
+    height, width, _ = imread(tmp_path / "out/one.png").shape
+    assert 100 < height < 160
+    assert 330 < width < 430
     rows = pd.read_csv(tmp_path / "out/codes.csv")
     assert rows["file"].tolist() == [str(first), str(second)]
-    assert list(rows.columns) == [
-        *("file", "index", "squared_error", "mse", "percentile", "unusual"),
-        *(f"latent_{n}" for n in range(1, 17)),
-    ]
+    latent = [f"latent_{n}" for n in range(1, 17)]
+    assert list(rows.columns) == ["file", "index", "squared_error", "mse", "percentile", "unusual", *latent]
     np.testing.assert_allclose(rows["mse"] * 784, rows["squared_error"], rtol=1e-6)
 
 
-def test_rows_agree_with_keras_and_with_the_evaluation(
-    trained_command: Command, run_template: Path, mnist: Mnist, tmp_path: Path
-) -> None:
-    """The test images as an IDX file, which is what `evaluate` measured."""
+def test_rows_agree_with_keras_and_with_the_evaluation(run_template: Path, mnist: Mnist, tmp_path: Path) -> None:
+    """The test images as an IDX file, which is what `evaluate` measured; twice, with the same bytes."""
     path = tmp_path / "t10k.idx.gz"
     path.write_bytes(gzip.compress(idx_bytes(mnist["test"][0])))
-    result = trained_command(path)
-    assert (result.status, result.err) == (0, "")
+    drawing = draw(mnist["test"][0][0], tmp_path / "in/0.png")
+    result = run_in(run_template, tmp_path / "out", path, drawing)
+    assert (result.returncode, result.stderr) == (0, "")  # no progress bar without a terminal
     with np.load(run_template / "data/evaluation/deep.npz") as evaluation:
         errors = evaluation["model.squared_error"]
-    rows = pd.read_csv(tmp_path / "out/codes.csv")
+    rows = pd.read_csv(tmp_path / "out/codes.csv")[:200]
     assert rows["index"].tolist() == list(range(200))
     np.testing.assert_allclose(rows["squared_error"], errors, rtol=1e-5)
     assert rows["unusual"].tolist() == (errors > np.percentile(errors, 99)).tolist()
     assert rows["percentile"].max() > 99
-    assert f"200 images, taken as they are; mean squared error {errors.mean():.2f}; 2 unlike the training" in result.out
+    assert f"images: 200; mean squared error {errors.mean():.2f}; unusual: 2, above" in result.stdout
 
     from stages.core.backend import keras  # takes seconds to load
 
@@ -196,35 +142,29 @@ def test_rows_agree_with_keras_and_with_the_evaluation(
     codes = model.get_layer("encoder").predict(mnist["test"][0].reshape(200, -1) / np.float32(255), verbose=0)
     np.testing.assert_allclose(rows.filter(like="latent_"), codes, rtol=1e-4, atol=1e-4)
     assert imread(tmp_path / "out/t10k.idx.png").shape[1] < 1600  # the first twenty, not all
+    assert run_in(run_template, tmp_path / "again", path, drawing).returncode == 0
+    assert contents(tmp_path / "again") == contents(tmp_path / "out")
 
 
 @pytest.mark.parametrize("model", ["shallow", "deep"])
-def test_codes_only_agrees_with_keras(
-    trained_command: Command, run_template: Path, mnist: Mnist, tmp_path: Path, model: str
-) -> None:
+def test_codes_only_agrees_with_keras(run_template: Path, mnist: Mnist, tmp_path: Path, model: str) -> None:
     images = mnist["train"][0]  # 600: two whole batches and a part
     np.save(tmp_path / "a.npy", images)
     np.save(tmp_path / "b.npy", images[7])
-    (tmp_path / "cut.gz").write_bytes(gzip.compress(idx_bytes(images)[:-1]))
-    result = trained_command(
-        "--codes-only", tmp_path / "a.npy", tmp_path / "cut.gz", tmp_path / "b.npy", tmp_path / "a.npy", model=model
-    )
-    assert result.status == 1
-    assert result.err.startswith(f"error: {tmp_path}/cut.gz is truncated")
-    assert result.err.endswith("error: 1 of 3 inputs could not be used.\n")
+    a, b = tmp_path / "a.npy", tmp_path / "b.npy"
+    assert run_in(run_template, tmp_path / "out", "--codes-only", a, b, a, model=model).returncode == 0
     assert set(contents(tmp_path / "out")) == {"codes.npy", "inputs.csv"}
     codes = np.load(tmp_path / "out/codes.npy", allow_pickle=False)
     from stages.core.backend import keras
 
     encoder = keras.saving.load_model(run_template / f"data/models/{model}.keras").get_layer("encoder")
     expected = encoder.predict(np.concatenate([images, images[7:8]]).reshape(601, -1) / np.float32(255), verbose=0)
-    assert (codes.dtype, codes.shape) == (np.float32, (601, 16))  # nothing of the cut file
+    assert (codes.dtype, codes.shape) == (np.float32, (601, 16))
     np.testing.assert_allclose(codes, expected, rtol=1e-4, atol=1e-4)
-    inputs = pd.read_csv(tmp_path / "out/inputs.csv")
-    assert inputs.to_numpy().tolist() == [[f"{tmp_path}/a.npy", 0, 600], [f"{tmp_path}/b.npy", 600, 1]]
+    assert pd.read_csv(tmp_path / "out/inputs.csv").to_numpy().tolist() == [[str(a), 0, 600], [str(b), 600, 1]]
 
 
-@pytest.mark.parametrize(("work", "count"), [(reconstruct.append_codes, 40_000), (reconstruct.append_rows, 20_000)])
+@pytest.mark.parametrize(("work", "count"), [(program.append_codes, 40_000), (program.append_rows, 20_000)])
 def test_a_large_array_streams(pca: TrainedModel, tmp_path: Path, work: Callable[..., object], count: int) -> None:
     """Thirty and fifteen megabytes of images pass in the memory that a twentieth and a tenth of them take."""
     path = tmp_path / "many.gz"
@@ -242,83 +182,53 @@ def test_a_large_array_streams(pca: TrainedModel, tmp_path: Path, work: Callable
     few = pass_through(2000)
     assert pass_through(count) < few + 2**19
     rows = (tmp_path / "out").read_bytes()
-    assert len(rows) == count * 16 * 4 if work is reconstruct.append_codes else rows.count(b"\n") == count + 1
+    assert len(rows) == count * 16 * 4 if work is program.append_codes else rows.count(b"\n") == count + 1
 
 
-def test_same_input_same_bytes(run_template: Path, mnist: Mnist, tmp_path: Path) -> None:
-    """In another process and, on Linux, on a single core."""
-    for index in range(3):
-        draw(mnist["test"][0][index], tmp_path / f"in/{index}.png")
-    np.save(tmp_path / "in.npy", mnist["test"][0][:30])
-    one_core = {}
-    if hasattr(os, "sched_setaffinity"):
-        one_core = {"preexec_fn": lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})}
-    for out, options in (("out", {}), ("again", one_core)):
-        result = call(
-            run_template, sys.executable, "-m", "stages", "reconstruct", "--model", "deep",
-            "--out", str(tmp_path / out), str(tmp_path / "in"), str(tmp_path / "in.npy"), **options,
-        )  # fmt: skip
-        assert result.returncode == 0, result.stderr
-        assert result.stdout.replace("\n", "").isprintable()  # no progress bar where there is no terminal
-    written = contents(tmp_path / "out")
-    assert contents(tmp_path / "again") == written
-    assert set(written) == {"0.png", "1.png", "2.png", "in.png", "codes.csv"}
-    assert not any(b"Software" in content for content in written.values())
+@pytest.mark.parametrize("encoding", ["ascii", "cp1251"])
+def test_names_that_the_terminal_cannot_show_cost_no_file(
+    run_template: Path, mnist: Mnist, tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = draw(mnist["test"][0][0], tmp_path / "zahl-ä.png")
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    result = run_in(run_template, tmp_path / "out", path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert set(contents(tmp_path / "out")) == {"zahl-ä.png", "codes.csv"}
 
 
 @quick
-def test_what_is_unlike_a_digit_is_said(command: Command, mnist: Mnist, tmp_path: Path) -> None:
+def test_a_reader_that_has_gone_costs_no_file(
+    command: Command, mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*arguments: object, **options: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", gone)
+    assert command(draw(mnist["test"][0][0], tmp_path / "x.png")).status == 0
+    assert set(contents(tmp_path / "out")) == {"x.png", "codes.csv"}
+
+
+@quick
+def test_what_is_unlike_a_digit_is_reported(command: Command, mnist: Mnist, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
     Image.fromarray(mnist["train"][0][3]).save(tmp_path / "one.png")
     result = command("--as-is", tmp_path / "noise.png", tmp_path / "one.png")
-    first, second, _ = result.out.splitlines()
-    assert first.startswith(f"{tmp_path}/noise.png: taken as it is; squared error ")
-    assert "; unlike the training data: above " in first
-    assert "; unlike" not in second
+    assert ["unusual: above" in line for line in result.out.splitlines()[:2]] == [True, False]
     assert pd.read_csv(tmp_path / "out/codes.csv")["unusual"].tolist() == [True, False]
-
-
-@quick
-def test_ink_is_said_and_can_be_forced(command: Command, mnist: Mnist, tmp_path: Path) -> None:
-    path = draw(mnist["test"][0][0], tmp_path / "x.png")
-    assert f"{path}: dark ink, as given, and inverted; " in command("--ink", "dark", path).out
-    assert f"{path}: light ink, as given; " in command("--ink", "light", path).out
-    assert f"{path}: dark ink found and inverted; encoded\n" in command("--codes-only", path).out
-
-
-@quick
-def test_what_the_model_saw_is_the_digit(mnist: Mnist, tmp_path: Path) -> None:
-    """Through all of it: a digit drawn on a sideways photo, as the model gets it."""
-    digit = mnist["test"][0][0]
-    large = 255 - np.asarray(Image.fromarray(digit).resize((300, 300), Image.Resampling.BICUBIC))
-    sheet = np.full((600, 800), 255, np.uint8)
-    sheet[200:500, 50:350] = large
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(sheet).rotate(90, expand=True).save(tmp_path / "x.jpg", exif=exif)
-    (image,) = next(open_source(tmp_path / "x.jpg", 28, 28, 256, None, as_is=False).batches)
-    assert np.abs(image.astype(float) - digit).mean() < 9
 
 
 # --- names -------------------------------------------------------------------------------------
 
 
 @quick
-def test_two_inputs_of_one_name_get_two_pictures(command: Command, mnist: Mnist, tmp_path: Path) -> None:
-    paths = [draw(mnist["test"][0][i], tmp_path / name) for i, name in enumerate(["a/x.png", "b/x.png", "c/X.jpg"])]
-    result = command(*paths)
-    assert result.status == 0
-    assert set(contents(tmp_path / "out")) == {"x.png", "x-2.png", "X-3.png", "codes.csv"}
-
-
-@quick
 def test_inputs_are_never_overwritten(command: Command, mnist: Mnist, tmp_path: Path) -> None:
+    """Nor do two pictures get one name, even where case does not count."""
     path = draw(mnist["test"][0][0], tmp_path / "out/x.png")
     before = path.read_bytes()
-    assert command(path).status == 0
+    assert command(path, draw(mnist["test"][0][1], tmp_path / "a/X.jpg")).status == 0
     assert path.read_bytes() == before
-    assert set(contents(tmp_path / "out")) == {"x.png", "x-2.png", "codes.csv"}
+    assert set(contents(tmp_path / "out")) == {"x.png", "x-2.png", "X-3.png", "codes.csv"}
     np.save(tmp_path / "out/codes.npy", mnist["test"][0])
     result = command("--codes-only", tmp_path / "out/codes.npy")
     assert result.status == 2
@@ -345,7 +255,7 @@ def test_folders_are_listed_by_name_and_not_searched(mnist: Mnist, tmp_path: Pat
     (tmp_path / "empty").mkdir()
     paths, problems = expand([tmp_path / "empty", tmp_path / "in"])
     assert paths == [tmp_path / "in/a.jpg", tmp_path / "in/b.png"]
-    assert problems == [f"{tmp_path}/empty has no image files; folders within it are not searched."]
+    assert problems == [f"{tmp_path}/empty has no image files; subfolders are not searched."]
 
 
 # --- inputs that can't be used -------------------------------------------------------------------
@@ -362,21 +272,21 @@ def test_bad_inputs_are_named_and_do_not_stop_the_others(command: Command, mnist
     images = mnist["test"][0][:3]
     good = draw(images[0], tmp_path / "good.png")
     bad: dict[str, tuple[bytes, str]] = {
-        "empty.png": (b"", " is empty."),
-        "text.png": (b"hello", " is no image, or a broken one,"),
-        "cut.png": (good.read_bytes()[:-300], " is not a whole image ("),
+        "empty.png": (b"", ": the file is empty."),
+        "text.png": (b"hello", ": the file is not an image of a known kind;"),
+        "cut.png": (good.read_bytes()[:-300], ": the image is damaged or incomplete ("),
         "labels.idx": (idx_bytes(mnist["test"][1]), " is an IDX file of unsigned bytes in 1 dimension, but has to be"),
         "small.idx": (idx_bytes(images[:, 1:, 2:]), " has images of 27×26 pixels (height × width), but the model"),
         "cut.idx.gz": (gzip.compress(idx_bytes(images))[:-20], " is truncated: its gzip stream ends too early."),
         "other.gz": (gzip.compress(b"hello"), " starts with the bytes 68 65 6c 6c, but has to be an IDX file"),
-        "cut.npy": (b"\x93NUMPY\x01\x00\x10\x00", " is not a whole .npy file ("),
-        "negative.npy": (npy_header("(-1, 28, 28)"), " is not a whole .npy file ("),
-        "huge.npy": (npy_header(f"({10**31}, 28, 28)"), " is not a whole .npy file ("),
+        "cut.npy": (b"\x93NUMPY\x01\x00\x10\x00", " is not a complete .npy file ("),
+        "negative.npy": (npy_header("(-1, 28, 28)"), " is not a complete .npy file ("),
+        "huge.npy": (npy_header(f"({10**31}, 28, 28)"), " is not a complete .npy file ("),
     }
     for name, (content, _) in bad.items():
         (tmp_path / name).write_bytes(content)
     arrays = {
-        "float.npy": (images / 255, " holds float64 [3, 28, 28], but has to hold uint8 [images, height, width] or"),
+        "float.npy": (images / 255, " holds float64 [3, 28, 28], but must hold uint8 [images, height, width] or"),
         "small.npy": (images[0][1:], " has images of 27×28 pixels (height × width), but the model takes 28×28."),
         "none.npy": (images[:0], " "),
     }
@@ -390,25 +300,13 @@ def test_bad_inputs_are_named_and_do_not_stop_the_others(command: Command, mnist
     assert result.status == 1
     assert "Traceback" not in result.err
     first, *lines, last = result.err.splitlines()
-    assert first == f"error: {tmp_path}/folder has no image files; folders within it are not searched."
+    assert first == f"error: {tmp_path}/folder has no image files; subfolders are not searched."
     assert len(lines) == len(sentences)
     for line, (name, sentence) in zip(lines, sentences.items(), strict=True):
         assert line.startswith(f"error: {tmp_path}/{name}{sentence}")
     assert last == f"error: {len(sentences) + 1} of {len(sentences) + 2} inputs could not be used."
     assert pd.read_csv(tmp_path / "out/codes.csv")["file"].tolist() == [str(good)]
     assert set(contents(tmp_path / "out")) == {"good.png", "codes.csv"}
-
-
-@quick
-@pytest.mark.parametrize("options", [[], ["--codes-only"]])
-def test_nothing_is_written_when_no_input_can_be_used(command: Command, tmp_path: Path, options: list[str]) -> None:
-    result = command(*options, tmp_path / "missing.png")
-    assert result.status == 1
-    assert result.err.splitlines() == [
-        f"error: {tmp_path}/missing.png does not exist.",
-        "error: no input could be used, so nothing was written.",
-    ]
-    assert contents(tmp_path / "out") == {}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no permission bits")
@@ -442,39 +340,35 @@ def test_a_full_disk_ends_it_and_leaves_nothing_half_written(run_template: Path,
 
 @quick
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "words"),
     [
-        ([], "the following arguments are required: INPUT"),
-        (
-            ["x.png", "--model", "deeep"],
-            "params.yaml has no model 'deeep' (did you mean deep?); it has shallow, deep, ",
-        ),
-        (["x.png", "--ink", "blue"], "argument --ink: invalid choice: 'blue'"),
-        (["x.png", "--ink", "dark", "--as-is"], "--as-is changes nothing, so --ink has no meaning beside it"),
-        (["x.png", "--out", "params.yaml"], "--out params.yaml is a file, but has to be a folder"),
-        (["data", "--out", "data"], "--out data is an input, too; the next run would take this one's pictures"),
+        ([], ["INPUT"]),
+        (["x.png", "--model", "deeep"], ["'deeep'", "deep", "shallow"]),
+        (["x.png", "--ink", "blue"], ["--ink", "'blue'", "dark", "light"]),
+        (["x.png", "--ink", "dark", "--as-is"], ["--ink", "--as-is"]),
+        (["x.png", "--out", "params.yaml"], ["--out", "params.yaml", "folder"]),
+        (["data", "--out", "data"], ["--out", "data", "input"]),
     ],
 )
-def test_wrong_arguments(command: Command, arguments: list[str], sentence: str) -> None:
+def test_wrong_arguments(command: Command, arguments: list[str], words: list[str]) -> None:
     result = command(*arguments)
     assert result.status == 2
-    assert sentence in result.err
+    assert all(word in result.err for word in words)
 
 
-def test_help_says_everything_without_loading_tensorflow() -> None:
+def test_help_does_not_load_tensorflow() -> None:
     code = "import sys, stages.tools.reconstruct as r; sys.argv = ['x', '--help']\ntry:\n    r.main()\n"
     code += "except SystemExit:\n    sys.exit(bool({'tensorflow', 'keras'} & set(sys.modules)))"
     result = call(ROOT, sys.executable, "-c", code)
     assert (result.returncode, result.stderr) == (0, "")
-    options = ("--model", "--out", "--ink", "--as-is", "--codes-only")
-    for word in (*options, "codes.csv", "codes.npy", "EXIF", "IDX", "exit status", "examples"):
+    for word in ("--model", "--out", "--ink", "--as-is", "--codes-only", "codes.csv", "codes.npy", "exit status"):
         assert word in result.stdout
-    assert max(map(len, result.stdout.splitlines())) <= 100
 
 
 def test_models_that_are_missing_or_broken(run_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(run_project)
-    deep, path = choice("deep"), run_project / "data/evaluation/deep.npz"
+    monkeypatch.setattr(backend, "use_all_cores", lambda: None)  # TensorFlow may have run already in this process
+    deep, path = choose_model(read_params(Params), "deep"), run_project / "data/evaluation/deep.npz"
     content = path.read_bytes()
     with np.load(path) as archive:
         arrays = dict(archive)
@@ -493,18 +387,11 @@ def test_models_that_are_missing_or_broken(run_project: Path, monkeypatch: pytes
         load_model(deep)
 
 
-def test_a_trained_model_is_as_it_was_evaluated(load: Callable[[Choice], TrainedModel], run_template: Path) -> None:
-    model = load(choice("shallow"))
-    with np.load(run_template / "data/evaluation/shallow.npz") as evaluation:
-        np.testing.assert_array_equal(model.test_errors, np.sort(evaluation["model.squared_error"]))
-    assert (model.name, model.height, model.width, model.latent_dim) == ("shallow", 28, 28, 16)
-
-
 # --- what the numbers mean -----------------------------------------------------------------------
 
 
 def halving(test_errors: list[float]) -> TrainedModel:
-    """A model of images of 1×2 pixels that gives back half of the left one and nothing of the right."""
+    """A model of images of 1×2 pixels that reconstructs half of the left pixel and nothing of the right one."""
     return TrainedModel(
         "half", 1, 2, 1, lambda pixels: pixels[:, :1], lambda codes: np.pad(codes / 2, ((0, 0), (0, 1))),
         np.array(test_errors),
@@ -513,37 +400,17 @@ def halving(test_errors: list[float]) -> TrainedModel:
 
 @quick
 def test_a_percentile_is_the_share_of_test_digits_with_a_smaller_error() -> None:
-    """Equal errors are not smaller."""
+    """Equal errors are not smaller; the test errors' 99th percentile is the limit of what is usual."""
     images = np.array([[[0, 0]], [[255, 0]], [[0, 255]], [[255, 255]]], np.uint8)
     found = trained.reconstruct(halving([0.1, 0.25, 0.5, 0.75, 1.1]), images)
     assert found.squared_error.tolist() == [0, 0.25, 1, 1.25]
     assert found.percentile.tolist() == pytest.approx([0, 20, 80, 100])
     assert found.codes.tolist() == [[0], [1], [0], [1]]
     assert found.images.tolist() == [[[0, 0]], [[0.5, 0]], [[0, 0]], [[0.5, 0]]]
-
-
-@quick
-def test_unusual_is_above_the_99th_percentile() -> None:
-    """Which of the test errors 0.01, 0.02, ... 1.01 is 1.00."""
     model = halving([n / 100 for n in range(1, 102)])
     assert model.unusual_error == pytest.approx(1)
     images = np.array([[[0, 254]], [[26, 255]]], np.uint8)  # errors 0.992 and 1.003
     assert trained.reconstruct(model, images).unusual.tolist() == [False, True]
-
-
-@quick
-def test_rows_have_the_file_the_index_and_the_codes() -> None:
-    batch = trained.reconstruct(halving([0.1, 0.5, 1.1, 1.2]), np.array([[[255, 0]], [[0, 255]]], np.uint8))
-    table = reconstruct.rows(Path("a\nb.png"), 256, batch)
-    assert table.to_dict("list") == {
-        "file": ["a\\nb.png"] * 2,
-        "index": [256, 257],
-        "squared_error": [0.25, 1.0],
-        "mse": [0.125, 0.5],
-        "percentile": [25.0, 50.0],
-        "unusual": [False, False],
-        "latent_1": [1.0, 0.0],
-    }
 
 
 @quick
@@ -557,7 +424,7 @@ def test_rows_of_an_input_that_fails_half_way_are_taken_back(
     options: list[str],
 ) -> None:
     """IDX files of three batches that break off in the second, each before one that is whole."""
-    monkeypatch.setattr(reconstruct, "draw", lambda *given: b"a picture")  # takes seconds
+    monkeypatch.setattr(program, "draw", lambda *given: b"a picture")  # takes seconds
     images = mnist["train"][0]
     (tmp_path / "cut.gz").write_bytes(gzip.compress(idx_bytes(images)[: 16 + 784 * 400]))
     zipped = gzip.compress(idx_bytes(images))
@@ -589,24 +456,17 @@ def test_rows_of_an_input_that_fails_half_way_are_taken_back(
 
 
 @quick
-def test_an_old_table_stays_when_no_input_can_be_used(command: Command, mnist: Mnist, tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", mnist["test"][0][:2])
-    assert command(tmp_path / "a.npy").status == 0
-    before = contents(tmp_path / "out")
-    assert command(tmp_path / "missing.npy").status == 1
-    assert contents(tmp_path / "out") == before
-
-
-@quick
-def test_a_bar_on_a_terminal_for_more_than_a_batch(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("options", [[], ["--codes-only"]])
+def test_no_file_changes_when_no_input_can_be_used(
+    command: Command, mnist: Mnist, tmp_path: Path, options: list[str]
 ) -> None:
-    def bar(images: int) -> str:
-        with reconstruct.progress(Source(Path("x"), images, iter([]), None)) as shown:
-            shown.update(images)
-        return capsys.readouterr().err
-
-    assert bar(1000) == ""
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert bar(trained.BATCH) == ""
-    assert "1000/1000" in bar(1000)
+    assert command(*options, tmp_path / "missing.npy").err.splitlines() == [
+        f"error: {tmp_path}/missing.npy does not exist.",
+        "error: no input could be used; nothing was written.",
+    ]
+    assert contents(tmp_path / "out") == {}
+    np.save(tmp_path / "a.npy", mnist["test"][0][:2])
+    assert command(*options, tmp_path / "a.npy").status == 0
+    before = contents(tmp_path / "out")
+    assert command(*options, tmp_path / "missing.npy").status == 1
+    assert contents(tmp_path / "out") == before

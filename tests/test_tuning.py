@@ -408,7 +408,10 @@ def test_a_model_is_added_and_every_other_line_stays(end: str, last: bool, newli
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "params.yaml")
         path.write_text(text)
-        before, found = read_params(TuneParams, path), DEEP.model_copy(update={"hidden_units": [7, 5], "learning_rate": 1e-05})
+        before, found = (
+            read_params(TuneParams, path),
+            DEEP.model_copy(update={"hidden_units": [7, 5], "learning_rate": 1e-05}),
+        )
         add_model("found", found, "a comment", path)
         after = read_params(TuneParams, path)
         assert after.models == before.models | {"found": found}

@@ -487,7 +487,10 @@ def test_a_block_with_a_weight_goes_through_the_whole_pipeline(
     encoder = keras.saving.load_model("data/models/vae.keras").get_layer("encoder")
     image = np.load("data/prepared/test_images.npy")[3].reshape(1, -1) / np.float32(255)
     seen = answers.answer(
-        Library(read_params(Params), tmp_path), {"link": "model=vae&digit=3", "want": list(answers.PARTS)}, "vae", tmp_path
+        Library(read_params(Params), tmp_path),
+        {"link": "model=vae&digit=3", "want": list(answers.PARTS)},
+        "vae",
+        tmp_path,
     )
     assert "problem" not in seen
     np.testing.assert_allclose(seen["code"], np.asarray(encoder(image))[0], atol=1e-4)

@@ -19,7 +19,9 @@ from stages.explorer.measured import model_sentence, pair_sentences, pca_sentenc
 from stages.explorer.pixels import PREFIX, data_uri, grey, read_drawing, signed, sprite
 from stages.explorer.scenes import Scene, read_link, write_link
 from stages.explorer.sheet import sheet_png
-from stages.images.digits import centre, find_ink, read_digit
+from stages.tools.reconstruct.digits import centre, read_digit
+from stages.tools.reconstruct.files import ImageFileError
+from stages.tools.reconstruct.ink import find_ink
 from stages.tools.trained import UNUSUAL_PERCENTILE, TrainedModel, decode_and_measure, encode, reconstruct
 
 SIDE = 6  # models side by side; with more, the chosen one and those before it in params.yaml
@@ -115,10 +117,10 @@ def prepare_drawing(drawing: Float32, height: int, width: int) -> Bytes:
 
     Raises StageError if there is no ink.
     """
-    try:
-        return centre(find_ink(drawing, "light")[0], height, width)
-    except StageError as error:
-        raise StageError(f"the drawing {error}") from None
+    found = find_ink(drawing, "light")
+    if found is None:
+        raise StageError("the drawing shows no ink.")
+    return centre(found.strength, height, width)
 
 
 def prepare_photo(path: Path, uploads: Path, height: int, width: int) -> tuple[Bytes, str]:
@@ -131,8 +133,8 @@ def prepare_photo(path: Path, uploads: Path, height: int, width: int) -> tuple[B
         raise StageError("there is no such photo.")
     try:
         digit = read_digit(path, height, width)
-    except StageError as error:
-        raise StageError(str(error).replace(str(path), path.name)) from None
+    except ImageFileError as error:
+        raise ImageFileError(Path(path.name), error.problem) from None
     except OSError:
         raise StageError("the photo did not arrive; send it again.") from None
     finally:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from stages.core.arrays import Bytes, Float32
 from stages.core.style import STYLE, png
-from stages.drawing.sheets import draw_picture, finish
+from stages.tools.reconstruct.sheets import draw_picture, finish
 
 _drawing = threading.Lock()  # Matplotlib's settings are the whole process's
 

@@ -1,9 +1,12 @@
-"""Draw what the presets do, one picture for each, and print their numbers."""
+"""Make a picture of each preset's results, and print their metrics."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -12,30 +15,29 @@ from stages.applications.records import load_denoised
 from stages.applications.schema import ApplicationParams
 from stages.core import charts
 from stages.core.errors import ParamsError, StageError, run
-from stages.core.evaluation import Evaluation, load_evaluation, shown_name
+from stages.core.evaluation import Digits, Evaluation, Result, load_evaluation, shown_name
 from stages.core.files import how_to_make, write_all
 from stages.core.params import Choice, choose_model, nearest, read_params
-from stages.core.schema import Model, Params
-from stages.core.style import STYLE, png
+from stages.core.schema import Model
+from stages.core.style import STYLE, png, show_rows
 from stages.core.tables import denoising_table, markdown, number
-from stages.drawing.gallery import draw_model
-from stages.explorer.measured import Metrics, read_metrics
 from stages.tools.trained import check_trained, how_to_train
 
 FOLDER = Path("plots/gallery")
 DESCRIPTION = """\
-Draw what the presets of params.yaml do, one picture for each, and print their numbers.
+Make a picture of each preset's results, and print their metrics.
 
-A preset has to be trained and evaluated with its present settings; without a name, others are left out.
-Writes plots/gallery/<preset>.png, test digits above their reconstructions and generated digits;
-<preset>-map.png, the codes of all test digits, if a code is a point of the plane; and
-<preset>-noisy.png, what it makes of noisy digits, if it was trained with at least the least
-noise of `apply`, after `python -m stages.apply <preset>`. Prints metrics/<preset>.json as one table.
+A preset must be trained and evaluated with its current settings; without names, presets that
+are not are left out. Writes plots/gallery/<preset>.png, test digits above their
+reconstructions and generated digits; <preset>-map.png, the codes of all test digits, if a
+code is two numbers; and <preset>-noisy.png, denoised digits, if the preset was trained with
+at least the smallest noise of `apply`; run `python -m stages.apply <preset>` first.
 
 examples:
-  python -m stages gallery             # of all that are trained
-  python -m stages gallery best16      # of one
+  python -m stages gallery             # all trained presets
+  python -m stages gallery best16      # one preset
 """
+METRICS = ("mse", "mse_pca", "ssim", "probe", "parameters")
 
 
 def main() -> None:
@@ -43,9 +45,8 @@ def main() -> None:
     params = read_params(ApplicationParams)
     if unknown := [name for name in names if name not in params.presets]:
         known = ", ".join(params.presets) or "none"
-        raise ParamsError(
-            f"params.yaml has no preset {unknown[0]!r}{nearest(unknown[0], list(params.presets))}; it has {known}."
-        )
+        hint = nearest(unknown[0], list(params.presets))
+        raise ParamsError(f"presets.yaml has no preset {unknown[0]!r}{hint}; it has {known}.")
     chosen = [choose_model(params, name) for name in names or params.presets]
     if names:
         for choice in chosen:
@@ -62,7 +63,7 @@ def main() -> None:
 
 
 def parse_arguments() -> list[str]:
-    """The names of presets, none for all. Ends the process with status 2 if the arguments make no sense."""
+    """The names of presets; none means all. Wrong arguments end the process with status 2."""
     parser = argparse.ArgumentParser(
         prog="python -m stages gallery", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -71,13 +72,13 @@ def parse_arguments() -> list[str]:
     return names
 
 
-def denoises(settings: Model, params: Params) -> bool:
-    """Whether a model was trained with as much noise as denoising is measured with; less only regularizes."""
-    return settings.noise >= min(params.apply.noise)
+def denoises(settings: Model, params: ApplicationParams) -> bool:
+    """Whether a model was trained with the noise that denoising is measured with; weaker noise only regularizes."""
+    return bool(settings.noise >= min(params.apply.noise))
 
 
-def check_ready(choice: Choice, params: Params) -> None:
-    """Raise StageError with what to run if something that is drawn of a preset is missing or out of date."""
+def check_ready(choice: Choice, params: ApplicationParams) -> None:
+    """Raise StageError with the command to run if a file of a preset is missing or out of date."""
     check_trained(choice)
     check_current(choice)
     if denoises(choice.settings, params) and not choice.files.application.exists():
@@ -85,19 +86,19 @@ def check_ready(choice: Choice, params: Params) -> None:
 
 
 def check_current(choice: Choice) -> None:
-    """Raise StageError if the evaluation of a preset is missing or broken, or does not suit its row in the table."""
+    """Raise StageError if the evaluation of a preset is missing or broken, or belongs to other settings."""
     evaluation, settings = load_evaluation(choice.files.evaluation), choice.settings
     epochs, size = len(evaluation.loss), evaluation.latent_dim
     trained = epochs == settings.epochs or (settings.early_stopping and epochs < settings.epochs)
     if size != settings.latent_dim or not trained:
         raise StageError(
-            f"{choice.files.evaluation} is of {epochs} epochs and latent_dim {size}, but {choice.key} has epochs "
-            f"{settings.epochs} and latent_dim {settings.latent_dim}; {how_to_train(choice)}."
+            f"{choice.files.evaluation} has {epochs} epochs and latent_dim {size}, but {choice.key} has "
+            f"{settings.epochs} epochs and latent_dim {settings.latent_dim}; {how_to_train(choice)}."
         )
 
 
-def those_ready(presets: list[Choice], params: Params) -> list[Choice]:
-    """The presets that are ready; the others are named on stderr. Raises StageError if there is none."""
+def those_ready(presets: list[Choice], params: ApplicationParams) -> list[Choice]:
+    """The presets that are ready; stderr names the others. Raises StageError if there is none."""
     ready, reasons = [], []
     for choice in presets:
         try:
@@ -112,7 +113,7 @@ def those_ready(presets: list[Choice], params: Params) -> list[Choice]:
     return ready
 
 
-def draw_preset(choice: Choice, evaluation: Evaluation, params: Params) -> dict[Path, bytes]:
+def draw_preset(choice: Choice, evaluation: Evaluation, params: ApplicationParams) -> dict[Path, bytes]:
     """The pictures of one preset by their files."""
     result, digits, name = evaluation.model, evaluation.digits, choice.name
     figures: dict[str, Figure] = {name: draw_model(result, digits, params.figures.classes)}
@@ -126,17 +127,46 @@ def draw_preset(choice: Choice, evaluation: Evaluation, params: Params) -> dict[
     return {FOLDER / f"{stem}.png": png(figure, params.figures.dpi) for stem, figure in figures.items()}
 
 
-def gallery_table(presets: list[Choice]) -> str:
-    """Settings and metrics of presets as a Markdown table, a row each.
+def draw_model(result: Result, digits: Digits, classes: int) -> Figure:
+    """The first test digit of each trained class, its reconstruction below it, and generated digits.
 
-    Raises StageError if a file of metrics is missing or not such a file.
+    A generated digit is in the column of the class from whose Gaussian its code was sampled; codes of a
+    variational model are sampled from the prior and have no class. classes: the most columns.
     """
+    trained = np.flatnonzero(np.isin(digits.labels[digits.shown], digits.trained))[:classes]
+    rows = {
+        "test digits": digits.images[trained],
+        "reconstructions": result.reconstructions[trained],
+        "samples": result.samples[np.searchsorted(digits.trained, digits.labels[digits.shown[trained]]), 0],
+    }
+    figure, ax = plt.subplots(figsize=(0.5 * len(trained) + 1.2, 1.6), layout="constrained")
+    show_rows(ax, np.stack(list(rows.values())), list(rows))
+    return figure
+
+
+def gallery_table(presets: list[Choice]) -> str:
+    """Settings and metrics of presets as a Markdown table, one row each. Raises StageError as `read_metrics` does."""
     rows = []
     for choice in presets:
-        *measured, parameters = read_metrics(choice.files)
-        cells = [*map(number, measured), "" if parameters is None else parameters]
+        *measured, parameters = read_metrics(choice)
+        cells = [*map(number, measured), parameters]
         rows.append([f"`{choice.name}`", choice.settings.epochs, choice.settings.latent_dim, *cells])
-    return markdown(["preset", "epochs", "latent_dim", *Metrics._fields], rows)
+    return markdown(["preset", "epochs", "latent_dim", *METRICS], rows)
+
+
+def read_metrics(choice: Choice) -> list[Any]:
+    """The METRICS in metrics/<name>.json; parameters are "" if absent, as they are when training lacked classes.
+
+    Raises StageError if the file is missing or lacks another metric.
+    """
+    path, repair = choice.files.metrics, how_to_make(choice.files.evaluation)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return [*(float(found[name]) for name in METRICS[:-1]), found.get(METRICS[-1], "")]
+    except FileNotFoundError:
+        raise StageError(f"{path} is missing; {repair}.") from None
+    except (ValueError, KeyError, TypeError):
+        raise StageError(f"{path} does not have {', '.join(METRICS[:-1])}; {repair}.") from None
 
 
 if __name__ == "__main__":

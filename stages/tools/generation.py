@@ -1,4 +1,4 @@
-"""Put the digits that models generate side by side, presets among them."""
+"""Compare the digits that models and presets generate."""
 
 import argparse
 
@@ -16,9 +16,9 @@ from stages.core.tables import STUDIES, csv, generation_rows, generation_table, 
 from stages.tools.trained import check_trained
 
 DESCRIPTION = """\
-Put the digits that models generate side by side, as a table and a picture.
+Compare the digits that models and presets generate, as a table and a picture.
 
-Reads what `apply` measured of the models, and what the classifier measured of real digits. Writes
+Reads the measures of `apply` and those of the classifier for real digits. Writes
 plots/studies/generation.csv and generation.png, and prints the table.
 
 example:
@@ -37,8 +37,7 @@ def main() -> None:
     floor, generations = load_generations({one.name: one.files.generation for one in chosen}, evaluations)
     if not floor.measured:
         raise StageError(
-            f"{FLOOR} holds no measure, since classifier.train was false and no generated digits were judged; "
-            "`dvc exp run -S classifier.train=true` does that."
+            f"{FLOOR} has no measures, since classifier.train was false; run `dvc exp run -S classifier.train=true`."
         )
     table = generation_table(floor, generations)
     with plt.rc_context(STYLE):
@@ -48,7 +47,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The names of the models. Ends the process with status 2 if there is none."""
+    """The names of the models. Wrong arguments end the process with status 2."""
     parser = argparse.ArgumentParser(
         prog="python -m stages generation",
         description=DESCRIPTION,

@@ -1,4 +1,4 @@
-"""A user's images beside what a model makes of them."""
+"""Show a user's images next to what a model makes of them."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,46 +9,45 @@ from matplotlib.figure import Figure
 
 from stages.core.arrays import Bytes, Float32, Float64, Floats
 from stages.core.style import GREY, SIGNED, show
-from stages.images.digits import Digit
+from stages.tools.reconstruct.digits import Digit
 
 
 def draw_digit(digit: Digit, reconstruction: Float32, latent_dim: int, squared_error: float, title: str) -> Figure:
-    """One digit side by side: the file, what the model saw, its reconstruction and the error.
+    """One digit in a row: the file, what the model saw, its reconstruction and the error.
 
     reconstruction: [height, width] in [0, 1]. squared_error: summed over pixels.
     """
     seen = digit.image / 255
+    height, width = seen.shape
     figure, axes = plt.subplots(1, 4, figsize=(7.6, 2.55), layout="constrained")
-    pictures: dict[str, Floats] = {
-        "input": square(digit.grey),
-        "what the model saw": seen,
-        "reconstruction": reconstruction,
-        "error": reconstruction - seen,
+    show(axes[0], digit.picture / 255)
+    draw_picture(axes[1], seen, error=False)
+    draw_picture(axes[2], reconstruction, error=False)
+    draw_picture(axes[3], reconstruction - seen, error=True)
+    captions = {
+        "input": f"{digit.ink} ink",
+        "what the model saw": f"{height}×{width} pixels",
+        "reconstruction": f"from {latent_dim} numbers",
+        "error": f"squares sum to {squared_error:.2f}",
     }
-    for ax, (name, picture) in zip(axes, pictures.items(), strict=True):
-        draw_picture(ax, picture, error=name == "error")
+    for ax, (name, caption) in zip(axes, captions.items(), strict=True):
         ax.set_title(name, fontsize=9)
-    axes[0].set_xlabel(f"{digit.ink} ink", fontsize=8)
-    axes[1].set_xlabel(f"{seen.shape[0]}×{seen.shape[1]} pixels", fontsize=8)
-    axes[2].set_xlabel(f"from {latent_dim} numbers", fontsize=8)
-    axes[3].set_xlabel(f"squares sum to {squared_error:.2f}", fontsize=8)
+        ax.set_xlabel(caption, fontsize=8)
+    half = max(digit.picture.shape) / 2  # a square around the input, as large as the other pictures
+    rows, columns, _ = digit.picture.shape
+    axes[0].set(xlim=(columns / 2 - half, columns / 2 + half), ylim=(rows / 2 + half, rows / 2 - half))
     finish(figure, axes.tolist(), title)
     return figure
 
 
 def draw_sheet(images: Bytes, reconstructions: Float32, squared_errors: Float64, title: str) -> Figure:
-    """Ten images to a row, each above its reconstruction and error, squared errors below.
+    """Ten images to a row, each above its reconstruction and error, with the squared error below.
 
-    images, reconstructions: [images, height, width], from 0 to 255 and to 1. squared_errors: summed over pixels.
+    images, reconstructions: [images, height, width], from 0 to 255 and from 0 to 1. squared_errors: summed over pixels.
     """
     columns, blocks = min(10, len(images)), -(-len(images) // 10)
-    figure, axes = plt.subplots(
-        3 * blocks,
-        columns,
-        figsize=(max(3.6, 0.68 * columns + 1.9), 2.2 * blocks + 0.4),
-        squeeze=False,
-        layout="constrained",
-    )
+    size = (max(3.6, 0.68 * columns + 1.9), 2.2 * blocks + 0.4)
+    figure, axes = plt.subplots(3 * blocks, columns, figsize=size, squeeze=False, layout="constrained")
     for ax in axes.ravel():
         ax.set_axis_off()
     for index, (image, reconstruction) in enumerate(zip(images / 255, reconstructions, strict=True)):
@@ -65,19 +64,13 @@ def draw_sheet(images: Bytes, reconstructions: Float32, squared_errors: Float64,
     return figure
 
 
-def square(picture: Floats) -> Floats:
-    """The picture in the middle of a square, with nothing around it."""
-    margins = [(max(picture.shape) - length) // 2 for length in picture.shape]
-    return np.pad(picture, [(margin, margin) for margin in margins], constant_values=np.nan)
-
-
 def draw_picture(ax: Axes, picture: Floats, error: bool) -> None:
     """Show a picture from 0 black to 1 white, or an error from -1 to 1, without axes."""
-    show(ax, picture, **(SIGNED if error else GREY))
+    show(ax, np.asarray(picture), **(SIGNED if error else GREY))
 
 
 def finish(figure: Figure, axes: list[Axes], title: str) -> None:
-    """Add the title and the colours' legend."""
+    """Add the title and the legend of the error's colours."""
     colours = ScalarMappable(Normalize(SIGNED["vmin"], SIGNED["vmax"]), SIGNED["cmap"])
     bar = figure.colorbar(colours, ax=axes, ticks=[-1, 0, 1], shrink=0.7, aspect=14, pad=0.015)
     bar.ax.set_yticklabels(["−1 too dark", "0", "+1 too bright"], fontsize=7)

@@ -1,4 +1,4 @@
-"""A setting against a metric over experiments."""
+"""Plot the table of a study."""
 
 import numpy as np
 import pandas as pd
@@ -7,13 +7,13 @@ from matplotlib.figure import Figure
 
 from stages.core.style import colours, spans_decades
 
-LONG = 8  # characters of a label on the axis, above which labels would overlap
+LONG = 8  # characters of an axis label; longer ones would overlap
 
 
 def draw_study(table: pd.DataFrame, x: str, y: str, over: str | None = None) -> Figure:
     """Means with bars of one standard deviation, a line per series.
 
-    table: columns series, the setting x, mean, std, runs. over: a setting that the means are over.
+    table: columns series, the setting x, mean, std, runs. over: the setting that the means are over.
     """
     figure, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
     names = list(dict.fromkeys(table["series"]))
@@ -28,7 +28,7 @@ def draw_study(table: pd.DataFrame, x: str, y: str, over: str | None = None) -> 
             rows["mean"],
             rows["std"].fillna(0) if has_spread else None,
             color=colour,
-            linestyle="-" if numeric else "",  # between lists there is nothing
+            linestyle="-" if numeric else "",  # there is nothing between lists
             marker="o",
             markersize=4,
             capsize=3,
@@ -46,7 +46,7 @@ def draw_study(table: pd.DataFrame, x: str, y: str, over: str | None = None) -> 
         ax.set_yscale("log")
     ax.set_xlabel(x.replace("_", " "))
     ax.set_ylabel(y.replace("_", " "))
-    counts = table["runs"][table["series"] != "PCA"]  # PCA needs no training, so seeds give it no spread
+    counts = table["runs"][table["series"] != "PCA"]  # seeds do not affect PCA
     runs = f"{counts.min()} to {counts.max()}" if counts.nunique() > 1 else str(counts.iloc[0])
     of = f"over {over}" if over else f"of {runs} runs"
     bars = f"; bars: one standard deviation {of}" if counts.max() > 1 else ", one run each"
@@ -56,7 +56,7 @@ def draw_study(table: pd.DataFrame, x: str, y: str, over: str | None = None) -> 
 
 
 def short_names(lists: pd.Series) -> dict[str, str]:
-    """Lists such as "0 1 3" by what they lack of all there are, "without 2", if each lacks fewer than it has."""
+    """Short labels: "without 2" for "0 1 3" if all lists lack fewer of the words than they have, else the lists."""
     every = list(dict.fromkeys(word for text in lists for word in text.split()))
     lacking = {text: [word for word in every if word not in text.split()] for text in lists}
     if not all(0 < len(missing) < len(text.split()) for text, missing in lacking.items()):

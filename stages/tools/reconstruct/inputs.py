@@ -1,7 +1,7 @@
-"""What a user gives a model to look at: image files, folders of them, arrays of images.
+"""Open what a user passes to a model: image files, folders of them, and arrays of images.
 
-Arrays are IDX files, gzipped or not, of three dimensions, and .npy files of uint8
-[images, height, width] or [height, width]; they are read a few images at a time.
+Arrays are three-dimensional IDX files, gzipped or not, and .npy files of uint8 [images, height, width]
+or [height, width]. They are read a few images at a time.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,10 @@ from stages.core import files
 from stages.core.arrays import Bytes
 from stages.core.errors import StageError
 from stages.core.idx import idx_shape, stream_idx
-from stages.images.digits import Digit, Ink, read_as_is, read_digit
+from stages.tools.reconstruct.digits import Digit, read_as_is, read_digit
+from stages.tools.reconstruct.ink import Ink
 
-SUFFIXES = (  # of the files that are taken from a folder; HEIC to say that it can't be read
+SUFFIXES = (  # of the files that are taken from a folder; HEIC to report that it is not supported
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".j2k", ".jp2", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png",
     ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
@@ -25,16 +26,16 @@ IDX_STARTS = (b"\x1f\x8b", *(bytes([0, 0, kind]) for kind in (8, 9, 11, 12, 13, 
 
 
 class Source(NamedTuple):
-    """An input that has been opened."""
+    """An open input."""
 
     path: Path
     images: int
-    batches: Iterator[Bytes]  # uint8 [at most the rows asked for, height, width]; raises StageError
+    batches: Iterator[Bytes]  # uint8 [images, height, width]; raises StageError
     digit: Digit | None  # of an image file
 
 
 def expand(arguments: list[Path]) -> tuple[list[Path], list[str]]:
-    """The files that the arguments name, each once, those of a folder by name; and a sentence for each empty folder."""
+    """The files to read, each once, those of a folder by name; and a sentence for each folder without any."""
     paths, problems = [], []
     for argument in arguments:
         if not argument.is_dir():
@@ -47,15 +48,15 @@ def expand(arguments: list[Path]) -> tuple[list[Path], list[str]]:
             continue
         paths += found
         if not found:
-            problems.append(f"{argument} has no image files; folders within it are not searched.")
+            problems.append(f"{argument} has no image files; subfolders are not searched.")
     return list(dict.fromkeys(paths)), problems
 
 
 def open_source(path: Path, height: int, width: int, rows: int, ink: Ink | None, as_is: bool) -> Source:
-    """Open an image file or an array, which differ in how they begin, for a model of height × width pixels.
+    """Open an image file or an array for a model of height × width pixels.
 
-    Arrays are read `rows` images at a time. ink, as_is: how to take image files.
-    Raises StageError, naming the file, if it can't be used.
+    rows: images of an array read at a time. ink, as_is: how to read image files.
+    Raises StageError, naming the file, if it cannot be used.
     """
     try:
         with open(path, "rb") as file:
@@ -75,33 +76,28 @@ def open_source(path: Path, height: int, width: int, rows: int, ink: Ink | None,
 
 
 def map_npy(path: Path, height: int, width: int) -> Bytes:
-    """The array in a .npy file, mapped from disk: uint8 [images, height, width].
-
-    Raises StageError if it is no whole array of such images.
-    """
+    """The array in a .npy file, mapped from disk: uint8 [images, height, width]. Raises StageError otherwise."""
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except files.BROKEN_ARRAY as error:
-        raise StageError(f"{path} is not a whole .npy file ({' '.join(str(error).split()).rstrip('.')}).") from None
+        raise StageError(f"{path} is not a complete .npy file ({' '.join(str(error).split()).rstrip('.')}).") from None
     if images.dtype != np.uint8 or images.ndim not in (2, 3) or not images.size:
-        raise StageError(
-            f"{path} holds {images.dtype} {list(images.shape)}, but has to hold uint8 [images, height, width] or "
-            "[height, width]."
-        )
+        found, allowed = f"{images.dtype} {list(images.shape)}", "uint8 [images, height, width] or [height, width]"
+        raise StageError(f"{path} holds {found}, but must hold {allowed}.")
     expect_size(path, images.shape[-2:], height, width)
     reshaped: Bytes = images.reshape(-1, height, width)
     return reshaped
 
 
 def expect_size(path: Path, size: tuple[int, ...], height: int, width: int) -> None:
+    """Raise StageError if the images of a file do not have the model's size."""
     if size != (height, width):
-        raise StageError(
-            f"{path} has images of {size[0]}×{size[1]} pixels (height × width), but the model takes {height}×{width}."
-        )
+        found = f"{size[0]}×{size[1]} pixels (height × width)"
+        raise StageError(f"{path} has images of {found}, but the model takes {height}×{width}.")
 
 
 def readable(path: Path, batches: Iterator[Bytes]) -> Iterator[Bytes]:
-    """The batches, with StageError for what the disk can't give."""
+    """The batches; raises StageError where the disk fails."""
     try:
         yield from batches
     except OSError as error:

@@ -1,1 +1,0 @@
-"""Bringing images in: IDX files, and the photos, scans and arrays of users."""
