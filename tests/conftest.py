@@ -1,4 +1,4 @@
-"""What the tests share: a small cut of the real MNIST and temporary clones of this very project."""
+"""What the tests share: a small part of the real MNIST, and temporary clones of this project."""
 
 import ctypes
 import functools
@@ -32,7 +32,7 @@ TINY = {"train": 600, "test": 200}
 STAGES = ("prepare", "train", "evaluate", "classical", "classifier", "apply", "compare", "figures")
 MODELS = ("shallow", "deep")
 
-# The recipe of most tutorials: what tests of one thing begin with, whatever the models of params.yaml have.
+# The recipe of most tutorials, so that a test of one setting does not depend on params.yaml.
 TUTORIAL = {
     "hidden_activation": "relu", "normalization": "none", "loss": "binary_crossentropy", "optimizer": "adam",
     "learning_rate": 0.001, "schedule": "constant", "warmup_epochs": 0.0, "beta_2": 0.0, "ema_momentum": 0.0,
@@ -42,10 +42,10 @@ CASES: dict[str, int] = {}  # cases that each property test was tried on and pas
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests first: those that clone the project run whole stages and wait for TensorFlow each time.
+    """Run quick tests first, since those that clone the project run whole stages and load TensorFlow each time.
 
-    But the browser's, which have to be one after another, begin at once: beside the quick ones, the first of them
-    makes the run that all others copy. Other groups are the first of the rest, so that none is left over at the end.
+    The browser's tests run one after another, so they start at once, and the first of them makes the run that all
+    others copy. Other groups come first among the rest, so that none is left over at the end.
     """
 
     def turn(item: pytest.Item) -> tuple[bool, bool, bool]:
@@ -86,7 +86,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
-    """An IDX file of unsigned bytes, as the format's description has it."""
+    """An IDX file of unsigned bytes, as the description of the format defines it."""
     header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
     return header + array.astype(np.uint8).tobytes()
 
@@ -210,7 +210,7 @@ def outputs(project: Path) -> dict[Path, bytes]:
 
 
 def digests(project: Path) -> dict[str, str]:
-    """SHA-256 of every file that the pipeline writes, models included, and of any left beside them.
+    """SHA-256 of every file that the pipeline writes, models included, and of any left next to them.
 
     The long model's evaluation has to be there; what comes after it may be missing.
     """

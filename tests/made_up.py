@@ -80,7 +80,7 @@ def result(errors: list[float], latent_dim: int = 2, seed: int = 0, classes: int
 
 
 def digits(labels: list[int], seed: int = 99, trained: list[int] | None = None) -> Digits:
-    """Test digits with these labels, of which all or some were trained on."""
+    """Test digits with these labels; `trained` are the classes in training, all by default."""
     classes, shown = np.unique(np.array(labels, np.uint8), return_index=True)
     images = np.random.default_rng(seed).random((len(classes), HEIGHT, WIDTH)).astype(np.float32)
     known = classes if trained is None else np.array(trained, np.uint8)
@@ -101,7 +101,7 @@ def application(*levels: list[float], seed: int = 0) -> Application:
 
 
 def classified(seed: int = 0) -> Classified:
-    """Accuracies with two numbers of labels, three draws each, and the precision for four queries."""
+    """Accuracies with two numbers of labels, three samples each, and the precision for four queries."""
     random = np.random.default_rng(seed)
     return Classified(random.random((2, 3)), random.random((2, 3)), random.random(4))
 
@@ -111,7 +111,7 @@ def pixel_labels() -> PixelLabels:
 
 
 def generation(*methods: str, seed: int = 0) -> Generation:
-    """What these methods generate in two draws; its numbers all differ."""
+    """What these methods generate in two rounds; its numbers all differ."""
     random, count = np.random.default_rng(seed), len(methods)
     pictures = random.random((count, SHOWN, HEIGHT, WIDTH)).astype(np.float32)
     return Generation(np.array(methods, np.str_), random.random((count, 2)), random.random((count, 2)), pictures)

@@ -33,6 +33,7 @@ from stages.applications.anomalies import (
 )
 from stages.applications.denoising import Classical, add_noise, measure_denoised, read_chosen
 from stages.applications.records import Application
+from stages.applications.schema import ApplicationParams
 from stages.core import files, tables
 from stages.core.comparison import bootstrap_means
 from stages.core.errors import StageError
@@ -40,7 +41,6 @@ from stages.core.evaluation import load_evaluation
 from stages.core.linear import code_moments, fit_pca, image_moments
 from stages.core.params import read_params
 from stages.core.records import load_record, save_record
-from stages.core.schema import Params
 from stages.explorer.answers import map_points, see, sliders
 from stages.explorer.library import Library
 from stages.explorer.scenes import Scene
@@ -50,7 +50,7 @@ from tests.conftest import MODELS, ROOT, change_params, stages_run, succeed
 quick = pytest.mark.quick
 
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
-SETTINGS = read_params(Params, ROOT / "params.yaml").apply.model_copy(
+SETTINGS = read_params(ApplicationParams, ROOT / "params.yaml").apply.model_copy(
     update={"noise": [0.1, 0.4], "images": 30, "validation_images": 12, "seed": 3}
 )
 
@@ -473,7 +473,7 @@ def test_what_apply_measured_is_what_keras_and_scikit_learn_give(
     from sklearn.decomposition import PCA
 
     monkeypatch.chdir(run_template)
-    given = read_params(Params).apply
+    given = read_params(ApplicationParams).apply
     clean = read_chosen("test", given.images, given.seed)
     train = files.read_split("train").images / 255
     pca = PCA(16, svd_solver="full").fit(train)
@@ -531,7 +531,7 @@ def test_classes_that_are_missing_are_told_from_the_others(
     assert "auroc" in header
     assert all(len(line) <= 100 for line in (header, *rows))
     monkeypatch.chdir(run_project)
-    library = Library(read_params(Params), tmp_path)
+    library = Library(read_params(ApplicationParams), tmp_path)
     seen = see(library, Scene(model="deep", digit=int(np.flatnonzero(labels == 3)[0])))
     assert map_points(library, seen)["map"]["classes"] == list(range(10))
     assert sliders(library, seen)["classes"] == [0, 1, 2, 4, 5, 6, 7, 8, 9]

@@ -24,16 +24,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stages.core.images import resident
 
 from stages.core import checkpoint, files
 from stages.core.archive import keras_bytes
 from stages.core.autoencoder import build_autoencoder
 from stages.core.backend import tf
-from stages.core.checkpoint import Epoch, History, checkpoint_path, digest_run, read_checkpoint, restore, save
+from stages.core.checkpoint import Epoch, History, checkpoint_path, digest_run, restore, save
 from stages.core.params import read_params
 from stages.core.schema import Model, Params
-from stages.core.training import build_training, tell_early_stop, train
+from stages.core.training import best_epoch, build_training, resident, train
 from tests.conftest import (
     ROOT,
     TUTORIAL,
@@ -61,8 +60,7 @@ def run(mnist: Mnist, path: Path, model_settings: Model = SETTINGS) -> tuple[byt
     images = resident(mnist["train"][0].reshape(600, -1).copy())
     model = build_autoencoder(28, 28, model_settings)
     training = build_training(model, model_settings, len(images), (28, 28))
-    history = train("deep", training, model_settings, images, images, path)
-    tell_early_stop(history, model_settings)
+    history = train(training, images, images, path)
     return keras_bytes(model), history
 
 
@@ -127,10 +125,9 @@ def test_early_stopping_keeps_the_best_weights_of_a_killed_run_too(
     assert run(mnist, left[2], stopping) == (model, history)
     losses = [row.val_loss for row in history]
     best = losses.index(min(losses)) + 1
+    assert best_epoch(history) == best
     assert len(losses) == best + 2 < 40
-    out = capsys.readouterr().out
-    assert "continuing at epoch 3 of 40" in out
-    assert f"stopped early after epoch {best + 2}: the best val_loss, {min(losses):.5f}, was in epoch {best}" in out
+    assert "continuing at epoch 3 of 40" in capsys.readouterr().out
     assert model == run(mnist, tmp_path / "best.npz", restless.model_copy(update={"epochs": best}))[0]
 
 
@@ -152,7 +149,7 @@ def test_a_damaged_checkpoint_is_ignored_and_changes_nothing(tmp_path: Path, dat
     path.write_bytes(content)
 
     fresh = [keras.Variable(np.zeros((3, 4), np.float32)), keras.Variable(0)]
-    restored = restore(read_checkpoint(path), fresh)
+    restored = restore(path, fresh)
     assert restored in ([], history)  # a changed byte in the archive's padding does no harm
     expected = variables if restored else [np.zeros((3, 4)), 0]
     for variable, value in zip(fresh, expected, strict=True):
@@ -163,9 +160,11 @@ def test_a_damaged_checkpoint_is_ignored_and_changes_nothing(tmp_path: Path, dat
 def test_a_checkpoint_of_another_shape_is_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "checkpoint.npz"
     save(path, [keras.Variable(np.ones(3))], [Epoch(1, 0.5, 0.5, 0.0, 0.0)])
-    assert restore(read_checkpoint(path), [keras.Variable(np.ones(4))]) == []
-    assert "is broken and ignored (it holds variables of other shapes)" in capsys.readouterr().err
-    assert restore(read_checkpoint(tmp_path / "none.npz"), []) == []
+    other = keras.Variable(np.full(4, 2.0))
+    assert restore(path, [other]) == []
+    assert other.numpy().tolist() == [2, 2, 2, 2]
+    assert str(path) in capsys.readouterr().err
+    assert restore(tmp_path / "none.npz", []) == []
     assert capsys.readouterr().err == ""
 
 
@@ -174,7 +173,9 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path: Path, capsys
     (tmp_path / "folder").write_text("a file where the folder should be")
     path = tmp_path / "folder/checkpoint.npz"
     save(path, [keras.Variable(np.ones(3))], [Epoch(1, 0.5, 0.5, 0.0, 0.0)])
-    assert capsys.readouterr().err == f"note: no checkpoint: {path} cannot be written: Not a directory\n"
+    (note,) = capsys.readouterr().err.splitlines()
+    assert str(path) in note
+    assert "Not a directory" in note
 
 
 @pytest.mark.quick
@@ -217,7 +218,7 @@ def test_everything_that_determines_a_run_names_its_checkpoint(tmp_path: Path, m
     data = [tmp_path / "train.npy", tmp_path / "validation.npy"]
     for path in data:
         path.write_bytes(b"12")
-    plain = SETTINGS.model_dump() | {"replicas": 1}
+    plain = SETTINGS.model_dump()
 
     def path_with(**changes: Any) -> Path:
         return checkpoint_path(digest_run(plain | changes, data, code))
@@ -290,19 +291,16 @@ print(json.dumps([digested, loaded]))
 
 
 def test_every_module_that_training_loads_names_its_checkpoint(run_project: Path) -> None:
-    """Started either way, the content counts of the images and of all that the stage has loaded from stages/, but
-    for the checks of params.yaml, which change no value."""
+    """Started either way, the content counts of the images and of all that the stage has loaded from stages/."""
     imported = imported_by(Path("stages/train.py"), run_project)
-    expected = {path for path in imported if path.parent != Path("stages/params")}
-    assert len(imported) > len(expected)
-    assert Path("stages/training/epoch.py") in expected
-    assert Path("stages/evaluate.py") not in expected
+    assert Path("stages/core/training.py") in imported
+    assert Path("stages/evaluate.py") not in imported
     code = {}
     for command in (["stages.train", "shallow"], ["stages", "train", "shallow"]):
         output = succeed(run_project, sys.executable, "-c", RECORDING, json.dumps(command))
         digested, loaded = ([Path(name) for name in names] for names in json.loads(output.splitlines()[-1]))
         code[command[0]] = [path.relative_to(run_project) for path in digested if path.suffix == ".py"]
-        assert set(code[command[0]]) == expected
+        assert set(code[command[0]]) == imported
         assert {path.relative_to(run_project) for path in loaded} | {Path("stages/train.py")} == imported
         assert digested[:2] == [files.images_path("train"), files.images_path("validation")]
     assert code["stages"] == code["stages.train"]
@@ -313,7 +311,7 @@ def test_every_module_that_training_loads_names_its_checkpoint(run_project: Path
 
 @pytest.fixture(scope="module")
 def undisturbed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which a run long enough to be killed in has gone through; not to be changed."""
+    """A clone in which a run long enough to be killed in has ended; not to be changed."""
     project = tmp_path_factory.mktemp("undisturbed") / "project"
     succeed(project.parent, "git", "clone", "-q", str(template), "project")
     change_params(project, lambda p: p["models"]["deep"].update(hidden_units=[64], epochs=EPOCHS))
@@ -350,7 +348,7 @@ def test_kills_at_random_moments_lose_nothing(undisturbed: Path, tmp_path: Path)
     """The crash test: the environment's KILLS says how many kills, 3 in the suite and 50 or more by hand.
 
     The suite stops at the long model's evaluation. Runs of `dvc repro` are killed and restarted until
-    they are through; each round starts without any result, and its outputs have to be those of an
+    they end; each round starts without any result, and its outputs have to be those of an
     undisturbed run.
     """
     wanted = int(os.environ.get("KILLS", "3"))
@@ -459,7 +457,7 @@ def test_two_trainings_of_one_model_share_a_checkpoint_and_end_in_the_same_bytes
         assert checkpoints(project) == []
 
 
-def test_torn_files_of_dvcs_are_told_and_mended_by_hand(run_project: Path) -> None:
+def test_torn_files_of_dvcs_are_reported_and_mended_by_hand(run_project: Path) -> None:
     """DVC truncates two files before it writes them, so a kill can leave them empty."""
     before = digests(run_project)
     for torn in (".dvc/tmp/rwlock", "dvc.lock"):

@@ -15,20 +15,20 @@ from hypothesis import strategies as st
 from stages.applications.classifiers import classify, measure_labels, scale
 from stages.applications.labels import PIXELS, Classified, PixelLabels, Task, draw_in_turns, read_task
 from stages.applications.records import Application, load_labels
+from stages.applications.schema import ApplicationParams
 from stages.core import files, tables
 from stages.core.errors import StageError
 from stages.core.files import Split
 from stages.core.linear import fit_pca, image_moments
 from stages.core.params import read_params
 from stages.core.records import load_record, save_record
-from stages.core.schema import Params
 from tests import made_up
 from tests.conftest import MODELS, ROOT
 
 quick = pytest.mark.quick
 
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
-SETTINGS = read_params(Params, ROOT / "params.yaml").apply.model_copy(
+SETTINGS = read_params(ApplicationParams, ROOT / "params.yaml").apply.model_copy(
     update={"labels": [10, 50, 1000], "draws": 2, "training_images": 200, "queries": 60, "seed": 3}
 )
 
@@ -338,7 +338,7 @@ def test_what_the_pipeline_measured_is_what_keras_and_scikit_learn_give(
     import keras
 
     monkeypatch.chdir(run_template)
-    given_settings = read_params(Params).apply
+    given_settings = read_params(ApplicationParams).apply
     task = read_task(given_settings)
     table = pd.read_csv(tables.LABELS).set_index(["method", "labels"])
     draws = [draw[:100] for draw in task.draws]

@@ -1,4 +1,4 @@
-"""The numbers of training on models of a few pixels: against Keras, operation by operation, and by hand."""
+"""The numbers of training on models of a few pixels: by hand, and whatever the batches are."""
 
 from pathlib import Path
 from typing import Any
@@ -6,88 +6,82 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from stages.core.augmentation import build_augment, build_corrupt, random_shift, unchanged
-from stages.core.epoch import compile_training, sum_over_batches
-from stages.core.images import epoch_order, file_order, read_pixels, resident
 
 from stages.core import files
-from stages.core import images as training_images
+from stages.core import training as engine
+from stages.core.autoencoder import build_autoencoder
 from stages.core.backend import tf
-from stages.core.objective import plain_objective
 from stages.core.optimizer import build_optimizer, learning_rates, set_learning_rates
 from stages.core.params import read_params
 from stages.core.schema import BETA_2, Model, Params
+from stages.core.training import Training, add_noise, assign, build_training, epoch_order, read_pixels, resident, shift
 from tests.conftest import ROOT, TUTORIAL
 
 pytestmark = pytest.mark.quick
 
-layers = keras.layers
-SETTINGS = read_params(Params, ROOT / "params.yaml").models["deep"].model_copy(update=TUTORIAL)
-PIXELS = np.random.default_rng(0).integers(0, 256, (10, 6), np.uint8)
+COUNT, HEIGHT, WIDTH = 10, 2, 3
+SETTINGS = read_params(Params, ROOT / "params.yaml").models["deep"].model_copy(
+    update=TUTORIAL | {"hidden_units": [5], "latent_dim": 4, "batch_size": 5, "epochs": 1}
+)  # fmt: skip
+PIXELS = np.random.default_rng(0).integers(0, 256, (COUNT, HEIGHT * WIDTH), np.uint8)
+ORDER = np.arange(COUNT, dtype=np.int32).reshape(2, 5)
 
 
 def variant(**changes: Any) -> Model:
     return SETTINGS.model_copy(update=changes)
 
 
-# --- an epoch ----------------------------------------------------------------------------------
+def build(settings: Model = SETTINGS) -> Training:
+    return build_training(build_autoencoder(HEIGHT, WIDTH, settings), settings, COUNT, (HEIGHT, WIDTH))
 
 
-def model() -> keras.Model:
-    """Small, but with penalties on what layers give, and with a layer that is another one while it is trained."""
-    keras.utils.set_random_seed(3)
-    return keras.Sequential([
-        keras.Input((6,)),
-        layers.Dense(4, activity_regularizer=keras.regularizers.L2(0.1)),
-        layers.BatchNormalization(),
-        layers.ActivityRegularization(l1=0.2),
-        layers.Dense(6, "sigmoid"),
-    ])  # fmt: skip
+# --- losses ------------------------------------------------------------------------------------
 
 
-def test_an_epoch_is_keras_own_without_a_compiler() -> None:
-    """Batches of 4, 4 and 2 images."""
-    ours, theirs = model(), model()
-    train_epoch, mean_loss = compile_training(
-        ours, plain_objective(ours, "mae"), keras.optimizers.Adam(0.01), 4, unchanged, unchanged
-    )
-    theirs.compile(keras.optimizers.Adam(0.01), keras.losses.MeanAbsoluteError(), run_eagerly=True)
-    scaled = PIXELS.astype(np.float32) / 255
-    for epoch in (1, 2):
-        order = epoch_order(0, epoch, 10)
-        history = theirs.fit(scaled[order], scaled[order], batch_size=4, shuffle=False, verbose=0).history
-        assert train_epoch(resident(PIXELS), order) == pytest.approx((history["loss"][0], 0), rel=1e-5)
-        expected = theirs.evaluate(scaled, scaled, batch_size=4, verbose=0)
-        assert mean_loss(resident(PIXELS)) == pytest.approx((expected, 0), rel=1e-5)
-        assert mean_loss(PIXELS) == pytest.approx((expected, 0), rel=1e-5)
-    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 10])
+@pytest.mark.parametrize("changes", [{}, {"code_l1": 0.25}, {"kl_weight": 2.0}], ids=str)
+def test_validation_is_the_mean_over_all_images_whatever_the_batches(
+    batch_size: int, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the device and streamed, in NumPy. A decoder without weights gives grey, whatever code it gets."""
+    training = build(variant(loss="mse", batch_size=batch_size, **changes))
+    encoder, decoder = (training.model.get_layer(half) for half in ("encoder", "decoder"))
+    decoder.set_weights([np.zeros_like(weights) for weights in decoder.get_weights()])
+    x = PIXELS / np.float32(255)
+    expected, kl = np.square(x - 0.5).mean(), 0.0
+    if "code_l1" in changes:
+        expected += 0.25 * np.abs(encoder(x)).sum(axis=1).mean()
+    if "kl_weight" in changes:
+        mean, log_variance = map(np.asarray, encoder(x))
+        kl = (np.square(mean) + np.exp(log_variance) - 1 - log_variance).sum(axis=1).mean() / 2
+        expected += 2 * kl / x.shape[1]
+    assert training.validate(resident(PIXELS)) == pytest.approx((expected, kl), rel=1e-5)
+    monkeypatch.setattr(engine, "BLOCK", 4 * x.shape[1])
+    assert training.validate(PIXELS) == pytest.approx((expected, kl), rel=1e-5)
 
 
-def test_a_loss_that_is_scaled_for_half_precision_gives_the_same_update() -> None:
+def test_a_sparse_code_costs_its_absolute_values() -> None:
+    """The mean over the images, in training as in validation."""
+    found = []
+    for code_l1 in (0.0, 0.25):
+        training = build(variant(code_l1=code_l1, optimizer="sgd", learning_rate=1e-30))
+        sums = training.train_steps(PIXELS, ORDER)
+        found.append((training.mean_losses([sums], COUNT)[0], training.validate(resident(PIXELS))[0]))
+    codes = training.model.get_layer("encoder")(PIXELS / np.float32(255))
+    penalty = 0.25 * np.abs(codes).sum() / COUNT
+    np.testing.assert_allclose(np.subtract(found[1], found[0]), penalty, rtol=1e-4)
+
+
+def test_a_loss_that_is_scaled_for_half_precision_makes_the_same_update() -> None:
     weights, losses = [], []
     for scale in (1.0, 1024.0):
-        trained = model()
+        built = build()
         optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=scale)
-        train_epoch, _ = compile_training(trained, plain_objective(trained, "mse"), optimizer, 5, unchanged, unchanged)
-        losses.append(train_epoch(PIXELS, epoch_order(0, 1, 10)).loss)
-        weights.append(np.concatenate([array.ravel() for array in trained.get_weights()]))
-    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+        training = Training(built.model, built.objective, optimizer, SETTINGS, (HEIGHT, WIDTH))
+        losses.append(training.train_steps(PIXELS, ORDER).numpy())
+        weights.append(np.concatenate([array.ravel() for array in built.model.get_weights()]))
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
     np.testing.assert_allclose(weights[1], weights[0], atol=1e-6)
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 9])
-def test_every_item_is_in_one_batch(batch_size: int) -> None:
-    """Whole batches in their order, then what is left; what a step gives are two numbers."""
-    items = np.arange(10.0, dtype=np.float32).reshape(5, 2)
-    seen = []
-
-    def step(batch: tf.Tensor) -> tf.Tensor:
-        seen.append(np.asarray(batch).tolist())
-        return tf.stack([tf.reduce_sum(batch), float(len(batch))])
-
-    assert sum_over_batches(step, tf.constant(items), batch_size).numpy().tolist() == [45, 5]
-    assert seen == [items[start : start + batch_size].tolist() for start in range(0, 5, batch_size)]
 
 
 # --- the optimizer -----------------------------------------------------------------------------
@@ -106,26 +100,20 @@ def test_adamw_has_a_decay_of_zero_where_others_have_none(weight_decay: float) -
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_a_compiled_epoch_takes_the_learning_rates_of_another_training(precision: str) -> None:
-    """As the tuner gives them to a model that is trained again."""
-    one, other = (variant(optimizer="sgd", learning_rate=rate, epochs=1, precision=precision) for rate in (0.5, 0.125))
-    weights = []
-    for first, second in ((other, None), (one, other)):
-        trained, optimizer = model(), build_optimizer(first, 2)
-        compiled = compile_training(trained, plain_objective(trained, "mse"), optimizer, 5, unchanged, unchanged)
-        if second:
-            beginning = [variable.numpy() for variable in trained.variables + optimizer.variables]
-            compiled.train_epoch(PIXELS, epoch_order(0, 1, 10))
-            for variable, value in zip(trained.variables + optimizer.variables, beginning, strict=True):
-                variable.assign(value)
-            set_learning_rates(optimizer, learning_rates(second, 2))
-        compiled.train_epoch(PIXELS, epoch_order(0, 1, 10))
-        weights.append(trained.get_weights())
-    for a, b in zip(*weights, strict=True):
+    """As the tuner assigns them to a model that is trained again."""
+    one, other = (variant(optimizer="sgd", learning_rate=rate, precision=precision) for rate in (0.5, 0.125))
+    expected, again = build(other), build(one)
+    untrained = again.model.get_weights()
+    expected.train_steps(PIXELS, ORDER)
+    state = again.model.variables + again.optimizer.variables
+    beginning = [keras.Variable(variable, dtype=variable.dtype) for variable in state]
+    again.train_steps(PIXELS, ORDER)
+    assign(state, beginning)
+    set_learning_rates(again.optimizer, learning_rates(other, 2))
+    again.train_steps(PIXELS, ORDER)
+    for a, b in zip(expected.model.get_weights(), again.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert (
-        np.concatenate([array.ravel() for array in weights[0]])
-        != np.concatenate([array.ravel() for array in model().get_weights()])
-    ).any()
+    assert any((a != b).any() for a, b in zip(untrained, again.model.get_weights(), strict=True))
 
 
 def test_settings_become_the_optimizers_arguments() -> None:
@@ -161,28 +149,41 @@ def test_half_precision_alone_scales_its_loss(precision: str) -> None:
     assert isinstance(optimizer, keras.optimizers.Nadam)
 
 
-# --- augmentation and images -------------------------------------------------------------------
+# --- images ------------------------------------------------------------------------------------
 
 
-def test_shift_and_seed_of_the_settings_decide_the_shifts() -> None:
-    images, step = tf.constant(np.random.default_rng(0).integers(0, 256, (20, 45), np.uint8)), tf.constant(3, tf.int64)
-    augment = build_augment(variant(shift=2, seed=7), 5, 9)
-    np.testing.assert_array_equal(augment(images, step), random_shift(5, 9, 2, 7)(images, step))
-    assert build_augment(variant(shift=0), 5, 9) is unchanged
+def test_shift_noise_and_seed_of_the_settings_decide_what_a_step_is_given() -> None:
+    """A shift moves the target too, noise changes the input alone."""
+    images, step = tf.constant(PIXELS), tf.constant(3, tf.int64)
+
+    @tf.function(jit_compile=True)
+    def noisy(targets: tf.Tensor) -> tf.Tensor:
+        return add_noise(targets, 0.25, 7, step)
+
+    moved = shift(images, (HEIGHT, WIDTH), 2, 7, step).numpy() / np.float32(255)
+    for changes, of_shift, of_noise in (
+        ({}, False, False),
+        ({"shift": 2}, True, False),
+        ({"noise": 0.25}, False, True),
+        ({"shift": 2, "noise": 0.25}, True, True),
+    ):
+        training = build(variant(seed=7, **changes))
+        targets, inputs = tf.function(training.load_batch, jit_compile=True)(images, step)
+        np.testing.assert_allclose(targets, moved if of_shift else PIXELS / np.float32(255), rtol=1e-6)
+        np.testing.assert_allclose(inputs, noisy(targets) if of_noise else targets, rtol=1e-5, atol=1e-7)
 
 
-def test_level_and_seed_of_the_settings_decide_the_noise() -> None:
-    """Steps count down from -1 in its keys, so that none is that of a shift, whose steps count up from 0."""
+def test_keys_of_noise_count_down_where_those_of_shifts_count_up() -> None:
+    """So none of both is the same, though both have the seed."""
 
     @tf.function(jit_compile=True)
     def both(step: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         noise = 0.25 * tf.random.stateless_normal((20, 6), key, alg="threefry")
-        return build_corrupt(variant(noise=0.25, seed=7))(tf.fill((20, 6), 0.5), step), 0.5 + noise
+        return add_noise(tf.fill((20, 6), 0.5), 0.25, 7, step), 0.5 + noise
 
     for step in (0, 5):
         found, expected = both(tf.constant(step, tf.int64), tf.constant([7, -1 - step], tf.int64))
         np.testing.assert_allclose(found, expected, rtol=1e-6)
-    assert build_corrupt(variant(noise=0.0)) is unchanged
 
 
 @pytest.mark.parametrize("above", [0, 1])
@@ -192,26 +193,13 @@ def test_images_are_mapped_from_disk_only_if_they_are_too_large(
     monkeypatch.chdir(tmp_path)
     path = files.images_path("validation")
     path.parent.mkdir(parents=True)
-    np.save(path, PIXELS.reshape(10, 2, 3))
-    monkeypatch.setattr(training_images, "LARGEST_RESIDENT", PIXELS.nbytes - above)
-    placed = []
-
-    def place(images: np.ndarray) -> str:
-        placed.append(images)
-        return "on the device"
-
-    found = read_pixels("validation", place)
-    if above:
-        assert isinstance(found, np.memmap)
-        np.testing.assert_array_equal(found, PIXELS)
-        assert placed == []
-    else:
-        assert found == "on the device"
-        assert not isinstance(placed[0], np.memmap)
-        np.testing.assert_array_equal(placed[0], PIXELS, strict=True)
+    np.save(path, PIXELS.reshape(COUNT, HEIGHT, WIDTH))
+    monkeypatch.setattr(engine, "LARGEST_RESIDENT", PIXELS.nbytes - above)
+    found = read_pixels("validation")
+    assert isinstance(found, np.memmap if above else tf.Tensor)
+    np.testing.assert_array_equal(np.asarray(found), PIXELS, strict=True)
 
 
-def test_orders_are_of_whole_numbers_that_tensorflow_gathers_by() -> None:
-    np.testing.assert_array_equal(file_order(PIXELS), np.arange(10, dtype=np.int32), strict=True)
+def test_an_order_is_of_whole_numbers_that_tensorflow_gathers_by() -> None:
     expected = np.random.default_rng([4, 2]).permutation(10).astype(np.int32)
     np.testing.assert_array_equal(epoch_order(4, 2, 10), expected, strict=True)

@@ -14,19 +14,20 @@ from typing import Any
 import numpy as np
 
 from stages.applications.judge import silent
-from stages.core.backend import tf, use_threads
+from stages.core.backend import tf, use_all_cores
 from stages.core.params import read_params
-from stages.core.schema import Model, Params
+from stages.core.schema import Model
 from stages.core.tables import markdown
 from stages.core.training import train
+from stages.params.schema import TuneParams
 from stages.tuning.worker import Data, read_data, training_of
 
 ROUNDS = 5
 
 
 def main() -> None:
-    params = read_params(Params)
-    use_threads(max(model.threads for model in params.models.values()))
+    params = read_params(TuneParams)
+    use_all_cores()
     tf.get_logger().setLevel("ERROR")  # which warns of functions that are compiled again and again
     data = read_data(params)
     rows = []
@@ -47,7 +48,7 @@ def trial(settings: Model, data: Data, compiled: dict[str, Any]) -> float:
     """Seconds to make and train a model for one epoch."""
     start = time.perf_counter()
     one_epoch = settings.model_copy(update={"epochs": 1})
-    train("x", training_of(one_epoch, data, compiled), one_epoch, data.train, data.validation, None, reporting=silent)
+    train(training_of(one_epoch, data, compiled), data.train, data.validation, reporting=silent)
     return time.perf_counter() - start
 
 

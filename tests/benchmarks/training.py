@@ -1,4 +1,4 @@
-"""The training engine beside the tutorial's loop, PyTorch, JAX and the bare matrix products.
+"""Compare the training engine with the tutorial's loop, PyTorch, JAX and the bare matrix products.
 
     python -m tests.benchmarks.training --quality        # seconds to the tutorial's quality: 24 minutes on 2 cores
     python -m tests.benchmarks.training                  # seconds per epoch, five rounds: 6 minutes
@@ -11,7 +11,8 @@ peers; those that are missing are named and left out. Every contender trains the
 network from the same weights with the tutorial's recipe (ReLU, no normalization, Adam at a
 constant 0.001), with --quality also with that of params.yaml, on images that are
 resident as bytes where its library allows, adds up the training loss, and computes the
-validation loss after the epoch. Each runs in a process of its own; the processes take
+validation loss after the epoch. An epoch of all has the same number of whole batches and
+leaves out the rest. Each runs in a process of its own; the processes take
 turns of at least a second, so that a machine that slows down slows all of them. First all
 have to reach the same validation loss.
 
@@ -24,7 +25,6 @@ mean nothing.
 - XLA flags on shallow (0.19): multi_thread_eigen=false 0.24, prefer_vector_width 128 / 512
   0.25 / 0.23, fast_math 0.20 (and other bytes), the older runtime 0.20, no fusion emitters
   0.28, onednn, xnnpack and their graph fusion 0.18-0.20. None kept.
-- AVX2 instead of AVX-512 in XLA, oneDNN and OpenBLAS: 0.96 times the seconds; kept, for the bytes.
 - One thread instead of two: shallow 0.22 instead of 0.19, deep 4.6 instead of 2.7; three or
   four threads on two cores: shallow 0.22.
 - Loss from logits: Keras finds the logits behind the sigmoid by itself, nothing to do.
@@ -33,20 +33,18 @@ mean nothing.
 - Validation in one batch instead of batches of 128: 0.010 instead of 0.013; not kept, memory.
 - Compiled code cached between runs (TensorFlow's persistent cache): the first deep epoch 5.3
   instead of 5.6 to 6.6 seconds. Not kept: machine code in a cache is no longer the same on every machine.
-- Where the start of deep goes, 10 seconds of one core beside 3.0 for loading TensorFlow: 2.9 trace the two
+- Where the start of deep goes, 10 seconds of one core next to 3.0 for loading TensorFlow: 2.9 trace the two
   functions in Python, 1.9 turn their graphs into XLA's, 0.9 are XLA's passes, the rest is LLVM, on both cores.
-  Whole batches and the partial one as four programs instead of two, compiled beside each other: 8.4 to 8.8
-  seconds instead of 7.4 to 12.0, with up to 4 more of processor time, so XLA uses the second core already. The
-  step traced once for both sizes of batch: 1.0 less for tracing, 1.0 more for XLA's graph. None kept.
-- Dropout of 0.1 drawn by threefry, as noise is, instead of by Keras' layer: 1.16 instead of 1.47 times the plain
-  epoch, interleaved beside other load. Not kept: it takes a layer that is not Keras', which a .keras file would name.
+- Dropout of 0.1 sampled by threefry, as noise is, instead of by Keras' layer: 1.16 instead of 1.47 times the
+  plain epoch, interleaved, while the machine did other work too. Not kept: it takes a layer that is not Keras',
+  which a .keras file would name.
 - Images handed over without a copy (DLPack) instead of tf.constant: at four times the images 80 MB
   less at the peak (1,054 instead of 1,134), at one time nothing; no time.
 - What is left in a step of shallow: 0.07 of its 0.19 seconds per epoch are matrix products, the rest
   element-wise passes over 128x784 numbers that XLA has fused as far as it can (read off its dump): one for
   exp, one for the loss' logarithm, one for the gradient; of the weights, one matrix of 16x784 and a bias are copied.
-- JAX with this engine's pins instead of as it comes: shallow 0.186 seconds, this engine 0.181, medians
-  of nine interleaved turns; so in the table JAX' distance comes partly from the pins.
+- JAX with the XLA flags that this engine had then instead of as it comes: shallow 0.186 seconds, this engine
+  0.181, medians of nine interleaved turns; so JAX' distance came partly from the flags.
 """
 
 import argparse
@@ -65,11 +63,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-PLAIN = dict(os.environ)  # what the peers run with: as they come
-import stages  # noqa: F401 (pins the arithmetic, so it comes before NumPy)
-
-# isort: split
-os.environ["OPENBLAS_NUM_THREADS"] = "2"  # the stages pin it to 1; the limit may use what the models use
+# What the stages set, and the peers run without: as they come.
+OURS = ("XLA_FLAGS", "NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "TF_ENABLE_ONEDNN_OPTS")
+PLAIN = {name: value for name, value in os.environ.items() if name not in OURS}
+os.environ["OPENBLAS_NUM_THREADS"] = str(os.cpu_count())  # the limit may use what the models use
 import numpy as np
 
 from stages.core import files
@@ -106,8 +103,10 @@ def shape() -> tuple[int, int]:
 
 
 def order(settings: Model, epoch: int, count: int) -> np.ndarray:
-    """The engine's order, written again because its module loads TensorFlow."""
-    return np.random.default_rng([settings.seed, epoch]).permutation(count)
+    """The engine's whole batches, int [steps, batch_size], written again because its module loads TensorFlow."""
+    steps = count // settings.batch_size
+    shuffled = np.random.default_rng([settings.seed, epoch]).permutation(count)
+    return shuffled[: steps * settings.batch_size].reshape(steps, settings.batch_size)
 
 
 def layer_sizes(settings: Model, width: int) -> list[int]:
@@ -154,36 +153,37 @@ def keras_model(settings: Model) -> Any:
 
 
 def engine(settings: Model) -> Iterator[float]:
-    from stages.core.augmentation import build_augment, build_corrupt
-    from stages.core.epoch import compile_training
-    from stages.core.images import read_pixels, resident
+    from stages.core.backend import use_all_cores
+    from stages.core.training import blocks, build_training, read_pixels
 
-    from stages.core.backend import use_threads
-    from stages.core.objective import build_objective
-    from stages.core.optimizer import build_optimizer
-
-    use_threads(settings.threads)
-    images, validation = read_pixels("train", resident), read_pixels("validation", resident)
-    model = keras_model(settings)
-    steps = -(-len(images) // settings.batch_size)
-    objective, optimizer = build_objective(model, settings, steps), build_optimizer(settings, steps)
-    changes = build_augment(settings, 28, 28), build_corrupt(settings)
-    train_epoch, mean_loss = compile_training(model, objective, optimizer, settings.batch_size, *changes)
+    use_all_cores()
+    images, validation = read_pixels("train"), read_pixels("validation")
+    training = build_training(keras_model(settings), settings, len(images), shape())
     for epoch in range(1, settings.epochs + 1):
-        train_epoch(images, order(settings, epoch, len(images)).astype(np.int32))
-        yield mean_loss(validation).loss
+        batches = order(settings, epoch, len(images)).astype(np.int32)
+        sums = [training.train_steps(*block) for block in blocks(images, batches)]
+        training.mean_losses(sums, batches.size)
+        yield training.validate(validation)[0]
 
 
 def tutorial(settings: Model) -> Iterator[float]:
-    """What tutorials write: `fit` on float arrays, its batch size and everything else as it comes."""
+    """What tutorials write: `fit` on float arrays, its batch size and everything else as it comes.
+
+    But for whole batches, as all contenders have them: `steps_per_epoch` ends the epoch before the partial one.
+    """
     from stages.core.optimizer import build_optimizer
 
     images, validation = pixels("train") / np.float32(255), pixels("validation") / np.float32(255)
-    model = keras_model(settings)
-    model.compile(build_optimizer(settings, -(-len(images) // settings.batch_size)), settings.loss)
+    model, steps = keras_model(settings), len(images) // settings.batch_size
+    model.compile(build_optimizer(settings, steps), settings.loss)
     while True:
         history = model.fit(
-            images, images, batch_size=settings.batch_size, validation_data=(validation, validation), verbose=0
+            images,
+            images,
+            batch_size=settings.batch_size,
+            steps_per_epoch=steps,
+            validation_data=(validation, validation),
+            verbose=0,
         )
         yield history.history["val_loss"][0]
 
@@ -195,12 +195,17 @@ def resident_fit(settings: Model) -> Iterator[float]:
     from stages.core.optimizer import build_optimizer
 
     images, validation = (tf.constant(pixels(split) / np.float32(255)) for split in ("train", "validation"))
-    model, steps = keras_model(settings), -(-len(images) // settings.batch_size)
+    model, steps = keras_model(settings), len(images) // settings.batch_size
     optimizer = build_optimizer(settings, steps)
     model.compile(optimizer, settings.loss, jit_compile=True, steps_per_execution=steps)
     while True:
         history = model.fit(
-            images, images, batch_size=settings.batch_size, validation_data=(validation, validation), verbose=0
+            images,
+            images,
+            batch_size=settings.batch_size,
+            steps_per_epoch=steps,
+            validation_data=(validation, validation),
+            verbose=0,
         )
         yield history.history["val_loss"][0]
 
@@ -208,7 +213,7 @@ def resident_fit(settings: Model) -> Iterator[float]:
 def pytorch(settings: Model, compiled: bool = False) -> Iterator[float]:
     import torch
 
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(os.cpu_count() or 1)
     weights = initial_weights(settings)
     network = torch.nn.Sequential()
     for index, (kernel, bias) in enumerate(zip(weights[::2], weights[1::2], strict=True)):
@@ -222,7 +227,7 @@ def pytorch(settings: Model, compiled: bool = False) -> Iterator[float]:
     loss = torch.nn.BCEWithLogitsLoss()
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
     images, validation = torch.tensor(pixels("train")), torch.tensor(pixels("validation"))
-    rates = step_sizes(settings, -(-len(images) // settings.batch_size))
+    rates = step_sizes(settings, len(images) // settings.batch_size)
 
     def forward(batch: Any) -> Any:
         image = batch.float() / 255
@@ -233,7 +238,7 @@ def pytorch(settings: Model, compiled: bool = False) -> Iterator[float]:
     step = 0
     for epoch in range(1, settings.epochs + 1):
         total = 0.0
-        batches = torch.tensor(order(settings, epoch, len(images))).split(settings.batch_size)
+        batches = torch.tensor(order(settings, epoch, len(images)))
         for batch, rate in zip(batches, rates[epoch - 1].tolist(), strict=True):
             step += 1
             # Keras adds its epsilon before the correction of the bias, PyTorch behind it
@@ -253,12 +258,12 @@ def pytorch_compiled(settings: Model) -> Iterator[float]:
 
 
 def jax(settings: Model) -> Iterator[float]:
-    """`lax.scan` over the whole batches of an epoch, then the partial one; Adam written out."""
+    """`lax.scan` over the batches of an epoch; Adam written out."""
     import jax
     import jax.numpy as jnp
 
     images, validation = jnp.asarray(pixels("train")), jnp.asarray(pixels("validation"))
-    rates = step_sizes(settings, -(-len(images) // settings.batch_size))
+    rates = step_sizes(settings, len(images) // settings.batch_size)
     activation = {"relu": jax.nn.relu, "silu": jax.nn.silu}[settings.hidden_activation]
 
     def normalized(x: Any, scale: Any, offset: Any) -> Any:
@@ -286,13 +291,9 @@ def jax(settings: Model) -> Iterator[float]:
         return (network, means, squares, count), mean * len(batch)
 
     @jax.jit
-    def train_epoch(state: Any, order: Any, rates: Any) -> Any:
-        whole = len(order) // settings.batch_size
-        batches = order[: whole * settings.batch_size].reshape(whole, settings.batch_size)
-        state, losses = jax.lax.scan(step, state, (batches, rates[:whole]))
-        rest = order[whole * settings.batch_size :]
-        state, last = step(state, (rest, rates[whole])) if len(rest) else (state, 0)
-        return state, (losses.sum() + last) / len(order)
+    def train_epoch(state: Any, batches: Any, rates: Any) -> Any:
+        state, losses = jax.lax.scan(step, state, (batches, rates))
+        return state, losses.sum() / batches.size
 
     weights = [jnp.asarray(w) for w in initial_weights(settings)]
     network = [list(layer) for layer in zip(weights[::2], weights[1::2], strict=True)]
@@ -320,7 +321,7 @@ def matrix_products(settings: Model) -> Iterator[None]:
         arrays = {name: random.standard_normal(shape, np.float32) for name, shape in shapes.items()}
         layers.append((arrays, {name: np.empty_like(a) for name, a in arrays.items()}))
     while True:
-        for _ in range(-(-train // settings.batch_size)):
+        for _ in range(train // settings.batch_size):
             for index, (a, out) in enumerate(layers):
                 np.matmul(a["x"], a["w"], out=out["g"])  # forward
                 np.matmul(a["x"].T, a["g"], out=out["w"])  # gradient of the weights

@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from stages.core import files
-from stages.core.backend import tf, use_threads
+from stages.core.backend import tf, use_all_cores
 from stages.core.params import read_params
 from stages.core.style import COLOURS, STYLE, png
 from stages.core.tables import STUDIES, csv, markdown
@@ -46,7 +46,7 @@ def main() -> None:
     url = default_storage("benchmark")
     storage = open_storage(url)
     curves, summary = [], []
-    use_threads(params.models["shallow"].threads)
+    use_all_cores()
     tf.get_logger().setLevel("ERROR")
     data = read_data(params)
     for name, variant in VARIANTS.items():
