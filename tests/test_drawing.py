@@ -18,6 +18,7 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from PIL import Image
+from stages.images.digits import Digit
 
 from stages import figures
 from stages.applications import figures as applications
@@ -27,8 +28,7 @@ from stages.core.comparison import Comparison
 from stages.core.evaluation import Result
 from stages.core.records import save_record
 from stages.core.style import BASELINE_COLOURS, COLOURS, GREY, SIGNED, STYLE, colours, mosaic, png, show
-from stages.drawing import sheets, tuning
-from stages.images.digits import Digit
+from stages.drawing import sheets
 from tests import made_up
 from tests.conftest import ROOT
 from tests.made_up import HEIGHT, WIDTH
@@ -643,87 +643,3 @@ def test_every_figure_gets_its_own_data_and_file(
     written = {path.stem: path.read_text() for path in Path("plots").glob("*.png")}
     assert written == {name: f"150 {(f'draw_{name}', *given)}" for name, given in expected.items()}
     assert ended.out == f"drew plots/: {', '.join(expected)}\n"
-
-
-# --- studies -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def trials() -> pd.DataFrame:
-    """Four complete trials and a pruned one."""
-    rows = [(0, "complete", 0.5), (1, "pruned", 0.01), (2, "complete", 0.2), (3, "complete", 0.3), (4, "complete", 0.1)]
-    table = pd.DataFrame(rows, columns=["trial", "state", "mse"])
-    return table.assign(parameters=[10, 20, 30, 40, 50], optimizer=["adam", "sgd", "sgd", "adam", "muon"])
-
-
-def scattered(ax: Axes, colour: str) -> list[list[float]]:
-    """The points in `ax` that have this colour."""
-    drawn = [c for c in ax.collections if same_color(c.get_facecolor()[0], colour)]  # type: ignore[arg-type]
-    return sorted(point for part in drawn for point in np.asarray(part.get_offsets()).tolist())
-
-
-@pytest.mark.parametrize(("minimise", "expected"), [(True, [0.5, 0.2, 0.2, 0.1]), (False, [0.5, 0.5, 0.5, 0.5])])
-def test_a_history_shows_every_trial_and_the_best_so_far(
-    trials: pd.DataFrame, minimise: bool, expected: list[float]
-) -> None:
-    (ax,) = tuning.draw_history(trials, "mse", minimise).axes
-    assert scattered(ax, tuning.COMPLETE) == [[0, 0.5], [2, 0.2], [3, 0.3], [4, 0.1]]
-    assert scattered(ax, tuning.PRUNED) == [[1, 0.01]]
-    (line,) = ax.lines
-    assert np.asarray(line.get_data()).tolist() == [[0, 2, 3, 4], expected]
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("trial", "validation mse")
-    assert ax.get_title(loc="left") == "4 complete trials, 1 pruned"
-
-
-def test_importances_are_bars_with_the_largest_on_top() -> None:
-    (ax,) = tuning.draw_importances({"noise": (0.75, 0.125), "dropout": (0.25, 0.0)}, "ssim").axes
-    (bars,) = (c for c in ax.containers if isinstance(c, BarContainer))
-    assert [bar.get_width() for bar in bars] == [0.25, 0.75]
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["dropout", "noise"]
-    assert bars.errorbar
-    spans = [segment[:, 0].tolist() for segment in bars.errorbar.lines[2][0].get_segments()]
-    assert spans == [[0.25, 0.25], [0.625, 0.875]]
-    assert ax.get_xlabel() == "share of the variance of validation ssim"
-    (empty,) = tuning.draw_importances({}, "mse").axes
-    assert empty.get_title(loc="left") == "Too few complete trials, or all the same, to tell importances"
-
-
-def test_slices_show_the_objective_over_each_setting(trials: pd.DataFrame) -> None:
-    numbers, words = tuning.draw_slices(trials, ["parameters", "optimizer"], ["parameters"], "mse", True).axes
-    assert scattered(numbers, tuning.COMPLETE) == [[10, 0.5], [30, 0.2], [40, 0.3], [50, 0.1]]
-    assert scattered(numbers, tuning.PRUNED) == [[20, 0.01]]
-    assert (numbers.get_xscale(), words.get_xscale()) == ("log", "linear")
-    assert (numbers.get_xlabel(), words.get_xlabel()) == ("parameters", "optimizer")
-    names = [text.get_text() for text in words.get_xticklabels()]
-    assert [names[int(x)] for x, _ in scattered(words, tuning.COMPLETE)] == [
-        {0.5: "adam", 0.2: "sgd", 0.3: "adam", 0.1: "muon"}[y] for _, y in scattered(words, tuning.COMPLETE)
-    ]
-
-
-def test_a_front_joins_the_trials_that_no_other_betters(trials: pd.DataFrame) -> None:
-    (ax,) = tuning.draw_front(trials, ["mse", "parameters"], [4, 0, 2], [True, False]).axes
-    (line,) = ax.lines
-    assert np.asarray(line.get_data()).tolist() == [[10, 30, 50], [0.5, 0.2, 0.1]]
-    assert scattered(ax, BASELINE_COLOURS[1]) == [[10, 0.5], [30, 0.2], [40, 0.3], [50, 0.1]]
-    assert (ax.get_xlabel(), ax.get_ylabel()) == (
-        "parameters (more is better)",
-        "validation mse (less is better)",
-    )
-
-
-def test_the_worst_trials_do_not_hide_the_good_ones(trials: pd.DataFrame) -> None:
-    far = pd.concat([trials, trials.assign(mse=[9, 9, 0.1, 0.2, 0.15])])
-    (ax,) = tuning.draw_history(far, "mse", True).axes
-    low, high = ax.get_ylim()
-    assert low < 0.1
-    assert 0.5 <= high < 2
-    above, below = (far["mse"] > high).sum(), (far["mse"] < low).sum()
-    assert (above >= 2, below) == (True, 1)  # the latter was pruned
-    hidden = f"; {above} above {high:.3g} not shown; 1 below {low:.3g} not shown"
-    assert ax.get_title(loc="left") == f"8 complete trials, 2 pruned{hidden}"
-    slices = [
-        tuning.draw_slices(shown, ["parameters"], [], "mse", True) for shown in (far, far[far["state"] != "pruned"])
-    ]
-    assert suptitle(slices[0]).endswith(f"they had{hidden}")
-    assert suptitle(slices[1]).startswith("Trials by setting; 1 above ")  # no word of grey points where there are none
-    assert len(slices[1].axes[0].collections) == 1

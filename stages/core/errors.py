@@ -20,8 +20,8 @@ class ParamsError(StageError):
     exit_status = 2
 
 
-class TerminatedError(BaseException):
-    """Raised on SIGTERM. Like KeyboardInterrupt, it isn't an Exception, so no handler of errors catches it."""
+class TerminatedError(KeyboardInterrupt):
+    """Raised on SIGTERM. Libraries treat it like Ctrl-C, and no handler of errors catches it."""
 
 
 def terminate(number: int, frame: object) -> NoReturn:
@@ -57,9 +57,9 @@ def run(main: Callable[[], None]) -> None:
         detail = f" ({error})" if str(error) else ""
         print(f"error: the machine's memory is too small for this data{detail}.", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted.", file=sys.stderr)
-        sys.exit(130)
     except TerminatedError:
         print("terminated.", file=sys.stderr)
         sys.exit(143)
+    except KeyboardInterrupt:
+        print("interrupted.", file=sys.stderr)
+        sys.exit(130)

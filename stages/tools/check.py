@@ -6,10 +6,8 @@ from pathlib import Path
 from stages.applications.schema import ApplicationParams
 from stages.core.errors import run
 from stages.core.params import choose_model, read_params
-from stages.params.schema import TuneParams
-from stages.params.space import check_studies
-from stages.params.writing import written
 from stages.prepare import find_raw
+from stages.tools.tune.schema import TuneParams
 
 
 class AllParams(ApplicationParams, TuneParams, extra="forbid"):
@@ -22,10 +20,9 @@ def main() -> None:
     name = parser.parse_args().model
     params = read_params(AllParams)
     find_raw(Path(params.prepare.raw))
-    check_studies(params, params.tune)
     if name:
         for key, value in choose_model(params, name).settings.model_dump().items():
-            print(f"{key}: {written(value)}")
+            print(f"{key}: {value}")
     else:
         print("params.yaml is valid.")
 

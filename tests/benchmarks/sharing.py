@@ -9,7 +9,6 @@ Prints the seconds of a trial, from the model's making to the end of its epoch. 
 
 import statistics
 import time
-from typing import Any
 
 import numpy as np
 
@@ -19,8 +18,8 @@ from stages.core.params import read_params
 from stages.core.schema import Model
 from stages.core.tables import markdown
 from stages.core.training import train
-from stages.params.schema import TuneParams
-from stages.tuning.worker import Data, read_data, training_of
+from stages.tools.tune.schema import TuneParams
+from stages.tools.tune.worker import Compiled, Inputs, read_inputs, training_of
 
 ROUNDS = 5
 
@@ -29,26 +28,27 @@ def main() -> None:
     params = read_params(TuneParams)
     use_all_cores()
     tf.get_logger().setLevel("ERROR")  # which warns of functions that are compiled again and again
-    data = read_data(params)
+    inputs = read_inputs(params, next(iter(params.tune)))
     rows = []
     for name, settings in params.models.items():
-        shared: dict[str, Any] = {}
-        trial(settings, data, shared)  # compiles what the others share
+        shared: Compiled = {}
+        trial(settings, inputs, shared)  # compiles what the others share
         with_own, with_shared = [], []
         for rate in np.linspace(0.5, 1, ROUNDS) * settings.learning_rate:
             one = settings.model_copy(update={"learning_rate": float(rate)})
-            with_own.append(trial(one, data, {}))
-            with_shared.append(trial(one, data, shared))
+            with_own.append(trial(one, inputs, {}))
+            with_shared.append(trial(one, inputs, shared))
         own, other = statistics.median(with_own), statistics.median(with_shared)
         rows.append([name, spread(with_own), spread(with_shared), f"{own / other:.1f}×"])
     print(markdown(["model", "compiled for the trial", "shared", "times as fast"], rows))
 
 
-def trial(settings: Model, data: Data, compiled: dict[str, Any]) -> float:
+def trial(settings: Model, inputs: Inputs, compiled: Compiled) -> float:
     """Seconds to make and train a model for one epoch."""
     start = time.perf_counter()
     one_epoch = settings.model_copy(update={"epochs": 1})
-    train(training_of(one_epoch, data, compiled), data.train, data.validation, reporting=silent)
+    training = training_of(one_epoch, inputs, compiled)
+    train(training, inputs.train, inputs.validation, reporting=silent)
     return time.perf_counter() - start
 
 

@@ -1,1 +1,0 @@
-"""The search spaces of params.yaml, and adding a model to it."""

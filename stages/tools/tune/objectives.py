@@ -1,0 +1,39 @@
+"""What a study improves, measured on the validation images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stages.core.arrays import Transform
+from stages.core.backend import keras
+from stages.core.codec import Data, measure_images, probe_codes
+from stages.core.linear import code_moments
+from stages.core.measures import in_batches
+from stages.core.schema import Evaluate
+
+
+def measure(model: keras.Model, objectives: Sequence[str], data: Data, settings: Evaluate) -> list[float]:
+    """The objectives in their order, computed as `evaluate` does.
+
+    data: with the validation images in the place of the test images, which no trial may see.
+    """
+    encode, decode = half(model, "encoder"), half(model, "decoder")
+    codes = in_batches(encode, data.test.images, settings.batch_size)
+    squared_errors, cross_entropies, ssim = measure_images(decode, codes, data.test.images, data.shape, settings)
+    values = {
+        "mse": squared_errors.mean() / data.test.images.shape[1],
+        "bce": cross_entropies.mean(),
+        "ssim": ssim.mean(),
+        "parameters": model.count_params(),
+        "latent_dim": codes.shape[1],
+    }
+    if "probe" in objectives:
+        train_codes = in_batches(encode, data.train.images, settings.batch_size)
+        values["probe"] = probe_codes(code_moments(train_codes), train_codes, codes, data, settings)
+    return [float(values[name]) for name in objectives]
+
+
+def half(model: keras.Model, name: str) -> Transform:
+    """The encoder or decoder as a function of arrays; not compiled, since that takes longer than it saves here."""
+    layer = model.get_layer(name)
+    return lambda batch: np.asarray(layer(batch), np.float32)

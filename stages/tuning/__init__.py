@@ -1,1 +1,0 @@
-"""Tuning: many trainings that look for good settings, judged on validation images."""
