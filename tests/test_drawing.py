@@ -18,7 +18,6 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from PIL import Image
-from stages.images.digits import Digit
 
 from stages import figures
 from stages.applications import figures as applications
@@ -28,7 +27,8 @@ from stages.core.comparison import Comparison
 from stages.core.evaluation import Result
 from stages.core.records import save_record
 from stages.core.style import BASELINE_COLOURS, COLOURS, GREY, SIGNED, STYLE, colours, mosaic, png, show
-from stages.drawing import sheets
+from stages.tools.reconstruct import sheets
+from stages.tools.reconstruct.digits import Digit
 from tests import made_up
 from tests.conftest import ROOT
 from tests.made_up import HEIGHT, WIDTH
