@@ -41,9 +41,10 @@ from stages.core.evaluation import load_evaluation
 from stages.core.linear import code_moments, fit_pca, image_moments
 from stages.core.params import read_params
 from stages.core.records import load_record, save_record
-from stages.explorer.answers import map_points, see, sliders
-from stages.explorer.library import Library
-from stages.explorer.scenes import Scene
+from stages.core.schema import Params
+from stages.tools.explore.answers import Question, answer, start
+from stages.tools.explore.library import Library
+from stages.tools.explore.scenes import Scene
 from tests import made_up
 from tests.conftest import MODELS, ROOT, change_params, stages_run, succeed
 
@@ -531,10 +532,11 @@ def test_classes_that_are_missing_are_told_from_the_others(
     assert "auroc" in header
     assert all(len(line) <= 100 for line in (header, *rows))
     monkeypatch.chdir(run_project)
-    library = Library(read_params(ApplicationParams), tmp_path)
-    seen = see(library, Scene(model="deep", digit=int(np.flatnonzero(labels == 3)[0])))
-    assert map_points(library, seen)["map"]["classes"] == list(range(10))
-    assert sliders(library, seen)["classes"] == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    library = Library(read_params(Params))
+    scene = Scene(model="deep", digit=int(np.flatnonzero(labels == 3)[0]))
+    assert list(start(library)["classes"]) == list(range(10))
+    seen = answer(library, scene, Question(tab="Code"))
+    assert list(seen["class_means"]) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     shown = succeed(run_project, "dvc", "exp", "show", "--csv")
     assert "metrics/deep.json:auroc" in shown.splitlines()[0]
     assert "prepare.classes" in shown.splitlines()[0]

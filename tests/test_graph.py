@@ -105,7 +105,7 @@ def test_a_stage_without_tensorflow_loads_only_what_was_found(name: str) -> None
 def test_an_edit_changes_the_stages_that_use_the_folder(run_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measuring = {*EVALUATIONS, *APPLICATIONS, "classical", "classifier", "compare", "figures"}
     edits: dict[str, set[str]] = {
-        "stages/drawing/style.py": {"figures"},
+        "stages/core/style.py": {"figures"},
         "stages/figures.py": {"figures"},
         "stages/compare.py": {"compare"},
         "stages/evaluate.py": EVALUATIONS,
@@ -117,11 +117,11 @@ def test_an_edit_changes_the_stages_that_use_the_folder(run_project: Path, monke
         "stages/training/epoch.py": TRAININGS | APPLICATIONS | {"classifier"},
         "stages/model/autoencoder.py": TRAININGS | EVALUATIONS | APPLICATIONS | {"classifier"},
         "stages/trained/inference.py": EVALUATIONS | APPLICATIONS | {"classifier"},
-        "stages/images/idx.py": {"prepare"},
+        "stages/core/idx.py": {"prepare"},
         "stages/common/files.py": {"prepare", *TRAININGS, *measuring},
         "stages/params/schema.py": set(),
         "stages/tools/check.py": set(),
-        "stages/explorer/__init__.py": set(),
+        "stages/tools/explore/__init__.py": set(),
         "stages/__main__.py": set(),
         "data/evaluation/.deep.npz.0123456789abcdef.tmp": set(),  # an unfinished file
         "data/applications/.deep.npz.0123456789abcdef.tmp": set(),

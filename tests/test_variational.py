@@ -28,9 +28,10 @@ from stages.core.params import read_params
 from stages.core.schema import Model, Params
 from stages.core.training import Images, Training, add_noise, build_training, epoch_order, resident, whole_batches
 from stages.evaluate import collapse, encoder_kernel, evaluate
-from stages.explorer import answers
-from stages.explorer.library import Library
 from stages.figures import loss_name
+from stages.tools.explore.answers import Question, answer
+from stages.tools.explore.library import Library
+from stages.tools.explore.scenes import Scene
 from tests import made_up
 from tests.conftest import ROOT, TUTORIAL, change_params, stages_in_turn, succeed
 
@@ -484,13 +485,7 @@ def test_a_block_with_a_weight_goes_through_the_whole_pipeline(
 
     encoder = keras.saving.load_model("data/models/vae.keras").get_layer("encoder")
     image = np.load("data/prepared/test_images.npy")[3].reshape(1, -1) / np.float32(255)
-    seen = answers.answer(
-        Library(read_params(Params), tmp_path),
-        {"link": "model=vae&digit=3", "want": list(answers.PARTS)},
-        "vae",
-        tmp_path,
-    )
-    assert "problem" not in seen
+    seen = answer(Library(read_params(Params)), Scene("vae", 3), Question(tab="Code"))
     np.testing.assert_allclose(seen["code"], np.asarray(encoder(image)[0])[0], atol=1e-4)
 
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -10,35 +9,20 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from stages.core.arrays import Bytes, Floats
+from stages.core.arrays import Bytes
 from stages.core.evaluation import Result
-from stages.core.linear import code_moments, fit_pca
-from stages.core.style import colours
-
-
-def planar(codes: Floats) -> tuple[Floats, float]:
-    """Codes float [images, latent_dim] on their two principal components [images, 2], and the share of variance there.
-
-    A code of one number lies on a line.
-    """
-    moments = code_moments(codes)
-    flat = fit_pca(moments, 2).encode(codes)
-    total = np.trace(moments.covariance)
-    share = flat.var(axis=0).sum() / total if total > 0 else 1.0
-    return np.pad(flat, ((0, 0), (0, 2 - flat.shape[1]))), share
+from stages.core.linear import principal_plane
+from stages.core.style import class_colours, colours
 
 
 def draw_latent_space(results: dict[str, Result], labels: Bytes) -> Figure:
     """The codes of all test images on their two principal components, coloured by class, labels at class means."""
     size = (3.1 * len(results), 3.6)
     figure, axes = plt.subplots(1, len(results), figsize=size, squeeze=False, layout="constrained")
-    classes = np.unique(labels)
-    few = len(classes) <= 10
-    palette = matplotlib.colormaps["tab10" if few else "gist_rainbow"]
+    palette = class_colours(labels)
     for ax, (name, result) in zip(axes[0], results.items(), strict=True):
-        points, explained = planar(result.codes)
-        for index, label in enumerate(classes):
-            colour = palette(index if few else index / len(classes))
+        _, points, explained = principal_plane(result.codes)
+        for label, colour in palette.items():
             x, y = points[labels == label].T
             ax.scatter(x, y, s=3, color=colour, alpha=0.35, linewidths=0, label=str(label))
             name_of_class = ax.text(x.mean(), y.mean(), str(label), ha="center", va="center", fontsize=11, color=colour)

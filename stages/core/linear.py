@@ -65,6 +65,19 @@ def fit_pca(moments: Moments, components: int) -> Pca:
     return Pca(moments.mean, eigenvectors[:, ::-1][:, :components].T)
 
 
+def principal_plane(codes: Floats) -> tuple[Pca, Float64, float]:
+    """The plane of the two principal components of codes float [images, latent_dim].
+
+    Returns the plane, the codes on it float64 [images, 2], and the share of their variance that it shows, 0 to 1. A
+    code of one number lies on a line.
+    """
+    moments = code_moments(codes)
+    pca = fit_pca(moments, 2)
+    plane = Pca(pca.mean, np.pad(pca.components, ((0, 2 - len(pca.components)), (0, 0))))
+    points, total = plane.encode(codes), float(np.trace(moments.covariance))
+    return plane, points, float(points.var(axis=0).sum() / total) if total > 0 else 1.0
+
+
 def class_means(features: Floats | Bytes, labels: Bytes) -> Float64:
     """Mean features of each class, in the order of labels: float64 [classes, features].
 

@@ -9,9 +9,10 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from stages.core.arrays import Floats
+from stages.core.arrays import Bytes, Floats
 
 # Okabe and Ito's palette, distinguishable with any colour vision (M. Okabe, K. Ito, "Color Universal
 # Design", 2008); the charts in .dvc/plots/ hold the same list, so a model keeps its colour everywhere.
@@ -36,6 +37,14 @@ def colours(names: Iterable[str]) -> dict[str, str]:
     """A colour for every name: the palette's in the order of params.yaml, greys for PCA."""
     greys, palette = cycle(BASELINE_COLOURS), cycle(COLOURS)
     return {name: next(greys if name.startswith("PCA") else palette) for name in names}
+
+
+def class_colours(labels: Bytes) -> dict[int, str]:
+    """A colour for every class in labels uint8 [images], ascending."""
+    classes = np.unique(labels).tolist()
+    few = len(classes) <= 10
+    palette = matplotlib.colormaps["tab10" if few else "gist_rainbow"]
+    return {label: to_hex(palette(index if few else index / len(classes))) for index, label in enumerate(classes)}
 
 
 def mosaic(pictures: Floats, gap: float = 1.0) -> Floats:
