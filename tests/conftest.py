@@ -248,9 +248,10 @@ def template(tmp_path_factory: pytest.TempPathFactory, mnist: dict[str, tuple[np
 
     def small(params: Any) -> None:
         params["prepare"]["validation_images"] = 100
-        params["models"]["shallow"].update(epochs=2, batch_size=64)
+        params["defaults"]["epochs"] = 2
+        params["models"]["shallow"]["batch_size"] = 64
         # no partial batch, which takes as long to compile as a whole one
-        params["models"]["deep"].update(epochs=2, batch_size=50, hidden_units=[64, 32])
+        params["models"]["deep"].update(batch_size=50, hidden_units=[64, 32])
         params["tune"] = {}
         params["apply"].update(noise=[0.2, 0.5], images=40, validation_images=10)
         params["apply"].update(labels=[10, 100], draws=3, training_images=300, queries=100)

@@ -2,9 +2,8 @@
 
     python tests/faults.py '["train", "shallow"]' 50000 data/history data/prepared/train_images.npy
 
-In one process, because loading TensorFlow takes longer than all the rest. Prints a line of
-JSON for each fault: its name, the stage's exit status, its standard error and the files that
-it has left.
+All runs share a process, because loading TensorFlow takes longer than the rest. Each fault prints a line of
+JSON: its name, the stage's exit status, its standard error, and the files that it leaves.
 """
 
 import contextlib
@@ -21,7 +20,7 @@ from pathlib import Path
 
 @contextmanager
 def full_disk(limit: int) -> Iterator[None]:
-    """No file can grow beyond `limit` bytes: the nearest that a process can do to itself."""
+    """Let no file grow beyond `limit` bytes: the nearest thing to a full disk that a process can do to itself."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
@@ -39,8 +38,8 @@ def mode(path: Path, bits: int) -> Iterator[None]:
 
 @contextmanager
 def replaced(path: Path, create: Callable[[Path], None], remove: Callable[[Path], None]) -> Iterator[None]:
-    """Another kind of thing at `path`."""
-    away = path.with_name(f".{path.name}.away")  # compare takes any other name for a model's
+    """Put something else at `path`."""
+    away = path.with_name(f".{path.name}.away")  # compare would take a name without a dot for a model's
     path.rename(away)
     create(path)
     yield

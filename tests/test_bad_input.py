@@ -1,10 +1,9 @@
-"""Bad settings, arguments and files: each stage tells them in a sentence and leaves its outputs as they were."""
+"""Bad settings, arguments and files: a stage refuses them in one sentence and leaves its outputs as they were."""
 
 import importlib
 import re
 import shlex
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from stages.core import files
 from stages.core.errors import ParamsError, StageError
 from stages.core.evaluation import load_evaluation
 from stages.core.params import choose_model, read_params
 from stages.core.schema import Params
 from stages.evaluate import read_history
+from stages.tools import check
 from tests import made_up
 from tests.conftest import (
     MODELS,
@@ -36,20 +35,18 @@ from tests.conftest import (
 
 Here = Callable[..., made_up.Ended]
 PARAMS = read_params(Params, ROOT / "params.yaml")
-KNOWN = f"{', '.join([*PARAMS.models, *PARAMS.presets])}."
-OF_A_MODEL = ("train", "evaluate", "apply")
 HOSTILE = ("$(touch pwned)", "; touch pwned #", "`touch pwned`", "' && touch pwned '", "../escaped")
 
 
 @pytest.fixture
 def here(run_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """Call a stage in this process, which has loaded TensorFlow, and in the clone: `here("train", "deep")`."""
+    """Call a stage in the clone, in this process, where TensorFlow is loaded already: `here("train", "deep")`."""
     monkeypatch.chdir(run_project)
 
     def call_it(name: str, *arguments: str) -> made_up.Ended:
         module = importlib.import_module(f"stages.{name}")
-        # once TensorFlow has run, in another test of this process, its threads are fixed
-        monkeypatch.setattr(module, "use_threads", lambda threads: None, raising=False)
+        # TensorFlow fixes the number of its threads when it first runs, perhaps in another test
+        monkeypatch.setattr(module, "use_all_cores", lambda: None, raising=False)
         return made_up.call_main(module.main, monkeypatch, capsys, *arguments)
 
     return call_it
@@ -57,7 +54,7 @@ def here(run_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 @pytest.fixture
 def refuse_here(run_project: Path, here: Here) -> Callable[..., str]:
-    """As `refuse`, with a stage called in this process."""
+    """Do the same as `refuse`, but call the stage in this process."""
 
     def refuse_it(status: int, sentence: str, *arguments: str) -> str:
         before = outputs(run_project)
@@ -71,60 +68,57 @@ def refuse_here(run_project: Path, here: Here) -> Callable[..., str]:
 # --- settings -----------------------------------------------------------------------------
 
 
-def test_every_stage_refuses_a_typo_and_a_hostile_model_name_anywhere(
-    run_project: Path, refuse_here: Callable[..., str]
+def test_every_stage_and_the_check_refuse_a_typo_and_hostile_model_names(
+    run_project: Path,
+    refuse_here: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """DVC puts names into commands, so run the check before `dvc repro` if params.yaml is a stranger's."""
+
     def change(params: Any) -> None:
         params["models"]["shallow"].update(epoch=3)
-        params["models"].update(dict.fromkeys(HOSTILE, params["models"]["deep"]))
+        params["models"].update(dict.fromkeys(HOSTILE))
 
     change_params(run_project, change)
+    errors = []
     for stage in STAGES:
-        arguments = ("deep",) if stage in OF_A_MODEL else ()
-        error = refuse_here(2, "models.shallow.epoch is not a known key (did you mean epochs?)", stage, *arguments)
-        for name in HOSTILE:
-            assert f"models.{name} is not a possible name; a name starts with a lower-case letter" in error
-
-
-def test_the_check_refuses_names_that_a_shell_or_a_path_would_read_otherwise(run_project: Path) -> None:
-    """DVC puts names into commands, so this comes before `dvc repro` if params.yaml is a stranger's."""
-    change_params(run_project, lambda p: p["models"].update(dict.fromkeys(HOSTILE, p["models"]["deep"])))
-    result = call(run_project, sys.executable, "-m", "stages", "check")
-    assert (result.returncode, result.stdout) == (2, "")
-    told = re.findall(r"models\.(.*) is not a possible name", result.stderr)
-    assert tuple(told) == HOSTILE
-    assert not list(run_project.rglob("pwned*"))
-    assert not list(run_project.parent.rglob("escaped*"))
+        arguments = ("deep",) if stage in ("train", "evaluate", "apply") else ()
+        errors.append(refuse_here(2, "models.shallow.epoch is not a known key", stage, *arguments))
+    ended = made_up.call_main(check.main, monkeypatch, capsys)
+    assert (ended.status, ended.out) == (2, "")
+    for error in (*errors, ended.err):
+        assert [name for name in HOSTILE if f"params.yaml: models.{name} is {name!r}" in error] == list(HOSTILE)
+    assert not [*run_project.rglob("pwned*"), *run_project.parent.rglob("escaped*")]
 
 
 @pytest.mark.quick
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_argument_becomes_a_path(name: str) -> None:
-    with pytest.raises(ParamsError, match=re.escape(f"params.yaml has no model {name!r}; it has shallow, deep")):
-        choose_model(read_params(Params, ROOT / "params.yaml"), name)
+    with pytest.raises(ParamsError, match=re.escape(repr(name))):
+        choose_model(PARAMS, name)
 
 
 def test_dvc_repro_stops_at_a_typo(run_project: Path) -> None:
-    change_params(run_project, lambda p: p["models"]["deep"].update(optimizer="adm"))
+    change_params(run_project, lambda p: p["defaults"].update(optimizer="adm"))
     result = call(run_project, "dvc", "repro")
     assert result.returncode != 0
-    assert "models.deep.optimizer is 'adm', but has to be one of" in result.stderr
+    assert re.search(r"error: params\.yaml: defaults\.optimizer is 'adm', .*did you mean adam", result.stderr)
     assert "Traceback" not in result.stderr + result.stdout
 
 
 def test_sizes_that_the_data_cannot_serve(run_project: Path, refuse_here: Callable[..., str]) -> None:
     changes = {"batch_size": 501, "latent_dim": 501, "layers": "conv", "hidden_units": [2] * 6}
     change_params(run_project, lambda p: p["models"]["deep"].update(changes))
-    sentence = "models.deep.batch_size is 501, but has to be at most 500, the number of"
-    error = refuse_here(2, sentence, "train", "deep")
-    assert "models.deep.latent_dim is 501, but has to be at most 500, the number of" in error
-    assert "models.deep.hidden_units has 6 convolutional layers, but images of 28×28 can" in error
+    error = refuse_here(2, "params.yaml: models.deep.batch_size is 501, but has to be at most 500", "train", "deep")
+    assert "params.yaml: models.deep.latent_dim is 501, but has to be at most 500" in error
+    assert re.search(r"params\.yaml: models\.deep\.hidden_units has 6 .* 28×28 .* 5 times", error)
 
 
 @pytest.mark.quick
 def test_no_stage_can_change_a_setting_after_validation() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        read_params(Params, ROOT / "params.yaml").models["deep"].epochs = 1
+        PARAMS.models["deep"].epochs = 1
 
 
 # --- arguments ----------------------------------------------------------------------------
@@ -132,34 +126,21 @@ def test_no_stage_can_change_a_setting_after_validation() -> None:
 
 @pytest.mark.parametrize("arguments", [("train",), ("train", "deeep")])
 def test_a_missing_or_unknown_model(run_project: Path, arguments: tuple[str, ...]) -> None:
-    error = refuse(run_project, 2, KNOWN, *arguments)
-    assert error.count("\n") == 1  # no notes of TensorFlow's around it
+    error = refuse(run_project, 2, ", ".join([*PARAMS.models, *PARAMS.presets]), *arguments)
+    assert error.count("\n") == 1  # TensorFlow prints nothing
     assert ("(did you mean deep?)" in error) == (len(arguments) == 2)
 
 
-@pytest.mark.parametrize(
-    "arguments", [("prepare", "--dpi"), ("compare", "--dpi"), ("figures", "deep"), ("evaluate", "deep", "shallow")]
-)
-def test_arguments_that_mean_nothing_are_refused(run_project: Path, here: Here, arguments: tuple[str, ...]) -> None:
-    before = outputs(run_project)
-    ended = here(*arguments)
-    assert ended.status == 2
-    assert ended.out == ""
-    usage = f"usage: python -m stages.{arguments[0]} [-h]"
-    assert ended.err.startswith(usage)
-    assert f"error: unrecognized arguments: {arguments[-1]}\n" in ended.err
-    assert outputs(run_project) == before
-
-
-def test_help_is_the_description(here: Here) -> None:
-    listing = succeed(ROOT, sys.executable, "-m", "stages")
-    for name in STAGES:
-        ended = here(name, "--help")
-        assert ended.status == 0
-        assert ended.out.startswith(f"usage: python -m stages.{name} [-h]")
-        assert "Everything else is set in params.yaml." in ended.out
-        (first_line,) = re.findall(rf"stages\.{name} +(.*)", listing)
-        assert f"\n{first_line}\n" in ended.out
+@pytest.mark.parametrize("name", STAGES)
+def test_help_is_the_description_and_an_argument_without_meaning_is_refused(here: Here, name: str) -> None:
+    ended = here(name, "--help")
+    assert ended.status == 0
+    assert ended.out.startswith(f"usage: python -m stages.{name} [-h]")
+    assert f"\n{importlib.import_module(f'stages.{name}').__doc__}".splitlines()[1] in ended.out
+    ended = here(name, "deep", "--dpi")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith(f"usage: python -m stages.{name} [-h]")
+    assert re.search(r"error: unrecognized arguments: .*--dpi\n", ended.err)
 
 
 # --- training that goes wrong -------------------------------------------------------------
@@ -168,15 +149,11 @@ def test_help_is_the_description(here: Here) -> None:
 def test_a_loss_that_diverges(run_project: Path, refuse_here: Callable[..., str]) -> None:
     wild = TUTORIAL | {"optimizer": "sgd", "learning_rate": 100, "epochs": 20}
     change_params(run_project, lambda p: p["models"]["deep"].update(wild))
-    sentence = "at learning_rate 100, so no model was written; try a smaller learning_rate."
-    refuse_here(1, sentence, "train", "deep")
+    refuse_here(1, "at learning_rate 100, so no model was written", "train", "deep")
 
 
 def test_a_collapse_is_a_warning_and_a_penalty_is_none(run_project: Path) -> None:
-    """A latent layer that saturates gives every image the same code.
-
-    The loss of the penalised model is mostly penalty here, and its squared error is not: it tells digits apart.
-    """
+    """A saturated latent layer gives all images one code. A penalised model has a large loss, but knows digits."""
     trained = TUTORIAL | {"learning_rate": 0.01, "epochs": 20}
 
     def change(params: Any) -> None:
@@ -199,14 +176,14 @@ def test_a_collapse_is_a_warning_and_a_penalty_is_none(run_project: Path) -> Non
     assert spread["sound"] > 0.2
     mse, mse_mean_image = found["saturated"].model.mse, found["saturated"].mse_mean_image
     assert f", {mse:.4f}, is no better than that of the mean image, {mse_mean_image:.4f}," in warnings[0]
-    assert found["penalised"].val_loss[-1] > found["saturated"].val_loss[-1]  # so the loss cannot tell
+    assert found["penalised"].val_loss[-1] > found["saturated"].val_loss[-1]  # so the loss shows no collapse
 
 
 # --- files --------------------------------------------------------------------------------
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Another content, in a new file, since the old one may be a link into DVC's cache."""
+    """Write a new file: the old one may be a link into DVC's cache."""
     path.unlink()
     path.write_bytes(content)
 
@@ -233,7 +210,7 @@ def test_broken_intermediate_files(run_project: Path, refuse_here: Callable[...,
 @pytest.mark.quick
 @pytest.mark.parametrize(
     "text",
-    ["", "epoch,loss\n1,0.5\n", "epoch,loss,val_loss\n1,0.5,1\n", "epoch,loss,val_loss,kl,val_kl\n1,0.5,x,0,0\n"],
+    ["", "epoch,loss\n1,0.5\n", "epoch,loss,val_loss\n1,0.5,x\n", "epoch,loss,val_loss,kl,val_kl\n1,0.5,1,0,y\n"],
 )
 def test_a_history_that_is_no_table_of_losses(tmp_path: Path, text: str) -> None:
     path = tmp_path / "shallow.csv"
@@ -243,77 +220,32 @@ def test_a_history_that_is_no_table_of_losses(tmp_path: Path, text: str) -> None
 
 
 def test_what_belongs_to_no_model(run_project: Path, here: Here) -> None:
-    """The advice names that alone, never a file of a model or a preset that is in params.yaml."""
-    (run_project / "metrics/best16.json").write_text("{}")  # of the preset, which may have been a model
+    """The error names what is left of that model, never a file of a model or preset that exists, and the command
+    that deletes it."""
+    (run_project / "metrics/best16.json").write_text("{}")  # of the preset, which may once have been a model
     before = outputs(run_project)
-    for name in ("old.npz", "best16.npz", "deep.txt", "deep.keras", "a copy.npz", "a folder"):
-        path = run_project / "data/evaluation" / name
-        path.mkdir() if name == "a folder" else path.write_bytes(b"")
+    old = [f"data/{folder}/old.npz" for folder in ("evaluation", "applications", "generation")]
+    alone = ("best16.npz", "deep.txt", "deep.keras", "a copy.npz", "a folder")
+    for paths in (old, *([f"data/evaluation/{name}"] for name in alone)):
+        for path in paths:
+            (run_project / path).mkdir() if path.endswith(" folder") else (run_project / path).write_bytes(b"")
         ended = here("compare")
         assert ended.status == 1
-        sentence, command = ended.err.split(" again: ")
-        assert sentence == (
-            f"error: data/evaluation/{name} belongs to no model in params.yaml; "
-            "delete what is left of that model and run `dvc repro`"
-        )
-        assert shlex.split(command) == ["rm", "-r", f"data/evaluation/{name}"]
+        assert ended.err.startswith(f"error: {paths[0]} belongs to no model in params.yaml")
+        command = ended.err.split(" again: ")[1]
+        assert shlex.split(command) == ["rm", "-r", *paths]
         succeed(run_project, *shlex.split(command))
         assert outputs(run_project) == before
-    for folder in (
-        "applications",
-        "evaluation",
-        "generation",
-    ):  # a model's files are named once, whichever folder has them
-        (run_project / f"data/{folder}/old.npz").write_bytes(b"")
-    command = here("compare").err.split(" again: ")[1]
-    assert shlex.split(command) == [
-        "rm", "-r", "data/evaluation/old.npz", "data/applications/old.npz", "data/generation/old.npz"
-    ]  # fmt: skip
-    succeed(run_project, *shlex.split(command))
-    succeed(run_project, sys.executable, "-m", "stages.compare")
+    assert here("compare").status == 0
     assert outputs(run_project) == before
 
 
-@pytest.mark.quick
-@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00\x10\x00{'descr': '|u1'\n"])
-def test_files_that_are_no_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
-    monkeypatch.chdir(tmp_path)
-    files.images_path("train").parent.mkdir(parents=True)
-    files.images_path("train").write_bytes(content)
-    for mapped in (True, False):
-        with pytest.raises(StageError, match=r"train_images\.npy is not a whole \.npy file"):
-            files.read_images("train", mapped)
-
-
-@pytest.mark.quick
-def test_arrays_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    files.images_path("train").parent.mkdir(parents=True)
-    np.save(files.images_path("train"), np.zeros((5, 28, 28)))
-    with pytest.raises(StageError, match=r"holds float64 \[5, 28, 28\], but has to hold uint8 \[images, height"):
-        files.read_images("train")
-    np.save(files.labels_path("test"), np.zeros((5, 28), np.uint8))
-    with pytest.raises(StageError, match=r"holds uint8 \[5, 28\], but has to hold uint8 \[images\]"):
-        files.read_labels("test")
-
-
-def test_an_archive_is_no_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("data/prepared").mkdir(parents=True)
-    with open("data/prepared/test_labels.npy", "wb") as file:
-        np.savez(file, labels=np.zeros(3, np.uint8))
-    with pytest.raises(StageError, match=r"test_labels\.npy is not a whole \.npy file \(it is an \.npz archive\); run"):
-        files.read_labels("test")
-
-
-def test_a_damaged_archive_is_told(run_template: Path, tmp_path: Path) -> None:
-    """Bits of the directory's first entry, which zipfile tells in its own ways: version, flags, compression.
-
-    And of the directory's place in the file, which becomes one before its beginning, where no system seeks.
-    """
+def test_a_damaged_archive_is_reported(run_template: Path, tmp_path: Path) -> None:
+    """Flip bits of the directory's first entry (version, flags, compression) and of the directory's offset,
+    which then lies before the start of the file."""
     whole = (run_template / f"data/evaluation/{MODELS[0]}.npz").read_bytes()
     path, entry, end = tmp_path / "x.npz", whole.index(b"PK\x01\x02"), whole.rindex(b"PK\x05\x06")
-    bits = [*((entry + offset, bit) for offset, bit in ((6, 64), (8, 1), (8, 32), (8, 64), (10, 1), (10, 8)))]
+    bits = [(entry + offset, bit) for offset, bit in ((6, 64), (8, 1), (8, 32), (8, 64), (10, 1), (10, 8))]
     for position, bit in [*bits, (end + 18, 2)]:
         damaged = bytearray(whole)
         damaged[position] ^= bit

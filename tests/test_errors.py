@@ -56,13 +56,13 @@ def raising(error: BaseException) -> Callable[[], None]:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
-def test_what_can_be_foreseen_is_told(
+def test_a_foreseen_failure_is_one_sentence_and_a_status(
     error: BaseException, status: int, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ending(raising(error), capsys) == (status, sentence)
 
 
-def test_an_array_larger_than_memory_is_told_with_its_size(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_array_larger_than_memory_is_reported_with_its_size(capsys: pytest.CaptureFixture[str]) -> None:
     status, err = ending(lambda: np.empty(2**60, np.uint8).fill(0), capsys)
     assert status == 1
     assert re.fullmatch(r"error: the machine's memory is too small for this data \(.*1\.00 EiB.*\)\.\n", err)

@@ -1,93 +1,76 @@
-"""Full disks, read-only folders and inputs that cannot be read: told in a sentence, and mended by the next run."""
+"""Full disks, read-only folders, unreadable inputs: a stage reports them in one sentence, and the next run recovers."""
 
 import json
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tests.conftest import ROOT, STAGES, call, digests, obey_permissions, succeed
 
 pytestmark = pytest.mark.skipif(
-    sys.platform == "win32", reason="Windows has neither permission bits nor a limit on what a process writes"
+    sys.platform == "win32", reason="Windows has neither permission bits nor a limit on the size of files"
 )
-OUTPUTS = {
-    "prepare": ["data/prepared/*"],
-    "train": ["data/models/shallow.keras", "data/history/shallow.csv"],
-    "evaluate": ["data/evaluation/shallow.npz", "metrics/shallow.json"],
-    "classical": ["data/classical/*"],
-    "classifier": ["data/classifier/*"],
-    "apply": ["data/applications/shallow.npz", "data/generation/shallow.npz"],
-    "compare": ["metrics/README.md", "plots/*.csv"],
-    "figures": ["plots/*.png"],
-}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "limit", "largest", "folder", "source"),
-    [
-        (["prepare"], 100_000, "data/prepared/train_images.npy", "data/prepared", "data/raw/t10k-labels-idx1-ubyte.gz"),
-        # Keras saves to a temporary folder first
-        (["train", "shallow"], 50_000, "model.keras", "data/history", "data/prepared/train_images.npy"),
-        (["evaluate", "shallow"], 9_000, "data/evaluation/shallow.npz", "data/evaluation", "data/models/shallow.keras"),
-        (
-            ["classical"],
-            9_000,
-            "data/classical/denoising.npz",
-            "data/classical",
-            "data/prepared/validation_images.npy",
-        ),
-        (
-            ["classifier"],
-            300,
-            "data/classifier/floor.npz",
-            "data/classifier",
-            "data/prepared/test_images.npy",
-        ),
-        (
-            ["apply", "shallow"],
-            9_000,
-            "data/applications/shallow.npz",
-            "data/applications",
-            "data/models/shallow.keras",
-        ),
-        (["compare"], 300, "metrics/README.md", "metrics", "data/evaluation/deep.npz"),
-        (["figures"], 20_000, "plots/reconstructions.png", "plots", "data/evaluation/deep.npz"),
-    ],
-    ids=STAGES,
+class Case(NamedTuple):
+    command: str
+    limit: int  # bytes: smaller than one output at least
+    largest: str  # the output that the limit stops
+    source: str  # an input
+    outputs: tuple[str, ...]
+
+
+TRAIN, TEST, DEEP = (
+    f"data/{name}" for name in ("prepared/train_images.npy", "prepared/test_images.npy", "evaluation/deep.npz")
 )
-def test_a_stage_tells_a_fault_and_the_next_run_mends_it(
-    run_project: Path, arguments: list[str], limit: int, largest: str, folder: str, source: str
-) -> None:
+CASES = [
+    Case("prepare", 100_000, TRAIN, "data/raw/t10k-labels-idx1-ubyte.gz", ("data/prepared/*",)),
+    # Keras saves to a temporary folder first
+    Case("train shallow", 50_000, "model.keras", TRAIN, ("data/history/shallow.csv", "data/models/shallow.keras")),
+    Case("evaluate shallow", 9_000, "data/evaluation/shallow.npz", "data/models/shallow.keras",
+         ("data/evaluation/shallow.npz", "metrics/shallow.json")),
+    Case("classical", 9_000, "data/classical/denoising.npz", TEST, ("data/classical/*",)),
+    Case("classifier", 300, "data/classifier/floor.npz", TEST, ("data/classifier/*",)),
+    Case("apply shallow", 9_000, "data/applications/shallow.npz", "data/models/shallow.keras",
+         ("data/applications/shallow.npz", "data/generation/shallow.npz")),
+    Case("compare", 300, "metrics/README.md", DEEP, ("metrics/README.md", "plots/*.csv")),
+    Case("figures", 20_000, "plots/reconstructions.png", DEEP, ("plots/*.png",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=STAGES)
+def test_a_stage_reports_a_fault_and_the_next_run_recovers(run_project: Path, case: Case) -> None:
     expected = digests(run_project)
-    for pattern in OUTPUTS[arguments[0]]:  # as DVC does before it runs a stage
+    for pattern in case.outputs:  # as DVC does before it runs a stage
         for path in run_project.glob(pattern):
             path.unlink()
-    command = (sys.executable, str(ROOT / "tests/faults.py"), json.dumps(arguments), str(limit), folder, source)
+    folder = str(Path(case.outputs[0]).parent)
+    arguments = (json.dumps(case.command.split()), str(case.limit), folder, case.source)
+    command = (sys.executable, str(ROOT / "tests/faults.py"), *arguments)
     results = [json.loads(line) for line in succeed(run_project, *command, preexec_fn=obey_permissions).splitlines()]
     sentences = {
-        "full disk": f"{largest}: cannot be written: File too large.",
+        "full disk": f"{case.largest}: cannot be written: File too large.",
         "read-only folder": f"error: {folder}/",
         "file for the folder": f"error: {folder}/",
-        "unreadable input": f"error: {source}",
-        "folder for the input": f"error: {source}",
+        "unreadable input": f"error: {case.source}",
+        "folder for the input": f"error: {case.source}",
     }
     assert [result["fault"] for result in results] == list(sentences)
     for result in results:
-        assert result["status"] == 1
+        assert (result["status"], result["left"]) == (1, [])
         assert sentences[result["fault"]] in result["error"]
         assert result["error"].count("error: ") == 1
         assert result["error"].endswith(".\n")
-        assert result["left"] == []
-    assert results[1]["error"].endswith("cannot be written: Permission denied.\n")
-    doing = "" if arguments == ["figures"] else "cannot be written: "  # that reads tables there first
-    assert results[2]["error"].endswith(f": {doing}Not a directory.\n")
-    succeed(run_project, "dvc", "repro", "--force", "--single-item", "@".join(arguments))
+    assert "Permission denied" in results[1]["error"]
+    assert "Not a directory" in results[2]["error"]
+    succeed(run_project, "dvc", "repro", "--force", "--single-item", "@".join(case.command.split()))
     assert digests(run_project) == expected
 
 
-def test_dvc_tells_a_fault_and_loses_nothing(run_project: Path) -> None:
-    """It looks at inputs and removes old outputs itself, before the stage runs."""
+def test_dvc_reports_a_fault_and_loses_nothing(run_project: Path) -> None:
+    """DVC itself reads inputs and removes old outputs before the stage runs."""
     expected = digests(run_project)
     for path, mode, name, options in (
         ("data/prepared", 0o555, "prepare", ["--force", "--single-item"]),
@@ -97,7 +80,7 @@ def test_dvc_tells_a_fault_and_loses_nothing(run_project: Path) -> None:
         place = run_project / path
         before = place.stat().st_mode
         place.chmod(mode)
-        place.touch()  # or DVC would take the file to be the one it knows
+        place.touch()  # so that DVC does not take it for unchanged
         result = call(run_project, "dvc", "repro", *options, name, preexec_fn=obey_permissions)
         place.chmod(before)
         assert result.returncode == 255

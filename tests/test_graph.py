@@ -12,7 +12,7 @@ import pytest
 import yaml
 from dvc.repo import Repo  # type: ignore[import-untyped]
 
-from stages.core import schema
+from stages.applications.schema import ApplicationParams
 from tests.conftest import MODELS, ROOT, STAGES, ask_for_generation, change_params, stages_run, succeed
 
 quick = pytest.mark.quick
@@ -159,9 +159,10 @@ def test_a_new_module_needs_no_line_in_dvc_yaml(run_project: Path) -> None:
 # --- settings ------------------------------------------------------------------------------
 
 
+OF_STAGES = ("prepare", "evaluate", "apply", "classifier", "generate", "compare", "figures")  # sections
 RECORDER = """
 import sys, runpy
-import stages.params
+import stages.core.params
 from stages.core.schema import Section
 read = set()
 plain = Section.__getattribute__
@@ -175,12 +176,12 @@ for method in ("model_dump", "model_dump_json"):  # which do not look keys up on
         read.update((type(self).__name__, key) for key in type(self).model_fields)
         return plain_dump(self, *arguments, **named)
     setattr(Section, method, dump)
-plain_read = stages.params.read_params
-def read_params(Params):
-    params = plain_read()
+plain_read = stages.core.params.read_params
+def read_params(kind):
+    params = plain_read(kind)
     read.clear()
     return params
-stages.params.read_params = read_params
+stages.core.params.read_params = read_params
 for command in sys.argv[1:]:
     name, *sys.argv[1:] = command.split()
     runpy.run_module(f"stages.{name}", run_name="__main__")
@@ -190,25 +191,22 @@ for command in sys.argv[1:]:
 
 def test_a_stage_lists_exactly_the_parameters_that_it_reads(run_project: Path) -> None:
     """Run the stages in processes that note which settings each of them looks up after validation."""
-    assert yaml.safe_load((run_project / "params.yaml").read_text())["models"]["deep"]["warmup_epochs"] > 0
     recording = (sys.executable, "-c", RECORDER)
     out = succeed(run_project, *recording, "prepare", "train deep", "evaluate deep", "classical", "compare", "figures")
     change_params(run_project, ask_for_generation)  # without a classifier most are not looked up
     out += succeed(run_project, *recording, "classifier", "apply deep")
     recorded = dict(line.split(maxsplit=2)[1:] for line in out.splitlines() if line.startswith("READ "))
     assert recorded.keys() == set(STAGES)
-    classes = {"Prepare": "prepare", "Model": "models.${key}"}
-    classes |= {
-        section.title(): section for section in ("evaluate", "apply", "classifier", "generate", "compare", "figures")
-    }
+    sections = {key: field.annotation for key, field in ApplicationParams.model_fields.items() if key in OF_STAGES}
+    classes: dict[str, Any] = {kind.__name__: key for key, kind in sections.items() if kind}
     for name, read in recorded.items():
-        keys = {f"{classes[c]}.{key}" for c, key in ast.literal_eval(read) if c in classes}
-        if name in ("compare", "figures"):  # they read the names of all models, so they list `models` as a whole
-            keys = {k for k in keys if not k.startswith("models.$")} | {"models"}
+        found = ast.literal_eval(read)
+        keys = {f"{classes[kind]}.{key}" for kind, key in found if kind in classes}
+        if "Model" in {kind for kind, _ in found}:  # the blocks and what they override are listed as a whole
+            keys |= {"defaults", "models" if name in ("compare", "figures") else "models.${key}"}
         listed = set()
         for param in stages_of_dvc_yaml()[name]["params"]:
-            section = {v: k for k, v in classes.items()}.get(param)
-            fields = getattr(schema, section).model_fields if section else None
+            fields = getattr(sections.get(param), "model_fields", None)
             listed |= {f"{param}.{key}" for key in fields} if fields else {param}
         assert keys == listed, name
 
@@ -221,8 +219,9 @@ def test_dvc_yaml_names_no_model() -> None:
     text = (ROOT / "dvc.yaml").read_text()
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert set(MODELS) == set(params["models"])
+    presets = yaml.safe_load((ROOT / "presets.yaml").read_text())
     text = re.sub(r"(plots|data/classical)/\w+\.\w+|template: \w+", "", text)  # files and charts of an application
-    assert not [name for name in (*params["models"], *params["presets"]) if re.search(rf"\b{name}\b", text)]
+    assert not [name for name in (*params["models"], *presets) if re.search(rf"\b{name}\b", text)]
 
 
 def test_dvc_prints_commands_that_can_be_typed(run_template: Path) -> None:

@@ -1,10 +1,10 @@
-"""The schema of params.yaml: what it accepts, and that every refusal is a sentence per problem."""
+"""params.yaml and presets.yaml: what the schema accepts, and that it refuses the rest in one sentence a problem."""
 
 import copy
 import inspect
 import json
 import re
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,333 +15,328 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages.core.errors import ParamsError
-from stages.core.params import read_params
-from stages.core.schema import Optimizer, Params
+from stages.core.params import choose_model, parse_params, read_params
+from stages.core.schema import Model, Optimizer, Params
 from stages.tools import check
-from stages.tools.check import explain
+from stages.tools.check import AllParams
 from tests import made_up
-from tests.conftest import ROOT, call
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.quick
-DEFAULTS = yaml.safe_load((ROOT / "params.yaml").read_text())
-SMALL = DEFAULTS | {"models": {"deep": DEFAULTS["models"]["deep"]}, "presets": {}}  # quicker to read
+OURS = {name: yaml.safe_load((ROOT / f"{name}.yaml").read_text()) for name in ("params", "presets")}
+
+Check = Callable[..., made_up.Ended]
 
 
-def read(tmp_path: Path, content: Any) -> Any:
-    path = tmp_path / "params.yaml"
-    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
-    return read_params(Params, path)
+def changed(*changes: tuple[str, Any]) -> dict[str, Any]:
+    """The texts of both files after changes such as ("params.models.deep.epochs", 0)."""
+    files = copy.deepcopy(OURS)
+    for path, value in changes:
+        *parents, key = path.split(".")
+        section: Any = files
+        for parent in parents:
+            section = section[parent]
+        section[key] = value
+    return {name: yaml.safe_dump(content) for name, content in files.items()}
 
 
-def problem(tmp_path: Path, content: Any) -> str:
+def read(*changes: tuple[str, Any]) -> AllParams:
+    files = changed(*changes)
+    return parse_params(AllParams, files["params"], presets=files["presets"])
+
+
+def problems(*changes: tuple[str, Any]) -> list[str]:
     with pytest.raises(ParamsError) as caught:
-        read(tmp_path, content)
-    return str(caught.value).replace(f"{tmp_path}/", "")
+        read(*changes)
+    return str(caught.value).splitlines()
 
 
-def changed(path: str, value: Any) -> Any:
-    params = copy.deepcopy(DEFAULTS)
-    *parents, key = path.split(".")
-    section = params
-    for parent in parents:
-        section = section[parent]
-    section[key] = value
-    return params
+@pytest.fixture
+def checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Check:
+    """Call `python -m stages check` on both files after some changes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(ROOT / "data")
+
+    def call_it(*changes: tuple[str, Any], arguments: tuple[str, ...] = ()) -> made_up.Ended:
+        for name, text in changed(*changes).items():
+            (tmp_path / f"{name}.yaml").write_text(text)
+        return made_up.call_main(check.main, monkeypatch, capsys, *arguments)
+
+    return call_it
 
 
-def test_defaults_are_the_documented_ones(tmp_path: Path) -> None:
-    params = read(tmp_path, DEFAULTS)
-    shallow, deep = params.models["shallow"], params.models["deep"]
-    assert (shallow.hidden_units, deep.hidden_units) == ([], [500, 300, 100])
-    of_depth = {"hidden_units": [], "normalization": "none", "learning_rate": shallow.learning_rate}
-    assert deep.model_copy(update=of_depth) == shallow  # one recipe, but for what depth needs
-    assert (deep.latent_dim, deep.loss, deep.optimizer, deep.epochs) == (16, "binary_crossentropy", "adam", 10)
+# --- mistakes ------------------------------------------------------------------------------
+
+MISTAKES: list[tuple[str, Any, str, str]] = [  # the key, the value as YAML and in the sentence, what is allowed
+    ("params.models.deep.learning_rate", -1, "-1", "greater than 0"),
+    ("params.models.deep.learning_rate", float("nan"), "nan", "finite number"),
+    ("params.models.deep.dropout", "0.5", "'0.5'", "a number"),
+    ("params.models.deep.epochs", 0, "0", "greater than or equal to 1"),
+    ("params.models.deep.epochs", True, "true", "a whole number"),
+    ("params.models.deep.epochs", None, "empty", "a whole number"),
+    ("params.models.deep.epochs", "1" * 400, f"'{'1' * 50}", "a whole number"),
+    ("params.models.deep.hidden_units", 5, "5", "a list"),
+    ("params.models.deep.hidden_units", [1] * 65, "[1, 1, 1", "at most 64 items"),
+    ("params.models.deep.optimizer", "Adam", "'Adam'", "did you mean adam?"),
+    ("params.models.deep.loss", "l2", "'l2'", "'binary_crossentropy', 'mse', 'mae' or 'huber'"),
+    ("params.models.deep.early_stopping", 10, "10", "below epochs, 10"),
+    ("params.models.deep.kl_warmup_epochs", 0.5, "0.5", "set it to 0"),
+    ("params.models.shallow.layers", "conv", "conv", "needs a hidden layer"),
+    ("params.models.shallow.dropout", 0.1, "0.1", "set it to 0"),
+    ("params.models.shallow.normalization", "batch", "batch", "set it to none"),
+    ("params.models.deep", 3, "3", "a mapping"),
+    ("params.models.pca", {}, "'pca'", "not be pca, the baseline"),
+    ("params.models.Deep", {}, "'Deep'", "1 to 40 of a-z, 0-9, _ and -"),
+    ("params.models", {}, "{}", "at least 1 item"),
+    ("params.defaults", [], "[]", "a mapping"),
+    ("params.prepare", None, "empty", "a mapping"),
+    ("params.prepare.raw", "", "''", "not be empty"),
+    *(("params.prepare.classes", v, repr(v), "all or a list of different labels from 0 to 255")
+      for v in ("al", [], [3, 3], [True], [256])),
+    ("params.apply.noise", [0.1, 0.1], "[0.1, 0.1]", "no value twice"),
+    ("params.classifier.train", "yes", "'yes'", "true or false"),
+    ("params.generate.codes", 5, "5", "components is 10, but has to be at most codes"),
+    ("params.figures.dpi", 10**6, "1000000", "less than or equal to 600"),
+    ("presets.best16.epochs", 0, "0", "greater than or equal to 1"),
+]  # fmt: skip
 
 
-def test_every_meaningless_combination_is_a_sentence(tmp_path: Path) -> None:
-    params = changed("models.shallow.dropout", 0.5)
-    params["models"]["shallow"] |= {"layers": "conv", "schedule": "cosine", "warmup_epochs": 60, "early_stopping": 99}
-    lines = problem(tmp_path, params).splitlines()
-    found = [re.fullmatch(r"params\.yaml: models\.shallow\.(\w+) is \S+, but .*\.", line) for line in lines]
-    assert [match and match[1] for match in found] == ["layers", "dropout", "warmup_epochs", "early_stopping"]
+@pytest.mark.parametrize(("path", "value", "found", "allowed"), MISTAKES)
+def test_a_mistake_ends_with_its_key_its_value_and_what_is_allowed(
+    checked: Check, path: str, value: Any, found: str, allowed: str
+) -> None:
+    ended = checked((path, value))
+    assert (ended.status, ended.out) == (2, "")
+    (line,) = ended.err.splitlines()
+    file, _, key = path.partition(".")
+    assert line.startswith(f"error: {file}.yaml: {key.removesuffix('codes')}")
+    assert found in line
+    assert allowed in line
+
+
+@pytest.mark.parametrize(
+    ("path", "nearest"),
+    [
+        ("params.models.deep.latent_dmi", "latent_dim"),
+        ("params.modles", "models"),
+        ("params.aply", "apply"),
+        ("params.tuen", "tune"),
+        ("params.classifier.fliters", "filters"),
+        ("presets.best16.epoch", "epochs"),
+        ("params.models.deep.quite_another", None),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_one(checked: Check, path: str, nearest: str | None) -> None:
+    ended = checked((path, {}))
+    file, _, key = path.partition(".")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith(f"error: {file}.yaml: {key} is not a known key")
+    assert re.findall(r"did you mean (\w+)\?", ended.err) == ([nearest] if nearest else [])
+
+
+def test_each_problem_has_a_line_and_items_of_lists_have_keys() -> None:
+    wrong = [("params.models.deep.hidden_units", [9, "x", 0]), ("params.figures.dpi", "many"), ("presets.denoising", 3)]
+    keys = ["params.yaml: models.deep.hidden_units.1", "params.yaml: models.deep.hidden_units.2", "presets.yaml: "]
+    lines = problems(*wrong)
+    assert len(lines) == 4
+    assert all(line.startswith(key) for line, key in zip(lines, [*keys, "params.yaml: figures.dpi"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        ("latent_activation", {"latent_activation": "softmax", "latent_dim": 1}),
+        ("code_l1", {"latent_activation": "softmax", "code_l1": 0.1}),
+        ("latent_activation", {"latent_activation": "relu", "kl_weight": 0.5}),
+        ("code_l1", {"code_l1": 0.1, "kl_weight": 0.5}),
+        ("warmup_epochs", {"schedule": "constant", "warmup_epochs": 2}),
+    ],
+)
+def test_settings_that_make_no_sense_together_are_refused(key: str, changes: dict[str, Any]) -> None:
+    (line,) = problems(*((f"params.models.deep.{name}", value) for name, value in changes.items()))
+    assert line.startswith(f"params.yaml: models.deep.{key} is {changes[key]}")
+
+
+@pytest.mark.parametrize("key", ["warmup_epochs", "early_stopping", "kl_warmup_epochs"])
+def test_a_span_of_epochs_has_to_end_before_the_last_one(key: str) -> None:
+    changes = [("params.models.deep.epochs", 7), ("params.models.deep.kl_weight", 0.5)]
+    assert getattr(read(*changes, (f"params.models.deep.{key}", 6)).models["deep"], key) == 6
+    (line,) = problems(*changes, (f"params.models.deep.{key}", 7))
+    assert line.startswith(f"params.yaml: models.deep.{key} is 7")
 
 
 @pytest.mark.parametrize("optimizer", get_args(Optimizer))
-def test_beta_2_is_for_optimizers_that_have_it(tmp_path: Path, optimizer: str) -> None:
-    """As Keras has it: the argument of that name."""
-    params = changed("models.deep.optimizer", optimizer)
-    params["models"]["deep"]["beta_2"] = 0.9
+def test_beta_2_is_for_optimizers_that_have_it(optimizer: str) -> None:
+    changes = [("params.models.deep.optimizer", optimizer), ("params.models.deep.beta_2", 0.9)]
     kind = keras.optimizers.get({"class_name": optimizer, "config": {}}).__class__
     if "beta_2" in inspect.signature(kind.__init__).parameters:
-        assert read(tmp_path, params).models["deep"].beta_2 == 0.9
+        assert read(*changes).models["deep"].beta_2 == 0.9
     else:
-        assert problem(tmp_path, params) == (
-            f"params.yaml: models.deep.beta_2 is 0.9, but {optimizer} has no beta_2; it has to be 0."
-        )
+        (line,) = problems(*changes)
+        assert line.startswith(f"params.yaml: models.deep.beta_2 is 0.9, but {optimizer} ")
 
 
-@pytest.mark.parametrize("key", ["warmup_epochs", "early_stopping"])
-def test_a_span_of_epochs_has_to_end_before_the_last_one(tmp_path: Path, key: str) -> None:
-    params = changed("models.deep.schedule", "cosine")
-    params["models"]["deep"]["epochs"] = 7
-    params["models"]["deep"][key] = 6
-    assert getattr(read(tmp_path, params).models["deep"], key) == 6
-    params["models"]["deep"][key] = 7
-    assert problem(tmp_path, params) == f"params.yaml: models.deep.{key} is 7, but has to be below epochs, 7."
+@pytest.mark.parametrize("key", ["params.defaults", "params.models.deep", "presets.best16", "params.classifier"])
+def test_test_images_choose_no_epoch(key: str) -> None:
+    """Without validation images they would."""
+    changes = [(f"{key}.early_stopping", 2), ("params.classifier.train", True)]
+    assert read(*changes)
+    lines = problems(*changes, ("params.prepare.validation_images", 0))
+    file, _, section = key.partition(".")
+    assert [line.partition(" is ")[0] for line in lines] == [f"{file}.yaml: {section}.early_stopping"]
 
 
-@pytest.mark.parametrize("written", ["1e-05", "1E-5", "0.00001", "1.0e-5"])
-def test_numbers_as_dvc_writes_them(tmp_path: Path, written: str) -> None:
-    text = yaml.safe_dump(changed("models.deep.learning_rate", "HERE")).replace("HERE", written)
-    assert read(tmp_path, text).models["deep"].learning_rate == 1e-5
+# --- defaults, blocks and presets ----------------------------------------------------------
 
 
-@pytest.mark.parametrize(("written", "seed"), [("010", 10), ("0o10", 8), ("0x10", 16)])
-def test_whole_numbers_as_dvc_reads_them(tmp_path: Path, written: str, seed: int) -> None:
-    text = yaml.safe_dump(changed("models.deep.seed", "HERE")).replace("HERE", written)
-    assert read(tmp_path, text).models["deep"].seed == seed
-
-
-@pytest.mark.parametrize(("key", "number"), [("learning_rate", "1e-05"), ("epochs", "50"), ("dropout", "0.5")])
-def test_a_number_in_quotes_is_a_text(tmp_path: Path, key: str, number: str) -> None:
-    text = yaml.safe_dump(changed(f"models.deep.{key}", "HERE")).replace("HERE", f'"{number}"')
-    told = problem(tmp_path, text)
-    assert told.startswith(f"params.yaml: models.deep.{key} is '{number}', but has to be a ")
-    assert told.endswith(" (without quotes).")
+def test_a_block_overrides_the_defaults_and_nothing_else() -> None:
+    params = read(("params.models.deep", {"latent_dim": 3}), ("params.models.plain", None), ("presets.best16", None))
+    assert params.models["deep"] == params.defaults.model_copy(update={"latent_dim": 3})
+    assert params.models["plain"] == params.presets["best16"] == params.defaults
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "sentence"),
-    [
-        ("models.deep.learning_rate", -1, "models.deep.learning_rate is -1, but has to be a number above 0 and"),
-        ("models.deep.learning_rate", float("nan"), "models.deep.learning_rate is nan, but has to be a number above"),
-        ("models.deep.learning_rate", float("inf"), "models.deep.learning_rate is inf, but has to be a number above"),
-        ("models.deep.epochs", 0, "models.deep.epochs is 0, but has to be a whole number from 1 to 100000."),
-        ("models.deep.epochs", True, "models.deep.epochs is true, but has to be a whole number from 1 to 100000."),
-        ("models.deep.epochs", None, "models.deep.epochs is empty, but has to be a whole number from 1 to 100000."),
-        ("models.deep.hidden_units", 5, "models.deep.hidden_units is 5, but has to be a list of at most 64 items"),
-        ("models.deep.hidden_units", [9, "x"], "models.deep.hidden_units.1 is 'x', but has to be a whole number from"),
-        ("models.deep.epochs", "1" * 400, "models.deep.epochs is '11111"),
-        ("models.deep.epochs", "0.5", "models.deep.epochs is '0.5', but has to be a whole number from 1 to 100000."),
-        ("models.deep.optimizer", "adm", "(did you mean adam?)"),
-        ("models.deep.hidden_activation", "Relu", "(did you mean relu?)"),
-        ("models.deep.loss", "bce", "(did you mean binary_crossentropy?)"),
-        ("models.deep.loss", "cross", "binary_crossentropy, mse, mae, huber."),
-        ("models.deep.latent_dmi", 3, "models.deep.latent_dmi is not a known key (did you mean latent_dim?)"),
-        ("models.pca", DEFAULTS["models"]["deep"], "models.pca is not a possible name"),
-        (
-            "models.shallow.layers",
-            "conv",
-            "models.shallow.layers is conv, but hidden_units is []; a convolutional model",
-        ),
-        ("models.shallow.dropout", 0.1, "models.shallow.dropout is 0.1, but there is no hidden layer to drop outputs"),
-        ("models.shallow.dropout", 1, "dropout is 1, but has to be a number of at least 0 and below 1."),
-        ("models.shallow.normalization", "batch", "normalization is batch, but there is no hidden layer to normalize"),
-        (
-            "models.deep.schedule",
-            "constant",
-            "models.deep.warmup_epochs is 0.5, but schedule is constant; it has to be 0, or schedule cosine or linear.",
-        ),
-        ("models.deep.beta_2", 1, "models.deep.beta_2 is 1, but has to be a number of at least 0 and below 1."),
-        ("models.deep.ema_momentum", -1, "models.deep.ema_momentum is -1, but has to be a number of at least 0 and"),
-        ("models.deep.early_stopping", 10, "models.deep.early_stopping is 10, but has to be below epochs, 10."),
-        ("models.deep.noise", 10.5, "models.deep.noise is 10.5, but has to be a number from 0 to 10."),
-        ("models.deep.code_l1", -1, "models.deep.code_l1 is -1, but has to be a number from 0 to 1e+06."),
-        ("models.deep.kl_weight", -1, "models.deep.kl_weight is -1, but has to be a number from 0 to 1e+06."),
-        (
-            "models.deep.kl_warmup_epochs",
-            0.5,
-            "models.deep.kl_warmup_epochs is 0.5, but kl_weight is 0; it has to be 0.",
-        ),
-        (
-            "presets.deep",
-            DEFAULTS["models"]["deep"],
-            "params.yaml: presets.deep has the name of a model; it needs another.",
-        ),
-        ("presets.best16.epochs", 0, "presets.best16.epochs is 0, but has to be a whole number from 1 to 100000."),
-        ("models.Deep", DEFAULTS["models"]["deep"], "models.Deep is not a possible name"),
-        ("presets.pca", DEFAULTS["models"]["deep"], "presets.pca is not a possible name"),
-        ("evaluate.ridge", 0, "evaluate.ridge is 0, but has to be a number above 0 and at most 1e+12."),
-        ("compare.resamples", 1, "compare.resamples is 1, but has to be a whole number from 100 to 100000."),
-        ("models.../x", DEFAULTS["models"]["deep"], None),
-        ("modles", {}, "modles is not a known key (did you mean models?); known here: prepare, models,"),
-        (
-            "prepare.classes",
-            "al",
-            "prepare.classes is 'al', but has to be all, or a list of at least 1 item, each a whole",
-        ),
-        ("prepare.classes", [], "prepare.classes is [], but has to be all, or a list of at least 1 item, each a whole"),
-        ("prepare.classes", [3, 4, 3], "prepare.classes is [3, 4, 3], but has to be all, or a list of at least 1 item"),
-        ("prepare.classes", [1, 256], "each a whole number from 0 to 255, none twice."),
-        ("prepare.classes", [True], "prepare.classes is [True], but has to be all, or a list"),
-        ("prepare.classes", 3, "prepare.classes is 3, but has to be all, or a list of at least 1 item, each a whole"),
-        (
-            "apply.noise",
-            [],
-            "apply.noise is [], but has to be a list of 1 to 16 items, each a number above 0 and at",
-        ),
-        ("apply.noise", [0.1, 0.1], "apply.noise is [0.1, 0.1], but has to be a list of 1 to 16 items, each a number"),
-        ("apply.noise", [0.1, 0], "apply.noise.1 is 0, but has to be a number above 0 and at most 10."),
-        (
-            "apply.labels",
-            [10, 0],
-            "apply.labels.1 is 0, but has to be a whole number from 1 to 10000000.",
-        ),
-        (
-            "apply.labels",
-            [10, 10],
-            "apply.labels is [10, 10], but has to be a list of 1 to 16 items, each a whole number from 1 to 10000000, "
-            "none twice.",
-        ),
-        ("apply.draws", 1, "apply.draws is 1, but has to be a whole number from 2 to 1000."),
-        ("apply.penalty", 0, "apply.penalty is 0, but has to be a number above 0 and at most 1e+12."),
-        ("apply.images", 0, "apply.images is 0, but has to be a whole number from 1 to 10000."),
-        ("models", {}, "models is {}, but has to be a mapping from names to settings."),
-        ("prepare", {}, "prepare.raw is missing; it has to be a text that is not empty."),
-        ("prepare.validation_images", -1, "is -1, but has to be a whole number of at least 0."),
-        ("figures.dpi", 10**6, "figures.dpi is 1000000, but has to be a whole number from 50 to 600."),
-    ],
+    ("key", "value"), [("epochs", 0), ("epohcs", 1), ("kl_warmup_epochs", 2.0), ("hidden_units", [0])]
 )
-def test_a_mistake_is_told_with_key_value_and_what_is_allowed(
-    tmp_path: Path, path: str, value: Any, sentence: str | None
-) -> None:
-    if sentence is None:  # a hostile name, with dots of its own
-        params = copy.deepcopy(DEFAULTS)
-        params["models"]["../x"] = value
-        assert "models.../x is not a possible name" in problem(tmp_path, params)
-    else:
-        assert sentence in problem(tmp_path, changed(path, value))
+def test_a_problem_is_reported_where_it_is_and_once(key: str, value: Any) -> None:
+    lines = problems((f"params.defaults.{key}", value))
+    assert len(lines) == 1
+    assert lines[0].startswith(f"params.yaml: defaults.{key}")
+    (line,) = problems((f"params.models.deep.{key}", value))
+    assert line == lines[0].replace("defaults.", "models.deep.")
+    (line,) = problems((f"presets.sparse.{key}", value))
+    assert line.startswith(f"presets.yaml: sparse.{key}")
+
+
+def test_a_key_that_defaults_lack_is_missing_there() -> None:
+    defaults = {key: value for key, value in OURS["params"]["defaults"].items() if key != "loss"}
+    assert problems(("params.defaults", defaults)) == ["params.yaml: defaults.loss is missing."]
+
+
+def test_presets_may_be_missing_or_empty(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(changed()["params"])
+    assert read_params(AllParams, tmp_path / "params.yaml").presets == {}
+    (tmp_path / "presets.yaml").write_text("# none\n")
+    assert read_params(AllParams, tmp_path / "params.yaml").presets == {}
+
+
+def test_presets_have_a_file_and_names_of_their_own() -> None:
+    (line,) = problems(("presets.deep", {}))
+    assert line.startswith("presets.yaml: deep has the name of a model")
+    (line,) = problems(("params.presets", {"best16": {}}))
+    assert line.startswith("params.yaml: presets ")
+    assert "presets.yaml" in line
+
+
+def test_unknown_sections_stop_the_check_and_no_stage(checked: Check, tmp_path: Path) -> None:
+    ended = checked(("params.notes", {"by": "me"}))
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith("error: params.yaml: notes is not a known key")
+    assert read_params(Params, tmp_path / "params.yaml") == read_params(Params, ROOT / "params.yaml")
+
+
+def test_the_check_prints_the_settings_of_a_model(checked: Check) -> None:
+    assert checked() == (0, "params.yaml is valid.\n", "")
+    for name in ("deep", "best16"):
+        ended = checked(arguments=(name,))
+        assert (ended.status, ended.err) == (0, "")
+        assert Model(**yaml.safe_load(ended.out)) == choose_model(read(), name).settings
+    ended = checked(arguments=("dep",))
+    assert (ended.status, ended.out) == (2, "")
+    assert "'dep' (did you mean deep?)" in ended.err
+
+
+def test_the_check_looks_where_only_one_stage_or_the_tuner_would(checked: Check, tmp_path: Path) -> None:
+    ended = checked(("params.tune.deep.space.loss", ["mse", "mean"]))
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith("error: params.yaml: tune.deep.space.loss.1 is 'mean'")
+    (tmp_path / "data").unlink()
+    ended = checked()
+    assert (ended.status, ended.out) == (1, "")
+    assert "data/raw" in ended.err
+    assert "prepare.raw" in ended.err
+
+
+# --- YAML ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"latent_dim": 1}, "models.deep.latent_activation is softmax, but latent_dim is 1; that code would always be"),
-        ({"code_l1": 0.1}, "models.deep.code_l1 is 0.1, but latent_activation is softmax; the sum of those codes"),
-    ],
+    ("key", "written", "value"),
+    [("learning_rate", number, 1e-5) for number in ("1e-05", "1E-5", "0.00001", "1.0e-5")]
+    + [("seed", "010", 10), ("seed", "0o10", 8), ("seed", "0x10", 16)],
 )
-def test_softmax_codes_that_tell_nothing_are_refused(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
-    params = changed("models.deep.latent_activation", "softmax")
-    params["models"]["deep"].update(changes)
-    assert sentence in problem(tmp_path, params)
+def test_numbers_are_read_as_dvc_reads_and_writes_them(key: str, written: str, value: float) -> None:
+    text = changed((f"params.models.deep.{key}", "HERE"))["params"].replace("HERE", written)
+    assert getattr(parse_params(Params, text).models["deep"], key) == value
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("text", "place"),
     [
-        ({"latent_activation": "relu"}, "latent_activation is relu, but with a kl_weight the code is the mean of a"),
-        (
-            {"code_l1": 0.1},
-            "code_l1 is 0.1, but kl_weight is 0.5 and already draws codes to zero; one of them has to be",
-        ),
-        ({"kl_warmup_epochs": 10}, "kl_warmup_epochs is 10, but has to be below epochs, 10."),
+        ("", " is empty"), ("- 1", " is [1]"), ("a: b: c", ", line 1: "), ("a: 1\n  b: 2", ", line 2: "),
+        ("\tx: 1", ", line 1: "), ("figures:\n  dpi: 1\n  dpi: 2", ", line 3: "), ("[" * 1000, ": "),
+        ("!!python/object/apply:os.system [exit]", ", line 1: "), ("a: 2001-99-99", ": "), ("a: !!int ''", ": "),
     ],
-)
-def test_what_a_variational_model_cannot_have_is_refused(
-    tmp_path: Path, changes: dict[str, Any], sentence: str
-) -> None:
-    params = changed("models.deep.kl_weight", 0.5)
-    params["models"]["deep"]["kl_warmup_epochs"] = 9.5
-    assert read(tmp_path, params).models["deep"].kl_weight == 0.5
-    params["models"]["deep"].update(changes)
-    assert problem(tmp_path, params).startswith(f"params.yaml: models.deep.{sentence}")
+)  # fmt: skip
+def test_text_that_is_no_parameter_file_is_refused_with_its_place(text: str, place: str) -> None:
+    with pytest.raises(ParamsError) as caught:
+        parse_params(Params, text)
+    assert str(caught.value).startswith(f"params.yaml{place}")
+    assert "\n" not in str(caught.value)
+    if text:
+        with pytest.raises(ParamsError, match=r"^presets\.yaml"):
+            parse_params(Params, changed()["params"], presets=text)
 
 
-def test_test_images_choose_no_epoch(tmp_path: Path) -> None:
-    """Without validation images they take their place."""
-    params = changed("prepare.validation_images", 0)
-    assert read(tmp_path, params).prepare.validation_images == 0
-    for block in (params["models"]["deep"], params["presets"]["best16"], params["classifier"]):
-        block["early_stopping"] = 2
-    told = "early_stopping is 2, but prepare.validation_images is 0, so the test images would choose the epoch"
-    keys = ["models.deep", "presets.best16"]
-    for train in (False, True):
-        params["classifier"]["train"] = train
-        assert problem(tmp_path, params).splitlines() == [
-            f"params.yaml: {key}.{told}; one of them has to change." for key in [*keys, *["classifier"] * train]
-        ]
-    params["prepare"]["validation_images"] = 1
-    assert read(tmp_path, params).models["deep"].early_stopping == 2
-
-
-def test_every_problem_is_told(tmp_path: Path) -> None:
-    params = changed("models.deep.epochs", 0)
-    params["figures"]["dpi"] = "many"
-    del params["evaluate"]
-    lines = problem(tmp_path, params).splitlines()
-    assert len(lines) == 3
-    assert all(line.startswith("params.yaml: ") and line.endswith(".") for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        (
-            "",
-            "the file is empty, but has to be a mapping with the keys prepare, models, presets, tune, evaluate, apply, "
-            "classifier, generate, compare, figures.",
-        ),
-        ("- 1", "the file is [1], but"),
-        ("a: b: c", "line 1, column 5: not valid YAML: a key that is indented unlike the others, or a value with a"),
-        ("a: 1\n  b: 2", "line 2, column 4: not valid YAML: a key that is indented unlike the others, or a value with"),
-        ("x:\n    a: 1\n   b: 2", "line 3, column 4: not valid YAML: a key that is indented unlike the others."),
-        ("a: 1\nb:2\nc: 3", "line 2, column 1: not valid YAML: a key has to be followed by a colon and a space."),
-        ("\tx: 1", "line 1, column 1: not valid YAML: a tab, where only spaces indent."),
-        ("figures:\n  dpi: 1\n  dpi: 2", 'params.yaml, line 3, column 3: not valid YAML: duplicate key "dpi".'),
-        ("!!python/object/apply:os.system [exit]", "not valid YAML: could not determine a constructor"),
-        ("a: 2001-99-99", "not valid YAML: month must be in 1..12."),
-        ("[" * 1000, "not valid YAML"),
-        ("a: !!bool foo", "not valid YAML: a tag such as !!bool that does not suit its value."),
-        ("a: !!int ''", "not valid YAML: a tag such as !!bool that does not suit its value."),
-    ],
-)
-def test_text_that_is_no_parameter_file(tmp_path: Path, text: str, sentence: str) -> None:
-    assert sentence in problem(tmp_path, text)
-
-
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ParamsError, match="is not UTF-8 text"):
+    with pytest.raises(ParamsError, match=re.escape(f"{path} is missing")):
         read_params(Params, path)
-    with pytest.raises(ParamsError, match="is missing; run this in the folder that holds it"):
-        read_params(Params, tmp_path / "none.yaml")
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ParamsError, match=re.escape(f"{path} is not UTF-8 text")):
+        read_params(Params, path)
 
+
+# --- anything ------------------------------------------------------------------------------
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 values = st.recursive(
     scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(scalars, v, max_size=3), max_leaves=5
 )
-LEAVES: list[tuple[str, ...]] = [
-    (s, k) for s in ("prepare", "evaluate", "apply", "classifier", "generate", "figures") for k in DEFAULTS[s]
-]
-LEAVES += [("models", "deep", k) for k in DEFAULTS["models"]["deep"]] + [("models",), ("models", "deep"), ("prepare",)]
+SMALL = OURS["params"] | {"tune": {}}
+SECTIONS = [name for name in SMALL if name not in ("models", "tune")]
+PLACES: list[tuple[str, ...]] = [(section, key) for section in SECTIONS for key in SMALL[section]]
+PLACES += [("models", "deep", key) for key in SMALL["defaults"]] + [(section,) for section in SMALL]
+PLACES += [("models", "deep"), ("presets", "sparse"), ("presets", "sparse", "epochs")]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(where=st.sampled_from(LEAVES), value=values, key=st.none() | scalars)
-def test_any_value_anywhere_is_accepted_or_told(tmp_path: Path, where: tuple[str, ...], value: Any, key: Any) -> None:
-    params = copy.deepcopy(SMALL)
-    section = params
+@settings(max_examples=300, deadline=None)
+@given(where=st.sampled_from(PLACES), value=values, key=st.none() | scalars)
+def test_any_value_anywhere_is_accepted_or_refused_in_a_line_a_problem(
+    where: tuple[str, ...], value: Any, key: Any
+) -> None:
+    params, presets = copy.deepcopy(SMALL), {"sparse": copy.deepcopy(OURS["presets"]["sparse"])}
+    section: Any = params | {"presets": presets} if where[0] == "presets" else params
     for part in where[:-1]:
         section = section[part]
     section[where[-1] if key is None else key] = value
     try:
-        text = yaml.safe_dump(params)
-        assert read(tmp_path, text)
+        assert parse_params(AllParams, yaml.safe_dump(params), presets=yaml.safe_dump(presets))
     except ParamsError as error:
-        assert all(line.strip().endswith(".") for line in str(error).splitlines())
+        for line in str(error).splitlines():
+            assert re.match(r"(params|presets)\.yaml(, line \d+)?[: ].*\.$", line), line
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None)
 @given(text=st.text(st.characters(codec="utf-8")))
-def test_any_text_is_told(tmp_path: Path, text: str) -> None:
-    assert problem(tmp_path, text).endswith(".")
+def test_any_text_is_refused(text: str) -> None:
+    with pytest.raises(ParamsError, match=r"^params\.yaml"):
+        parse_params(Params, text)
 
 
 @st.composite
-def valid_params(draw: st.DrawFn) -> Any:
-    """Parameters with most values drawn anew."""
+def valid_files(draw: st.DrawFn) -> tuple[Any, Any]:
+    """params.yaml and presets.yaml with most values chosen at random."""
     params = copy.deepcopy(SMALL)
     numbers = st.floats(0.001, 0.999) | st.floats(1e-12, 1e-3)
     seeds = st.integers(0, 2**32 - 1)
@@ -353,71 +348,28 @@ def valid_params(draw: st.DrawFn) -> Any:
         "seed": draw(seeds),
     }
     params["apply"]["noise"] = draw(st.lists(numbers, min_size=1, max_size=16, unique=True))
-    model = params["models"].pop("deep")
-    model["hidden_units"] = draw(st.lists(st.integers(1, 16384), min_size=1, max_size=8))
-    model["seed"] = draw(seeds)
-    for key in ("dropout", "noise", "code_l1", "learning_rate", "weight_decay"):
-        model[key] = draw(numbers)
-    for key in ("latent_dim", "batch_size", "epochs", "threads"):
-        model[key] = draw(st.integers(1, 256))
+    block: dict[str, Any] = {
+        key: draw(numbers) for key in ("dropout", "noise", "code_l1", "learning_rate", "weight_decay")
+    }
+    block |= {key: draw(st.integers(1, 256)) for key in ("latent_dim", "batch_size", "epochs")}
+    block |= {"hidden_units": draw(st.lists(st.integers(1, 16384), min_size=1, max_size=8)), "seed": draw(seeds)}
     names = st.from_regex(r"[a-z][a-z0-9_-]{0,39}", fullmatch=True).filter(lambda name: name != "pca")
     one, other = draw(st.lists(names, min_size=2, max_size=2, unique=True))
-    params["models"][one] = params["presets"][other] = model
-    params["evaluate"]["ridge"] = draw(numbers)
-    params["figures"]["dpi"] = draw(st.integers(50, 600))
-    return params
+    params["models"] = {one: block}
+    return params, {other: block}
 
 
-def exact(value: Any) -> Any:
+def exact(value: Any) -> str:
     """A value as a text in which 1 and 1.0 differ."""
     return json.dumps(value, sort_keys=True)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(params=valid_params())
-def test_validation_changes_no_value(tmp_path: Path, params: Any) -> None:
-    """Written as JSON, which is YAML too. DVC tracks the values in the file, and a stage uses what validation gives."""
-    assert exact(read(tmp_path, json.dumps(params, ensure_ascii=False)).model_dump()) == exact(params)
-
-
-def test_validation_changes_no_value_of_this_project() -> None:
-    assert exact(read_params(Params, ROOT / "params.yaml").model_dump()) == exact(DEFAULTS)
-
-
-def test_a_model_may_be_called_comparison(tmp_path: Path) -> None:
-    assert "comparison" in read(tmp_path, changed("models.comparison", DEFAULTS["models"]["deep"])).models
-
-
-def test_every_key_is_explained() -> None:
-    table = explain()
-    for path in LEAVES:
-        if len(path) > 1 and path[-1] != "deep":
-            assert f"`{'.'.join(path).replace('models.deep', 'models.<name>')}`" in table
-
-
-def test_the_command_explains_or_exits_with_2(tmp_path: Path) -> None:
-    command = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "stages", "check")
-    (tmp_path / "data").symlink_to(ROOT / "data")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(DEFAULTS))
-    told = call(tmp_path, *command).stdout
-    assert told.startswith("What the keys of params.yaml mean")
-    assert told.endswith(f":\n\n{explain()}\n\nparams.yaml is valid.\n")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed("figures.dpi", 1)))
-    result = call(tmp_path, *command)
-    assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == "error: params.yaml: figures.dpi is 1, but has to be a whole number from 50 to 600.\n"
-
-
-def test_check_tells_what_only_a_stage_or_the_tuner_would_find(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(DEFAULTS))
-    ended = made_up.call_main(check.main, monkeypatch, capsys)
-    assert (ended.status, ended.out) == (1, "")
-    assert ended.err == "error: data/raw, named by prepare.raw in params.yaml, is not a folder.\n"
-    (tmp_path / "data").symlink_to(ROOT / "data")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed("tune.deep.space.loss", ["mse", "mean"])))
-    ended = made_up.call_main(check.main, monkeypatch, capsys)
-    assert (ended.status, ended.out) == (2, "")
-    assert ended.err.startswith("error: params.yaml: tune.deep.space.loss.1 is 'mean'")
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(files=valid_files())
+def test_validation_changes_no_value(files: tuple[Any, Any]) -> None:
+    """DVC tracks the values in the file, and a stage uses what validation returns. JSON is YAML, too."""
+    params, presets = files
+    found = parse_params(AllParams, json.dumps(params, ensure_ascii=False), presets=json.dumps(presets)).model_dump()
+    blocks = {"models": params["models"], "presets": presets}
+    full = {section: {n: params["defaults"] | b for n, b in named.items()} for section, named in blocks.items()}
+    assert exact(found) == exact(params | full)

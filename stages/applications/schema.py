@@ -74,3 +74,6 @@ class ApplicationParams(Params):
     apply: Apply
     classifier: Classifier
     generate: Generate
+
+    def recipes(self) -> dict[str, Recipe]:
+        return super().recipes() | ({"classifier": self.classifier} if self.classifier.train else {})

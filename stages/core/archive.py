@@ -1,4 +1,4 @@
-"""The .keras file of a model: the same model is the same bytes, and plain Keras opens it."""
+"""Save a model as a .keras file: equal models give equal bytes, and plain Keras opens them."""
 
 import json
 import tempfile
@@ -11,18 +11,17 @@ from stages.core.backend import keras
 
 
 def keras_bytes(model: keras.Model) -> bytes:
-    """The model as a .keras archive that depends on nothing but its layers and weights.
+    """A .keras archive of the model, which depends on nothing but its layers and weights.
 
-    Keras stamps its archives with the time of saving and with memory addresses
-    (`shared_object_id`, which only matters to objects shared between layers; here there
-    are none), so the archive is written anew without them.
+    Keras adds the time of saving and memory addresses (`shared_object_id`, which matters only to objects that
+    layers share; these models have none). This function removes both.
     Raises OSError, naming the file, if the temporary folder is full.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         try:
             model.save(path)
-        except OSError as error:  # Keras doesn't say which file
+        except OSError as error:  # Keras omits the path
             raise OSError(error.errno, f"cannot be written: {error.strerror or error}", str(path)) from error
         archive = BytesIO()
         with zipfile.ZipFile(path) as saved, zipfile.ZipFile(archive, "w") as rewritten:
@@ -32,7 +31,7 @@ def keras_bytes(model: keras.Model) -> bytes:
                     content = _dump({k: v for k, v in json.loads(content).items() if k != "date_saved"})
                 elif name == "config.json":
                     content = _dump(_without(json.loads(content), "shared_object_id"))
-                rewritten.writestr(zipfile.ZipInfo(name), content)  # ZipInfo's own date is 1980
+                rewritten.writestr(zipfile.ZipInfo(name), content)  # dated 1980
     return archive.getvalue()
 
 
@@ -41,7 +40,7 @@ def _dump(content: Any) -> bytes:
 
 
 def _without(content: Any, key: str) -> Any:
-    """A JSON value with every entry named `key` left out, at any depth."""
+    """A JSON value without the entries named `key`, at any depth."""
     if isinstance(content, dict):
         return {k: _without(v, key) for k, v in content.items() if k != key}
     if isinstance(content, list):

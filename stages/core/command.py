@@ -4,14 +4,14 @@ import argparse
 
 
 def parse_no_arguments(stage: str, description: str | None) -> None:
-    """Take no argument but --help, which prints the stage's `description`; ends the process with status 2 otherwise."""
+    """Accept --help, which prints `description`, and no other argument. Ends the process with status 2 otherwise."""
     _parser(stage, description).parse_args()
 
 
 def parse_model(stage: str, description: str | None) -> str | None:
-    """The name of a model, a stage's only argument; None if it is missing."""
+    """Parse a stage's only argument, the name of a model; None if it is missing."""
     parser = _parser(stage, description)
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="a key of `models` or `presets` in params.yaml")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a model of params.yaml or presets.yaml")
     name: str | None = parser.parse_args().model
     return name
 
@@ -20,6 +20,6 @@ def _parser(stage: str, description: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=f"python -m stages.{stage}",
         description=description,
-        epilog="Everything else is set in params.yaml.",
+        epilog="Set everything else in params.yaml.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,15 +1,13 @@
-"""The files that the stages exchange: where they lie, and how arrays are read and files written.
+"""The files that the stages exchange: their paths, and how to read and write them safely.
 
-All paths are relative to the repository's root, where DVC runs the stages.
+Paths are relative to the root of the repository, where DVC runs the stages.
 """
 
 import errno
-import glob
 import io
 import lzma
 import os
 import secrets
-import time
 import tokenize
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,11 +21,6 @@ from numpy.typing import NDArray
 from stages.core.arrays import Bytes
 from stages.core.errors import StageError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 EVALUATIONS = Path("data/evaluation")
 APPLICATIONS = Path("data/applications")
 GENERATIONS = Path("data/generation")
@@ -37,9 +30,8 @@ PIXEL_LABELS = Path("data/classical/labels.npz")
 CLASSIFIER = Path("data/classifier/classifier.keras")
 FLOOR = Path("data/classifier/floor.npz")
 SPLITS = ("train", "validation", "test")
-CHUNK = 2**24  # bytes of an array written at a time
-ABANDONED_AFTER = 3600  # seconds without a write, after which an unfinished file's writer may be dead
-# What NumPy and zipfile raise for files that are no whole .npy or .npz, depending on where they break.
+CHUNK = 2**24  # bytes of an array to write at a time
+# What NumPy and zipfile raise for a damaged .npy or .npz file, depending on where the damage is.
 BROKEN_ARRAY = (
     ValueError, EOFError, KeyError, SyntaxError, TypeError, RuntimeError, OverflowError, tokenize.TokenError,
     zipfile.BadZipFile, lzma.LZMAError,
@@ -47,7 +39,7 @@ BROKEN_ARRAY = (
 
 
 class ModelFiles(NamedTuple):
-    """What the stages write of one model."""
+    """The files that the stages write for one model."""
 
     model: Path
     history: Path
@@ -58,29 +50,18 @@ class ModelFiles(NamedTuple):
 
 
 def model_files(name: str, preset: bool = False) -> ModelFiles:
-    """The files of a model. Those of presets, but for their metrics, lie in a folder that no stage depends on."""
-    metrics = Path(f"metrics/{name}.json")
+    """The files of a model. Those of a preset, except its metrics, are in a folder that no stage depends on."""
     if preset:
-        return ModelFiles(
-            PRESETS / f"{name}.keras",
-            PRESETS / f"{name}.csv",
-            PRESETS / f"{name}.npz",
-            PRESETS / f"{name}.application.npz",  # no model's name has a dot
-            PRESETS / f"{name}.generation.npz",
-            metrics,
-        )
-    return ModelFiles(
-        Path(f"data/models/{name}.keras"),
-        Path(f"data/history/{name}.csv"),
-        EVALUATIONS / f"{name}.npz",
-        APPLICATIONS / f"{name}.npz",
-        GENERATIONS / f"{name}.npz",
-        metrics,
-    )
+        kinds = ("keras", "csv", "npz", "application.npz", "generation.npz")  # no model's name has a dot
+        model, history, evaluation, application, generation = (PRESETS / f"{name}.{kind}" for kind in kinds)
+    else:
+        model, history = Path(f"data/models/{name}.keras"), Path(f"data/history/{name}.csv")
+        evaluation, application, generation = (f / f"{name}.npz" for f in (EVALUATIONS, APPLICATIONS, GENERATIONS))
+    return ModelFiles(model, history, evaluation, application, generation, Path(f"metrics/{name}.json"))
 
 
 def how_to_make(path: Path) -> str:
-    """What to run for a file that is missing or broken: DVC, or the stage that writes it of a preset."""
+    """The command that makes a missing or broken file, in words: DVC's, or for a file of a preset its stage's."""
     if path.parent != PRESETS:
         return "run `dvc repro`"
     name, *kind = path.stem.split(".")
@@ -100,15 +81,18 @@ def labels_path(split: str) -> Path:
 
 
 class _Unfinished(io.FileIO):
-    """A new file that stands for `path` until it is complete; its errors name that path."""
+    """A hidden file next to `path`, to be renamed to it once it is complete. Its errors name `path`."""
 
     def __init__(self, path: Path) -> None:
-        # a name of its own for every writer: processes in two containers may have the same number
-        self.temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
         self.path = path
-        super().__init__(self.temporary, "xb")
-        with suppress(OSError):
-            _lock(self)  # tells other processes that its writer lives
+        # A token keeps writers apart: process numbers don't, since two containers may use the same one.
+        self.temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+        with _naming(path):
+            with suppress(FileExistsError):  # a file where a folder should be; opening explains that better
+                path.parent.mkdir(parents=True)
+            if path.is_dir():  # the rename would find out too late, after others
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            super().__init__(self.temporary, "xb")
 
     def write(self, data: Any) -> int:
         with _naming(self.path):
@@ -117,10 +101,10 @@ class _Unfinished(io.FileIO):
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that replaces `path` if the block ends without an error, and leaves no trace otherwise.
+    """Open a file that replaces `path` when the block ends, and that vanishes if the block raises an error.
 
-    Any number of processes may replace the same path at once.
-    Raises OSError, naming `path`, if the disk is full or the folder not writable.
+    Any number of processes can replace the same path at once.
+    Raises OSError, with `path` as its file name, if the file cannot be written.
     """
     with replacing_all([path]) as (file,):
         yield file
@@ -128,24 +112,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def replacing_all(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
-    """As `replacing`, for several files: all are complete on disk before the first is renamed."""
-    files: list[io.BufferedWriter] = []
+    """Do the same as `replacing` for several files. All are complete on disk before the first is renamed."""
     unfinished: list[_Unfinished] = []
     try:
         for path in paths:
-            with _naming(path):
-                with suppress(FileExistsError):  # if it is a file, opening the temporary says so better
-                    path.parent.mkdir(parents=True)
-                _remove_abandoned(path)
-                if path.is_dir():  # a rename would find out too late, with other files renamed
-                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-                unfinished.append(_Unfinished(path))
-            files.append(io.BufferedWriter(unfinished[-1]))
+            unfinished.append(_Unfinished(path))  # noqa: PERF401 (what is open needs closing if the next one fails)
+        files = [io.BufferedWriter(raw) for raw in unfinished]
         yield cast(list[BinaryIO], files)
         for file, raw in zip(files, unfinished, strict=True):
             file.flush()
             with _naming(raw.path):
-                os.fsync(raw.fileno())  # a rename must not overtake the bytes in a power cut
+                os.fsync(raw.fileno())  # a power cut must not keep the rename and lose the bytes
                 file.close()
         for raw in unfinished:
             with _naming(raw.path):
@@ -153,22 +130,22 @@ def replacing_all(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
     finally:
         for raw in unfinished:
             with suppress(OSError):
-                raw.close()  # whatever the buffer still holds is not wanted
+                raw.close()  # without flushing the buffer
             with suppress(OSError):
                 raw.temporary.unlink(missing_ok=True)
 
 
 def write_all(contents: Mapping[Path, bytes]) -> None:
-    """Write all files or none, as `replacing_all` does."""
+    """Write all of these files or none. Raises OSError as `replacing` does."""
     with replacing_all(list(contents)) as files:
         for file, content in zip(files, contents.values(), strict=True):
             file.write(content)
 
 
 def write_npy(file: BinaryIO, array: NDArray[Any]) -> None:
-    """Write an array in NumPy's .npy format.
+    """Write an array to an open file in NumPy's .npy format.
 
-    In chunks, since NumPy's own write to a real file loses the operating system's reason on a full disk.
+    It writes chunk by chunk, because NumPy's own method hides the operating system's reason when a disk is full.
     """
     header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
     np.lib.format.write_array_header_1_0(file, header)
@@ -179,29 +156,11 @@ def write_npy(file: BinaryIO, array: NDArray[Any]) -> None:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Let an OSError in the block say which file cannot be written."""
+    """Make an OSError in the block name the file that cannot be written."""
     try:
         yield
     except OSError as error:
-        if error.filename == str(path):
-            raise
         raise OSError(error.errno, f"cannot be written: {error.strerror or error}", str(path)) from error
-
-
-def _remove_abandoned(path: Path) -> None:
-    """Remove what killed processes left of `path`, so that a crashing machine does not fill its disk."""
-    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        with suppress(OSError):
-            if time.time() - temporary.stat().st_mtime > ABANDONED_AFTER:
-                with open(temporary, "rb") as file:
-                    _lock(file)  # fails if its writer lives
-                temporary.unlink()
-
-
-def _lock(file: BinaryIO | io.FileIO) -> None:
-    """Lock an open file until it is closed. Raises OSError if another process holds it. No lock on Windows."""
-    if fcntl:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 # --- reading -----------------------------------------------------------------------------
@@ -214,27 +173,30 @@ class Split(NamedTuple):
     labels: Bytes  # [images]
 
     def of_classes(self, classes: Sequence[int] | Bytes) -> "Split":
-        """The images of these classes, in their order."""
+        """The images of these classes, in the same order."""
         kept = np.isin(self.labels, classes)
         return Split(self.images[kept], self.labels[kept])
 
 
 def read_split(split: str) -> Split:
-    """A split's images, mapped from disk, and labels. Raises StageError if a file is missing or broken."""
+    """Read a split: its images as uint8 [images, pixels], mapped from disk, and its labels.
+
+    Raises StageError if a file is missing or broken.
+    """
     images = read_images(split)
     return Split(images.reshape(len(images), -1), read_labels(split))
 
 
 def read_images(split: str, mapped: bool = True) -> Bytes:
-    """The images of a split: uint8 [images, height, width], 0 to 255, mapped from disk or read whole.
+    """Read the images of a split: uint8 [images, height, width], 0 to 255. mapped: map the file, don't load it.
 
-    Raises StageError if the file is missing or not such an array.
+    Raises StageError if the file is missing or holds anything else.
     """
     return _read_npy(images_path(split), 3, "uint8 [images, height, width]", mapped)
 
 
 def read_labels(split: str) -> Bytes:
-    """The labels of a split: uint8 [images]. Raises StageError as read_images does."""
+    """Read the labels of a split: uint8 [images]. Raises StageError as `read_images` does."""
     return _read_npy(labels_path(split), 1, "uint8 [images]", mapped=False)
 
 

@@ -10,9 +10,24 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from stages.core.errors import ParamsError
 from stages.core.files import ModelFiles, model_files
-from stages.core.schema import Defaults, Model, Params, Section
+from stages.core.schema import Model, Params, Section
 
 PARAMS, PRESETS = Path("params.yaml"), Path("presets.yaml")
+
+BLOCKS = ("models.", "presets.")
+WORDS = {  # for types of problems that pydantic describes to programmers
+    "bool_type": "be true or false",
+    "dict_type": "be a mapping from keys to values",
+    "float_type": "be a number",
+    "int_from_float": "be a whole number",
+    "int_type": "be a whole number",
+    "invalid_key": "have a text as its key",
+    "list_type": "be a list",
+    "model_type": "be a mapping from keys to values",
+    "string_pattern_mismatch": "be 1 to 40 of a-z, 0-9, _ and -, start with a letter, and not be pca, the baseline",
+    "string_too_short": "not be empty",
+    "string_type": "be a text",
+}
 
 P = TypeVar("P", bound=Params)
 
@@ -32,27 +47,31 @@ def read_params(kind: type[P], path: Path = PARAMS) -> P:
     Raises ParamsError with a sentence per problem: the key's full path, the value found, and what is allowed.
     """
     presets = path.with_name(PRESETS.name)
-    return parse_params(kind, read_text(path), path, read_text(presets) if presets.exists() else "{}")
+    return parse_params(kind, read_text(path), path, read_text(presets) if presets.exists() else "")
 
 
-def parse_params(kind: type[P], text: str, path: Path = PARAMS, presets: str = "{}") -> P:
+def parse_params(kind: type[P], text: str, path: Path = PARAMS, presets: str = "") -> P:
     """The parameters in the text of params.yaml and of presets.yaml. Raises ParamsError as `read_params` does."""
-    content = parse_yaml(text, path)
-    if not isinstance(content, dict):
-        raise ParamsError(f"{path} is {shown(content)}, but has to be a mapping from sections to settings.")
-    content["presets"] = parse_yaml(presets, path.with_name(PRESETS.name))
-    defaults: Any = content.get("defaults")
-    try:
-        Defaults.model_validate(defaults)
-    except ValidationError as error:
-        raise ParamsError("\n".join(f"{path}: {line}" for line in sentences(error, "defaults"))) from None
+    content = mapping(parse_yaml(text, path), str(path))
+    if "presets" in content:
+        raise ParamsError(f"{path}: presets is not a section of this file; move its blocks to {PRESETS}.")
+    defaults = mapping(content.get("defaults"), f"{path}: defaults")
+    presets_path = path.with_name(PRESETS.name)
+    content["presets"] = mapping(parse_yaml(presets, presets_path) or {}, str(presets_path))
     for section in ("models", "presets"):
         if isinstance(content.get(section), dict):
             content[section] = {name: merged(defaults, block) for name, block in content[section].items()}
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise ParamsError("\n".join(f"{path}: {line}" for line in sentences(error))) from None
+        raise ParamsError("\n".join(located(line, path) for line in without_inherited(sentences(error)))) from None
+
+
+def mapping(value: Any, name: str) -> dict[Any, Any]:
+    """The value itself. Raises ParamsError if it is not a mapping."""
+    if not isinstance(value, dict):
+        raise ParamsError(f"{name} is {shown(value)}, but has to be a mapping from keys to values.")
+    return value
 
 
 def merged(defaults: dict[str, Any], block: Any) -> Any:
@@ -84,38 +103,55 @@ def parse_yaml(text: str, path: Path) -> Any:
         raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from None
 
 
-def sentences(error: ValidationError, *section: str) -> list[str]:
-    """A sentence for each problem that validation found in a section of params.yaml, or in all of it."""
+def without_inherited(lines: list[str]) -> list[str]:
+    """The sentences, without those about models that only inherit a problem of `defaults`."""
+    shared = {line.removeprefix("defaults.") for line in lines if line.startswith("defaults.")}
+    return [line for line in lines if not (line.startswith(BLOCKS) and line.split(".", 2)[-1] in shared)]
+
+
+def located(line: str, path: Path = PARAMS) -> str:
+    """A sentence about a key, after the file that holds the key."""
+    if line.startswith("presets."):
+        return f"{path.with_name(PRESETS.name)}: {line.removeprefix('presets.')}"
+    return f"{path}: {line}"
+
+
+def sentences(error: ValidationError) -> list[str]:
+    """A sentence for each problem that validation found: the key, the value, and what is allowed."""
     lines = []
     for problem in error.errors():
-        key = ".".join(str(part) for part in (*section, *problem["loc"]) if part != "[key]")
-        lines += [
-            f"{key}.{line}" if key and problem["type"] == "value_error" else line for line in sentence(key, problem)
-        ]
+        names = [str(part) for part in problem["loc"] if part != "[key]"]
+        key = ".".join(name if name.isprintable() else repr(name) for name in names)
+        lines += sentence(key, problem)
     return lines
 
 
 def sentence(key: str, problem: Any) -> list[str]:
-    """One problem in words; several if settings clash."""
-    if problem["type"] == "value_error":
-        return [f"{line}." for line in str(problem["ctx"]["error"]).splitlines()]
-    if problem["type"] == "extra_forbidden":
-        return [f"{key} is not a known key{nearest(key.rpartition('.')[2], known_keys())}."]
-    if problem["type"] == "missing":
-        return [f"{key} is missing."]
-    hint = nearest(problem["input"], str(problem.get("ctx", {}).get("expected", "")).replace("'", "").split(", "))
-    return [f"{key} is {shown(problem['input'])}: {problem['msg'].lower()}{hint}."]
+    """One problem in words; a sentence per clash if settings do not suit each other."""
+    match problem["type"]:
+        case "value_error":
+            return [f"{key}.{line}.".lstrip(".") for line in str(problem["ctx"]["error"]).splitlines()]
+        case "extra_forbidden":
+            return [f"{key} is not a known key{nearest(key.rpartition('.')[2], known_keys())}."]
+        case "missing":
+            return [f"{key} is missing."]
+        case "literal_error":
+            hint = nearest(problem["input"], problem["ctx"]["expected"].replace("'", "").split(", "))
+        case _:
+            hint = ""
+    allowed = WORDS.get(problem["type"]) or problem["msg"].partition("should ")[2].partition(" after validation")[0]
+    return [f"{key} is {shown(problem['input'])}, but has to {allowed}{hint}."]
 
 
-def known_keys() -> list[str]:
-    """The names of all settings."""
-    sections: list[type[Section]] = [Defaults, *Section.__subclasses__()]
-    return [name for section in sections for name in section.model_fields]
+def known_keys(section: type[Section] = Section) -> list[str]:
+    """The keys of a section and of all that extend it."""
+    return [*section.model_fields, *(key for kind in section.__subclasses__() for key in known_keys(kind))]
 
 
 def nearest(found: Any, names: list[str]) -> str:
     """`" (did you mean adam?)"` if one of `names` is spelt much like a text that was found."""
-    matches = difflib.get_close_matches(found.lower(), names, n=1) if isinstance(found, str) else []
+    others = [name for name in names if name != found]
+    matches = difflib.get_close_matches(found.lower(), others, n=1) if isinstance(found, str) else []
     return f" (did you mean {matches[0]}?)" if matches else ""
 
 
@@ -153,4 +189,4 @@ def check_fit(key: str, settings: Model, count: int, height: int, width: int) ->
             f"can be halved {halvings} times"
         )
     if problems:
-        raise ParamsError("\n".join(f"params.yaml: {key}.{problem}." for problem in problems))
+        raise ParamsError("\n".join(located(f"{key}.{problem}.") for problem in problems))

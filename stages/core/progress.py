@@ -1,4 +1,4 @@
-"""Reporting the epochs: a live bar on a terminal, lines in a log."""
+"""Report each epoch: as a bar on a terminal, as lines in a log."""
 
 import sys
 import time
@@ -12,45 +12,32 @@ from stages.core.checkpoint import Epoch
 SECONDS_BETWEEN_LINES = 10
 
 Report = Callable[[Epoch], None]
-Reporting = Callable[[int, int], AbstractContextManager[Report]]  # epochs, those trained before
+Reporting = Callable[[int, int], AbstractContextManager[Report]]  # epochs in all, epochs done
 
 
 @contextmanager
 def reporting(epochs: int, done: int) -> Iterator[Report]:
-    """A function to report each epoch with; `done` of them were trained before.
+    """Yield a function that reports one epoch of `epochs`, of which an earlier run trained the first `done`.
 
-    On a terminal it moves a bar. In a log it prints a line every ten seconds, and for epoch `epochs`.
+    A log gets a line at the first epoch, about every ten seconds, and at the last one.
     """
-    if sys.stdout.isatty():
-        with tqdm(total=epochs, initial=done, unit="epoch", file=sys.stdout) as bar:
+    terminal = sys.stdout.isatty()
+    next_line = compiled = 0.0
+    with tqdm(total=epochs, initial=done, unit="epoch", file=sys.stdout, disable=not terminal) as bar:
 
-            def move_bar(row: Epoch) -> None:
-                bar.set_postfix(shown(row), refresh=False)
-                bar.update()
+        def report(row: Epoch) -> None:
+            nonlocal next_line, compiled
+            losses = f"loss {row.loss:.5f}, val_loss {row.val_loss:.5f}"
+            if row.kl:
+                losses += f", kl {row.kl:.3f}, val_kl {row.val_kl:.3f}"
+            bar.set_postfix_str(losses, refresh=False)
+            bar.update()
+            now = time.monotonic()
+            if compiled:  # the first epoch compiles, so its duration says nothing about the others
+                losses += f", {(now - compiled) / (row.epoch - done - 1) * (epochs - row.epoch):.0f} s left"
+            compiled = compiled or now
+            if not terminal and (now >= next_line or row.epoch == epochs):
+                print(f"epoch {row.epoch} of {epochs}: {losses}", flush=True)
+                next_line = now + SECONDS_BETWEEN_LINES
 
-            yield move_bar
-        return
-
-    next_line = 0.0
-    compiled: float | None = None
-
-    def print_line(row: Epoch) -> None:
-        nonlocal next_line, compiled
-        now = time.monotonic()
-        left = ""
-        if compiled is None:  # the first epoch compiles, so it says nothing of the others' duration
-            compiled = now
-        else:
-            left = f", {(now - compiled) / (row.epoch - done - 1) * (epochs - row.epoch):.0f} s left"
-        if now >= next_line or row.epoch == epochs:
-            losses = ", ".join(f"{name} {value}" for name, value in shown(row).items())
-            print(f"epoch {row.epoch} of {epochs}: {losses}{left}", flush=True)
-            next_line = now + SECONDS_BETWEEN_LINES
-
-    yield print_line
-
-
-def shown(row: Epoch) -> dict[str, str]:
-    """The losses of an epoch to print, with the divergence where there is one."""
-    losses = {"loss": f"{row.loss:.5f}", "val_loss": f"{row.val_loss:.5f}"}
-    return losses | {"kl": f"{row.kl:.3f}", "val_kl": f"{row.val_kl:.3f}"} if row.kl else losses
+        yield report

@@ -1,4 +1,4 @@
-"""Records that stages hand on: frozen dataclasses of numbers and arrays, and their files."""
+"""Save and load records: the frozen dataclasses of numbers and arrays that one stage passes to another."""
 
 import errno
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ Record = TypeVar("Record")
 
 
 def save_record(file: BinaryIO, record: Any) -> None:
-    """Write a record to an open file, in NumPy's .npz format: an array for each field, "model.mse" and so on."""
+    """Write a record to an open file in NumPy's .npz format, one array a field; nested fields are named "model.mse"."""
     np.savez(file, allow_pickle=False, **dict(_flattened(record, "")))
 
 
 def load_record(kind: type[Record], path: Path) -> Record:
-    """Read what `save_record` wrote of a record of this kind.
+    """Load a record of class `kind` that `save_record` wrote.
 
-    Raises StageError if the file is missing or no whole record of it.
+    Raises StageError if the file is missing or does not hold a complete record of that class.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -30,7 +30,7 @@ def load_record(kind: type[Record], path: Path) -> Record:
     except FileNotFoundError:
         raise StageError(f"{path} is missing; {how_to_make(path)}.") from None
     except OSError as error:
-        if error.errno != errno.EINVAL:  # of a place before the beginning of the file
+        if error.errno != errno.EINVAL:  # a damaged archive can point to before its own start
             raise
         raise StageError(f"{path} is broken ({error.strerror}); {how_to_make(path)}.") from None
     except BROKEN_ARRAY as error:
@@ -58,6 +58,6 @@ def _build(kind: type[Record], arrays: dict[str, Any], prefix: str) -> Record:
 
 
 def how_to_match(path: Path) -> str:
-    """What to run where a record does not go with one of the pipeline's: either may be the older one."""
+    """The commands to run if a record disagrees with one of the pipeline, in words. Either of them may be outdated."""
     make = how_to_make(path)
     return f"run `dvc repro`, then {make.removeprefix('run ')}" if path.parent == PRESETS else make

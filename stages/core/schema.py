@@ -25,7 +25,7 @@ BETA_2 = ("adam", "adamax", "adamw", "lion", "nadam")  # the optimizers that hav
 def no_value_twice(values: list[Any]) -> list[Any]:
     """Raise an error if a list holds a value twice."""
     if len(set(values)) < len(values):
-        raise PydanticCustomError("duplicate", "it contains a duplicate value")
+        raise PydanticCustomError("duplicate", "It should hold no value twice")
     return values
 
 
@@ -33,7 +33,7 @@ def all_or_labels(value: Any) -> Any:
     """By hand, since pydantic reports what is wrong with each side of a union."""
     labels = isinstance(value, list) and all(type(label) is int and 0 <= label <= 255 for label in value)
     if value != "all" and not (labels and 0 < len(set(value)) == len(value)):
-        raise PydanticCustomError("classes", "it should be all or a list of different labels from 0 to 255")
+        raise PydanticCustomError("classes", "It should be all or a list of different labels from 0 to 255")
     return value
 
 
@@ -96,8 +96,8 @@ class Recipe(Section):
         return problems
 
 
-class Defaults(Recipe):
-    """All settings of a model: its layers, what it minimises, and its recipe."""
+class Model(Recipe):
+    """All settings of a model: its layers, what it minimises, and its recipe. They have to suit each other."""
 
     layers: Literal["dense", "conv"]
     hidden_units: list[Units] = Field(max_length=64)
@@ -112,10 +112,6 @@ class Defaults(Recipe):
     kl_weight: Weight
     kl_warmup_epochs: Epochs
     loss: Loss
-
-
-class Model(Defaults):
-    """The settings of one model, which have to suit each other."""
 
     @model_validator(mode="after")
     def check_combinations(self) -> Self:
@@ -179,7 +175,7 @@ class Params(Section):
     model_config = ConfigDict(extra="ignore")
 
     prepare: Prepare
-    defaults: Defaults
+    defaults: Model  # in its own right, too
     models: dict[ModelName, Model] = Field(min_length=1)
     presets: dict[ModelName, Model]
     evaluate: Evaluate
@@ -191,15 +187,22 @@ class Params(Section):
         return without_clashes(self)
 
     def clashes(self) -> list[str]:
-        problems = [f"presets.{name} has the name of a model" for name in self.presets if name in self.models]
-        if not self.prepare.validation_images:
-            problems += [
-                f"models.{name}.early_stopping is {model.early_stopping}, but prepare.validation_images is 0, so the "
-                "test images would choose the epoch; change one of them"
-                for name, model in self.models.items()
-                if model.early_stopping
-            ]
+        problems = [
+            f"presets.{name} has the name of a model in params.yaml" for name in self.presets if name in self.models
+        ]
+        for key, recipe in self.recipes().items():
+            if recipe.early_stopping and not self.prepare.validation_images:
+                problems.append(
+                    f"{key}.early_stopping is {recipe.early_stopping}, but prepare.validation_images is 0, so the test "
+                    "images would choose the epoch; change one of them"
+                )
         return problems
+
+    def recipes(self) -> dict[str, Recipe]:
+        """Everything that trains a network, by its key."""
+        models = {f"models.{name}": model for name, model in self.models.items()}
+        presets = {f"presets.{name}": model for name, model in self.presets.items()}
+        return {"defaults": self.defaults, **models, **presets}
 
 
 def without_clashes(section: S) -> S:
