@@ -86,7 +86,7 @@ def test_runs_are_collected_by_name_and_summarised_by_value() -> None:
     table = summarise({"rate": runs}, "latent_dim", "mse")
     assert table.columns.tolist() == ["series", "latent_dim", "mean", "std", "runs"]
     spread = np.std([0.5, 0.7], ddof=1)
-    expected = [["PCA", 2, 0.5, np.nan, 1], ["PCA", 4, 0.25, np.nan, 1]]
+    expected: list[list[Any]] = [["PCA", 2, 0.5, np.nan, 1], ["PCA", 4, 0.25, np.nan, 1]]
     expected += [["rate", 2, 0.6, spread, 2], ["rate", 4, 0.3, np.nan, 1]]
     assert table.iloc[:, :3].to_numpy().tolist() == [line[:3] for line in expected]
     np.testing.assert_allclose(table[["std", "runs"]], [line[3:] for line in expected])

@@ -42,7 +42,8 @@ def run(main: Callable[[], None]) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # what the encoding lacks, as on standard error
     try:
         main()
-        print(end="", flush=True)  # report a failure here; Python's own flush at exit has no sentence
+        if sys.stdout:
+            sys.stdout.flush()  # report a failure here; Python's own flush at exit has no sentence
     except StageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
