@@ -1,78 +1,59 @@
-"""What needs no training: denoise test images by classical methods, and classify them with few labels by pixels.
+"""Denoise test images with classical methods, which need no network.
 
     python -m stages.classical
 
-Reads data/prepared and writes data/classical/denoising.npz: noisy test images, and what non-local means,
-total variation and wavelets make of them, as scikit-image has these. Their settings are chosen on noisy
-validation images. Writes data/classical/labels.npz, too: how many test images a few labels tell by their pixels.
-Needs no TensorFlow.
+Reads data/prepared. Writes data/classical/denoising.npz: noisy test images, and what non-local means,
+total variation and wavelets make of them, as scikit-image implements these. Noisy validation images choose their
+settings. Loads no TensorFlow.
 """
 
 import numpy as np
 
-from stages.applications.classifiers import measure_labels
 from stages.applications.denoisers import CHOICES, choose
 from stages.applications.denoising import (
-    METHODS,
+    CLASSICAL,
     SHOWN,
     VALIDATION,
     Classical,
     add_noise,
-    digest_noisy,
     measure_denoised,
     noisy_tests,
     read_chosen,
 )
-from stages.applications.labels import PixelLabels, read_task
-from stages.applications.schema import ApplicationParams, Apply
+from stages.applications.schema import Denoise, DenoiseParams
 from stages.core import files
 from stages.core.command import parse_no_arguments
 from stages.core.errors import run
+from stages.core.evaluation import REFERENCE
 from stages.core.params import read_params
 from stages.core.records import save_record
 
 
 def main() -> None:
     parse_no_arguments("classical", __doc__)
-    settings = read_params(ApplicationParams).apply
-    classical = measure_classical(settings)
-    pixels = measure_pixels(settings)
-    with files.replacing_all([files.CLASSICAL, files.PIXEL_LABELS]) as (denoising, labels):
-        save_record(denoising, classical)
-        save_record(labels, pixels)
-    for method, chosen in zip(METHODS.values(), classical.settings, strict=True):
+    classical = measure_classical(read_params(DenoiseParams).denoise)
+    with files.replacing(CLASSICAL) as file:
+        save_record(file, classical)
+    for method, chosen in zip(CHOICES, classical.settings, strict=True):
         print(f"{method}: {'; '.join(chosen)}")
 
 
-def measure_classical(settings: Apply) -> Classical:
+def measure_classical(settings: Denoise) -> Classical:
     """Choose every method's setting on validation images, for each noise, and measure it on test images."""
     clean = read_chosen("test", settings.images, settings.seed)
     held_out = read_chosen("validation", settings.validation_images, settings.seed)
     levels = list(zip(settings.noise, noisy_tests(clean, settings), strict=True))
-    words, measured = [], {}
-    for method, denoisers in CHOICES.items():
+    words, measured = [], [measure_denoised(REFERENCE, "noisy image", clean, (noisy for _, noisy in levels))]
+    for name, denoisers in CHOICES.items():
         chosen = [
             choose(denoisers, held_out, add_noise(held_out, deviation, settings.seed, VALIDATION), deviation)
             for deviation in settings.noise
         ]
         words.append([denoiser.setting for denoiser in chosen])
-        given = (denoiser.apply(noisy, level) for denoiser, (level, noisy) in zip(chosen, levels, strict=True))
-        measured[method] = measure_denoised(clean, given)
-    return Classical(
-        digest=digest_noisy(noisy for _, noisy in levels),
-        noise=np.array(settings.noise, np.float64),
-        images=clean[:SHOWN],
-        settings=np.array(words),
-        noisy=measure_denoised(clean, (noisy for _, noisy in levels)),
-        **measured,
-    )
-
-
-def measure_pixels(settings: Apply) -> PixelLabels:
-    """What few labels do with the pixels themselves."""
-    task = read_task(settings)
-    measured = measure_labels(lambda images: images, task, settings)
-    return PixelLabels(task.numbers, len(task.candidates.labels), measured)
+        outputs = (denoiser.apply(noisy, level) for denoiser, (level, noisy) in zip(chosen, levels, strict=True))
+        measured.append(measure_denoised(REFERENCE, name, clean, outputs))
+    noise = np.array(settings.noise, np.float64)
+    return Classical(noise, settings.seed, clean[:SHOWN], np.array(words), measured)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Measure one trained autoencoder, next to PCA and the mean image.
+"""Measure one trained autoencoder and its baselines, such as PCA.
 
     python -m stages.evaluate deep
 
 Reads data/prepared, data/models/<name>.keras and data/history/<name>.csv. Writes
-metrics/<name>.json, one flat table row, and data/evaluation/<name>.npz, everything measured,
-for apply, compare and figures.
+metrics/<name>.json, one flat table row, and data/evaluation/<name>.npz, all results,
+which compare, figures and the applications read.
 """
 
 import json
@@ -15,16 +15,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.applications.anomalies import auroc, missing_classes, of_missing_class
 from stages.core import files
-from stages.core.arrays import Float32
-from stages.core.autoencoder import LOG_VARIANCE, code_encoder, is_variational
 from stages.core.backend import keras, use_all_cores
-from stages.core.codec import Codec, Data, as_pictures, mean_of_batches, measure, probe_pixels
+from stages.core.baselines import fit_baselines
 from stages.core.command import parse_model
+from stages.core.encoder_decoder import Data, as_pictures, mean_of_batches, measure, probe_pixels
 from stages.core.errors import StageError, run
-from stages.core.evaluation import Digits, Evaluation
-from stages.core.inference import check_size, compile_model, load_autoencoder
+from stages.core.evaluation import BASELINE, MODEL, Digits, Evaluation, shown_name
+from stages.core.halves import halves
+from stages.core.inference import check_size, load_autoencoder
 from stages.core.linear import fit_pca, image_moments
 from stages.core.measures import scaled_batches, squared_error
 from stages.core.params import choose_model, read_params
@@ -46,30 +45,28 @@ def main() -> None:
     model = load_autoencoder(written.model)
     check_size(written.model, model, height, width)
     data = Data(train, validation, test, (height, width), image_moments(train.images, params.evaluate.batch_size))
-    evaluation = evaluate(model, data, history, params.evaluate)
+    evaluation = evaluate(name, model, data, history, params.evaluate)
     with files.replacing_all([written.metrics, written.evaluation]) as (metrics, file):
         metrics.write(metrics_json(evaluation))
         save_record(file, evaluation)
     if warning := collapse(evaluation):
         print(f"warning: {key} collapsed: {warning}", file=sys.stderr)
-    result, pca = evaluation.model, evaluation.pca
+    result = evaluation.model
     kl = f", kl {result.kl.mean():.4g} nats" if result.variational else ""
-    print(f"{name}: test mse {result.mse:.4g} per pixel, pca {pca.mse:.4g}{kl}")
+    print(f"{name}: test mse {result.mse:.4g} per pixel, PCA {mse_pca(evaluation):.4g}{kl}")
 
 
-def evaluate(model: keras.Model, data: Data, history: pd.DataFrame, settings: Evaluate) -> Evaluation:
-    """Measure a model and its baselines. history: as `read_history` gives it."""
-    encoder, decoder = code_encoder(model), model.get_layer("decoder")
-    pca, mean_image = fit_pca(data.moments, encoder.output_shape[1]), data.moments.mean
+def evaluate(name: str, model: keras.Model, data: Data, history: pd.DataFrame, settings: Evaluate) -> Evaluation:
+    """Measure a model and its baselines. history: as `read_history` returns it."""
+    latent_dim, (height, width) = model.get_layer("decoder").input_shape[1], data.shape
+    pca, mean_image = fit_pca(data.moments, latent_dim), data.moments.mean
     digits_shown = first_of_each_class(data.test.labels)
-    encode, decode = (compile_model(half, settings.batch_size) for half in (encoder, decoder))
-    with ThreadPoolExecutor(1) as beside:  # NumPy lets TensorFlow work meanwhile
-        pca_codec = Codec(pca.encode, pca.decode, pca.components.size + pca.mean.size, pca.components)
-        measuring_pca = beside.submit(measure, pca_codec, data, settings)
-        posterior = compile_model(model.get_layer("encoder"), settings.batch_size) if is_variational(model) else None
-        codec = Codec(encode, decode, model.count_params(), encoder_kernel(encoder), posterior)
-        of_model = measure(codec, data, settings)
-        of_pca = measuring_pca.result()
+    fitted = fit_baselines(data.train.images, data.moments, latent_dim)
+    with ThreadPoolExecutor(1) as background:  # NumPy works while TensorFlow does
+        baselines = background.map(lambda item: measure(BASELINE, item[0], item[1], data, settings), fitted.items())
+        trained = halves(model, settings.batch_size)
+        of_model = measure(MODEL, shown_name(name, latent_dim, height * width), trained, data, settings)
+        of_baselines = list(baselines)
     return Evaluation(
         mse_mean_image=mean_of_batches(
             (squared_error(batch, mean_image[None]) for batch in scaled_batches(data.test.images, settings.batch_size)),
@@ -89,7 +86,7 @@ def evaluate(model: keras.Model, data: Data, history: pd.DataFrame, settings: Ev
             images=as_pictures(data.test.images[digits_shown] / np.float32(255), data.shape),
         ),
         model=of_model,
-        pca=of_pca,
+        baselines=of_baselines,
     )
 
 
@@ -114,37 +111,25 @@ def collapse(evaluation: Evaluation) -> str | None:
     return None
 
 
-def encoder_kernel(encoder: keras.Model) -> Float32:
-    """The weights of a shallow encoder: float32 [latent_dim, pixels].
-
-    Empty for an encoder with hidden layers, whose latent units look at no pixels.
-    """
-    layers = [layer for layer in encoder.layers if layer.weights and layer.name != LOG_VARIANCE]
-    if len(layers) > 1:
-        return np.zeros((0, encoder.input_shape[1]), np.float32)
-    kernel: Float32 = layers[0].kernel.numpy().T
-    return kernel
+def mse_pca(evaluation: Evaluation) -> float:
+    """The error of PCA of the model's latent size; 0 if the code is as large as the image."""
+    return evaluation.baselines[0].mse if evaluation.baselines else 0.0
 
 
 def metrics_json(evaluation: Evaluation) -> bytes:
-    """The row of `dvc metrics show`: the numbers that people decide by.
+    """The row of `dvc metrics show`. The keys are always the same.
 
-    `auroc` and `auroc_pca` take the place of `parameters` if training lacked a class of the test images.
     Six significant digits: more than any comparison needs, and the same on other processors.
     """
     model = evaluation.model
     row = {
         "mse": model.mse,
-        "mse_pca": 0.0 if evaluation.overcomplete else evaluation.pca.mse,  # not the 1e-31 that rounding leaves
+        "mse_pca": mse_pca(evaluation),
         "mse_validation": model.mse_validation,
         "ssim": model.ssim,
         "probe": model.probe,
         "parameters": model.parameters,
     }
-    if missing_classes(evaluation.digits):  # no column of dashes where there is nothing to measure
-        anomalous = of_missing_class(evaluation.digits)
-        del row["parameters"]  # which data do not change: so the table stays within 100 columns
-        row |= {"auroc": auroc(anomalous, model.combined), "auroc_pca": auroc(anomalous, evaluation.pca.combined)}
     rounded = {key: value if isinstance(value, int) else float(f"{value:.6g}") for key, value in row.items()}
     return (json.dumps(rounded, indent=2) + "\n").encode()
 

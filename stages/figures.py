@@ -1,18 +1,15 @@
-"""Draw what the models do: reconstructions, latent spaces, generated digits, losses and errors.
+"""Plot what the models do: reconstructions, latent spaces, generated digits, losses and errors.
 
     python -m stages.figures
 
-Reads data/evaluation/<name>.npz and data/applications/<name>.npz of every model in params.yaml,
-data/classical/denoising.npz and the tables of compare, and writes plots/<figure>.png, one for each
-draw_<figure> in stages/drawing. Needs no TensorFlow; five seconds.
+Reads data/evaluation/<name>.npz of every model in params.yaml, the test images in data/prepared and the tables
+of compare. Writes plots/<figure>.png. Loads no TensorFlow.
 """
 
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from stages.applications import figures as applications
-from stages.applications.records import load_denoised
 from stages.core import charts, files, pictures
 from stages.core.command import parse_no_arguments
 from stages.core.errors import run
@@ -20,7 +17,7 @@ from stages.core.evaluation import load_evaluations, results_by_name
 from stages.core.params import read_params
 from stages.core.schema import Model, Params
 from stages.core.style import STYLE, png
-from stages.core.tables import COMPARISON, DENOISING, LABELS, LOSSES, MSE_PER_CLASS, read_table
+from stages.core.tables import COMPARISON, LOSSES, MSE_PER_CLASS, read_table
 
 
 def main() -> None:
@@ -28,8 +25,6 @@ def main() -> None:
     params = read_params(Params)
     classes, dpi = params.figures.classes, params.figures.dpi
     evaluations = load_evaluations(list(params.models))
-    paths = {name: files.model_files(name).application for name in params.models}
-    classical, denoised = load_denoised(paths, evaluations)
     results = results_by_name(evaluations)
     digits = next(iter(evaluations.values())).digits
     overall = {name: result.mse for name, result in results.items()}
@@ -39,19 +34,16 @@ def main() -> None:
             "reconstructions": pictures.draw_reconstructions(results, digits, classes),
             "errors": charts.draw_errors(results, read_table(COMPARISON)),
             "mse_per_class": charts.draw_mse_per_class(read_table(MSE_PER_CLASS), overall, classes),
-            "extremes": pictures.draw_extremes(results),
+            "extremes": pictures.draw_extremes(results, files.read_images("test")),
             "latent_space": charts.draw_latent_space(results, digits.labels),
             "interpolations": pictures.draw_interpolations(results, digits),
             "traversals": pictures.draw_traversals(results),
             "samples": pictures.draw_samples(results, classes),
             "weights": pictures.draw_weights(results),
-            "anomalies": applications.draw_anomalies(results, digits),
-            "denoising": applications.draw_denoising(classical.images, denoised, read_table(DENOISING)),
-            "labels": applications.draw_labels(read_table(LABELS)),
             "losses": charts.draw_losses(read_table(LOSSES), loss_names),
         }
         files.write_all({Path(f"plots/{name}.png"): png(figure, dpi) for name, figure in figures.items()})
-    print(f"drew plots/: {', '.join(figures)}")
+    print(f"plotted plots/: {', '.join(figures)}")
 
 
 def loss_name(settings: Model) -> str:

@@ -29,7 +29,9 @@ NAMES = {
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
 TINY = {"train": 600, "test": 200}
-STAGES = ("prepare", "train", "evaluate", "classical", "classifier", "apply", "compare", "figures")
+CORE = ("prepare", "train", "evaluate", "compare", "figures")
+APPLICATIONS = ("anomalies", "classical", "denoise", "few_labels", "generate")
+STAGES = (*CORE, *APPLICATIONS)
 MODELS = ("shallow", "deep")
 
 # The recipe of most tutorials, so that a test of one setting does not depend on params.yaml.
@@ -106,9 +108,9 @@ def change_params(project: Path, change: Callable[[Any], object]) -> None:
 
 
 def ask_for_generation(params: Any) -> None:
-    """For `change_params`: have generated digits judged, quickly."""
-    params["classifier"].update(train=True, filters=[4], features=8, batch_size=50, epochs=2)
-    params["generate"].update(digits=100, draws=2, components=3, codes=300)
+    """For `change_params`: measure generated digits, quickly."""
+    params["generate"].update(seeds=[0], digits=100, draws=2, components=3, codes=300)
+    params["generate"]["classifier"].update(filters=[4], features=8, batch_size=50, epochs=2)
 
 
 def environment() -> dict[str, str]:
@@ -214,7 +216,7 @@ def digests(project: Path) -> dict[str, str]:
 
     The long model's evaluation has to be there; what comes after it may be missing.
     """
-    folders = ("prepared", "models", "history", "evaluation", "classical", "classifier", "applications", "generation")
+    folders = ("prepared", "models", "history", "evaluation", "classical", "generation")
     kinds = ("metrics", "plots", *(f"data/{folder}" for folder in folders))
     paths = [project / "dvc.lock"] + [path for kind in kinds for path in sorted((project / kind).glob("*"))]
     found = {str(path.relative_to(project)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
@@ -253,8 +255,8 @@ def template(tmp_path_factory: pytest.TempPathFactory, mnist: dict[str, tuple[np
         # no partial batch, which takes as long to compile as a whole one
         params["models"]["deep"].update(batch_size=50, hidden_units=[64, 32])
         params["tune"] = {}
-        params["apply"].update(noise=[0.2, 0.5], images=40, validation_images=10)
-        params["apply"].update(labels=[10, 100], draws=3, training_images=300, queries=100)
+        params["denoise"].update(noise=[0.2, 0.5], images=40, validation_images=10)
+        params["few_labels"].update(labels=[10, 100], draws=3, training_images=300, queries=100)
 
     change_params(project, small)
     succeed(project, "git", "init", "-q")

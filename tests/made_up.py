@@ -1,18 +1,17 @@
 """Evaluations small enough to work out by hand, and a command called in this process."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from stages.applications.denoising import Classical, Denoised
-from stages.applications.generation import SHOWN, Generation
-from stages.applications.labels import Classified, CodeLabels, PixelLabels
-from stages.applications.records import Application
+from stages.applications.labels import Classified
 from stages.core.errors import run
-from stages.core.evaluation import Digits, Evaluation, Result
-from stages.core.shown import DIMENSIONS, EXTREMES, SAMPLES, STEPS, UNUSUAL
+from stages.core.evaluation import BASELINE, MODEL, REFERENCE, Digits, Evaluation, Pictures, Result
+from stages.core.shown import DIMENSIONS, SAMPLES, STEPS
 
 HEIGHT, WIDTH = 2, 3
 
@@ -47,6 +46,8 @@ def result(errors: list[float], latent_dim: int = 2, seed: int = 0, classes: int
 
     squared = np.array(errors, np.float64)
     defaults: dict[str, Any] = {
+        "kind": MODEL,
+        "name": "made up",
         "latent_dim": latent_dim,
         "parameters": 1234 + seed,
         "mse": float(squared.mean() / (HEIGHT * WIDTH)),
@@ -56,25 +57,19 @@ def result(errors: list[float], latent_dim: int = 2, seed: int = 0, classes: int
         "ssim": 0.333 + seed,
         "bce": 0.444 + seed,
         "probe": 0.555 + seed,
-        "generation": 0.666 + seed,
         "active_dimensions": 7 + seed,
         "kl": np.zeros(0),
         "squared_error": squared,
-        "distance": random.random(len(errors)),
-        "combined": random.normal(size=len(errors)),
         "codes": random.normal(size=(len(errors), latent_dim)).astype(np.float32),
         "code_mean": np.zeros(latent_dim),
-        "code_inverse_covariance": np.eye(latent_dim),
-        "reconstructions": pictures(classes),
-        "extremes": random.integers(0, len(errors), (3, EXTREMES)),
-        "extreme_images": pictures(3, EXTREMES),
-        "extreme_reconstructions": pictures(3, EXTREMES),
-        "interpolations": pictures(classes // 2, STEPS),
-        "traversals": pictures(min(latent_dim, DIMENSIONS), STEPS),
-        "samples": pictures(classes, SAMPLES),
-        "weights": pictures(min(latent_dim, DIMENSIONS)) - np.float32(0.5),
-        "unusual": random.integers(0, len(errors), (2, UNUSUAL)),
-        "unusual_images": pictures(2, UNUSUAL),
+        "code_covariance": np.eye(latent_dim),
+        "reconstructions": random.integers(0, 256, (len(errors), HEIGHT, WIDTH), np.uint8),
+        "pictures": Pictures(
+            interpolations=pictures(classes // 2, STEPS),
+            traversals=pictures(min(latent_dim, DIMENSIONS), STEPS),
+            samples=pictures(classes, SAMPLES),
+            weights=pictures(min(latent_dim, DIMENSIONS)) - np.float32(0.5),
+        ),
     }
     return Result(**defaults | values)
 
@@ -87,17 +82,11 @@ def digits(labels: list[int], seed: int = 99, trained: list[int] | None = None) 
     return Digits(np.array(labels, np.uint8), known, shown, images)
 
 
-def denoised(*levels: list[float], seed: int = 0) -> Denoised:
+def denoised(*levels: list[float], seed: int = 0, kind: str = REFERENCE, name: str = "made up") -> Denoised:
     """Denoised images with these squared errors at each noise; their similarities are 1 less a tenth of them."""
     errors = np.array(levels, np.float64)
     pictures = np.random.default_rng(seed).random((len(levels), len(levels[0]), HEIGHT, WIDTH)).astype(np.float32)
-    return Denoised(errors, 1 - errors / 10, pictures)
-
-
-def application(*levels: list[float], seed: int = 0) -> Application:
-    levels = levels or ([1, 2, 3], [4, 5, 6])
-    labels = CodeLabels(np.array([10, 1000]), classified(30 + seed), classified(40 + seed), classified(50 + seed))
-    return Application("digest", denoised(*levels, seed=10 + seed), denoised(*levels, seed=20 + seed), labels)
+    return Denoised(kind, name, errors, 1 - errors / 10, pictures)
 
 
 def classified(seed: int = 0) -> Classified:
@@ -106,32 +95,19 @@ def classified(seed: int = 0) -> Classified:
     return Classified(random.random((2, 3)), random.random((2, 3)), random.random(4))
 
 
-def pixel_labels() -> PixelLabels:
-    return PixelLabels(np.array([10, 1000]), 5000, classified(60))
-
-
-def generation(*methods: str, seed: int = 0) -> Generation:
-    """What these methods generate in two rounds; its numbers all differ."""
-    random, count = np.random.default_rng(seed), len(methods)
-    pictures = random.random((count, SHOWN, HEIGHT, WIDTH)).astype(np.float32)
-    return Generation(np.array(methods, np.str_), random.random((count, 2)), random.random((count, 2)), pictures)
-
-
 def classical(*levels: list[float]) -> Classical:
     levels = levels or ([1, 2, 3], [4, 5, 6])
     return Classical(
-        digest="digest",
         noise=np.array([0.2, 0.5, 0.7][: len(levels)]),
+        seed=0,
         images=np.random.default_rng(5).random((len(levels[0]), HEIGHT, WIDTH)).astype(np.float32),
-        settings=np.array([["a", "b", "g"], ["c", "d", "h"], ["e", "f", "i"]])[:, : len(levels)],
-        noisy=denoised(*levels, seed=1),
-        nonlocal_means=denoised(*levels, seed=2),
-        total_variation=denoised(*levels, seed=3),
-        wavelets=denoised(*levels, seed=4),
+        settings=np.array([["a", "b", "g"], ["c", "d", "h"]])[:, : len(levels)],
+        methods=[denoised(*levels, seed=n, name=name) for n, name in enumerate(("noisy image", "one", "two"))],
     )
 
 
 def evaluation(model: Result, pca: Result, labels: list[int], **values: Any) -> Evaluation:
+    """An evaluation of a model and of PCA, unless the model is overcomplete."""
     defaults: dict[str, Any] = {
         "mse_mean_image": 0.0678,
         "probe_pixels": 0.8765,
@@ -141,5 +117,9 @@ def evaluation(model: Result, pca: Result, labels: list[int], **values: Any) -> 
         "val_kl": np.zeros(2),
         "pca_mean": np.full(HEIGHT * WIDTH, 0.25),
         "pca_components": np.eye(HEIGHT * WIDTH)[: pca.latent_dim],
+        "digits": digits(labels),
+        "baselines": [replace(pca, kind=BASELINE, name=f"PCA ({pca.latent_dim})")]
+        if model.latent_dim < HEIGHT * WIDTH
+        else [],
     }
-    return Evaluation(digits=digits(labels), model=model, pca=pca, **defaults | values)
+    return Evaluation(model=model, **defaults | values)

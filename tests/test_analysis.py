@@ -3,7 +3,6 @@
 import io
 import itertools
 import re
-import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -21,24 +20,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stages import compare
-from stages.applications.anomalies import compare_aurocs, squared_distances
-from stages.applications.generation import Floor, Generations, load_generations
-from stages.applications.records import load_denoised, load_labels
-from stages.core import files, tables
 from stages.core import shown as pictures
-from stages.core.codec import Codec, Data, measure, probe_pixels
-from stages.core.codes import active_dimensions, nearest_images, sample_codes
-from stages.core.comparison import Comparison, bootstrap_means, compare_all, compare_errors
+from stages.core import tables
+from stages.core.codes import active_dimensions, sample_codes
+from stages.core.comparison import Comparison, bootstrap_means, compare_all, compare_results
+from stages.core.encoder_decoder import Data, EncoderDecoder, measure, probe_pixels
 from stages.core.errors import StageError
-from stages.core.evaluation import Evaluation, Result, load_evaluation, load_evaluations, results_by_name
-from stages.core.files import Split, model_files
+from stages.core.evaluation import MODEL, Evaluation, Result, load_evaluation, results_by_name, shown_name
+from stages.core.files import Split
 from stages.core.linear import Pca, class_means, code_moments, fit_pca, fit_probe, image_moments
 from stages.core.measures import bce, psnr, scaled_batches, squared_error, ssim
-from stages.core.records import how_to_match, save_record
+from stages.core.pictures import extremes
+from stages.core.records import save_record
 from stages.core.schema import Evaluate
 from tests import made_up
-from tests.conftest import ROOT
 
 pytestmark = pytest.mark.quick
 
@@ -46,7 +41,7 @@ Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
 
 IMAGES = np.array([[0, 0.5, 1], [1, 1, 1]])
 OTHERS = np.array([[0, 0, 0], [1, 1, 0.5]])
-SETTINGS = Evaluate(batch_size=64, active_variance=1.0, ridge=1.0, samples_per_class=12, seed=5)
+SETTINGS = Evaluate(batch_size=64, active_variance=1.0, ridge=1.0, seed=5)
 LATENT = 12
 HEIGHT, WIDTH = 20, 18  # of the middle of the digits: unlike each other, and sooner through scikit-learn
 PIXELS = HEIGHT * WIDTH
@@ -248,54 +243,20 @@ def test_samples_are_numpys_from_one_generator_class_after_class() -> None:
         np.testing.assert_allclose(drawn, expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("batch_size", [1000, 64])
-def test_nearest_images_agree_with_scipy(train: Split, batch_size: int) -> None:
-    """600 images in batches of 64 leave a last one of 24."""
-    random = np.random.default_rng(0)
-    images = (train.images[-40:] / 255 + random.normal(0, 0.3, (40, PIXELS))).clip(0, 1)
-    expected = scipy.spatial.distance.cdist(images, train.images / 255).argmin(axis=1)
-    assert (expected >= 576).sum() > 9  # the nearest is in the last batch
-    np.testing.assert_array_equal(nearest_images(images, train.images, batch_size), expected)
-    np.testing.assert_array_equal(nearest_images(train.images / 255, train.images, batch_size), np.arange(600))
-
-
-def test_the_nearest_image_is_found_in_a_last_batch_that_is_not_whole() -> None:
-    """And the first of those that are equal."""
-    candidates = np.array([[0, 0], [0, 255], [255, 0], [100, 100], [200, 200], [200, 200], [255, 0]], np.uint8)
-    images = np.array([[0.8, 0.8], [0.4, 0.4], [0.9, 0.1], [0.1, 0.1]])
-    for batch_size in range(1, 9):
-        found = nearest_images(images, candidates, batch_size)
-        np.testing.assert_array_equal(found, np.array([4, 3, 2, 0]), strict=True)
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 9])
-def test_the_first_of_equal_candidates_is_the_nearest_whatever_the_batches(batch_size: int) -> None:
-    images = np.random.default_rng(0).random((50, 1))
-    candidates = np.repeat(np.array([[20], [120], [220]], np.uint8), 3, axis=0)
-    expected = 3 * np.abs(images - np.array([20, 120, 220]) / 255).argmin(axis=1)
-    np.testing.assert_array_equal(nearest_images(images, candidates, batch_size), expected)
-
-
-@settings(max_examples=100, deadline=None)
-@given(data=st.data(), pixels=st.integers(1, 6), batch_size=st.integers(1, 12))
-def test_no_candidate_is_nearer_than_the_nearest(data: st.DataObject, pixels: int, batch_size: int) -> None:
-    candidates = data.draw(arrays(np.uint8, st.tuples(st.integers(1, 25), st.just(pixels))))
-    images = data.draw(arrays(np.uint8, st.tuples(st.integers(1, 8), st.just(pixels)))) / 255
-    squared = scipy.spatial.distance.cdist(images, candidates / 255, "sqeuclidean")
-    found = nearest_images(images, candidates, batch_size)
-    np.testing.assert_allclose(squared[np.arange(len(images)), found], squared.min(axis=1), rtol=0, atol=5e-6)
-
-
 # --- comparison ----------------------------------------------------------------------------
 
 FIRST, SECOND = np.array([1.0, 2, 3, 9]), np.array([2.0, 2, 6, 6])
 
 
+def compare_made_up(errors: np.ndarray, others: np.ndarray, resamples: int, seed: int) -> Comparison:
+    return compare_results(made_up.result(errors), made_up.result(others), resamples, seed)
+
+
 def test_a_comparison_by_hand() -> None:
     """Better on two of four images; a tie is no win."""
-    row = compare_errors(FIRST, SECOND, 100, seed=0)
+    row = compare_made_up(FIRST, SECOND, 100, seed=0)
     assert (row.ratio, row.difference, row.wins) == (15 / 16, -1 / 4, 2 / 4)
-    back = compare_errors(SECOND, FIRST, 100, seed=0)
+    back = compare_made_up(SECOND, FIRST, 100, seed=0)
     assert (back.ratio, back.difference, back.wins) == (16 / 15, 1 / 4, 1 / 4)
 
 
@@ -310,7 +271,7 @@ def test_resamples_draw_whole_images() -> None:
 
 def test_an_interval_ends_at_the_percentiles_2_5_and_97_5() -> None:
     """Of 1001 resamples, at the 26th of either end."""
-    row = compare_errors(FIRST, SECOND, 1001, seed=3)
+    row = compare_made_up(FIRST, SECOND, 1001, seed=3)
     first, second = bootstrap_means(np.stack([FIRST, SECOND], axis=1), 1001, seed=3).T
     assert (row.ratio_low, row.ratio_high) == tuple(np.sort(first / second)[[25, 975]])
     assert (row.difference_low, row.difference_high) == tuple(np.sort(first - second)[[25, 975]])
@@ -321,7 +282,7 @@ def test_the_interval_agrees_with_scipy() -> None:
     random = np.random.default_rng(0)
     others = random.gamma(4, 5, 500)
     errors = others * random.uniform(0.3, 0.9, 500)
-    row = compare_errors(errors, others, resamples=4000, seed=0)._asdict()
+    row = compare_made_up(errors, others, resamples=4000, seed=0)._asdict()
     for key, statistic in (
         ("difference", lambda a, b, axis: (a - b).mean(axis=axis)),
         ("ratio", lambda a, b, axis: a.mean(axis=axis) / b.mean(axis=axis)),
@@ -340,12 +301,12 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     covered = 0
     for trial in range(200):
         others = random.gamma(4, 5, 200)
-        row = compare_errors(others + random.normal(-1, 3, 200), others, resamples=300, seed=trial)
+        row = compare_made_up(others + random.normal(-1, 3, 200), others, resamples=300, seed=trial)
         covered += row.difference_low <= -1 <= row.difference_high
     assert 0.92 <= covered / 200 <= 0.98
 
 
-def evaluations() -> dict[str, Evaluation]:
+def unnamed() -> dict[str, Evaluation]:
     """Three models, ever better, and PCA of two sizes; six pixels, so the last model has a number for each."""
     labels = [1, 0, 1, 1]
     pca4, pca2 = made_up.result([3, 3, 4, 4], 4, seed=1), made_up.result([6, 6, 6, 6], 2, seed=2)
@@ -358,51 +319,26 @@ def evaluations() -> dict[str, Evaluation]:
     }
 
 
-def test_evaluations_of_other_test_images_do_not_go_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    files.EVALUATIONS.mkdir(parents=True)
-
-    def save(name: str, evaluation: Evaluation) -> None:
-        with open(model_files(name).evaluation, "wb") as file:
-            save_record(file, evaluation)
-
-    some = evaluations()
-    for name, evaluation in some.items():
-        save(name, evaluation)
-    assert list(load_evaluations(list(some))) == ["shallow", "deep", "huge"]
-    same = some["deep"].digits
-    for other in (
-        replace(same, labels=same.labels[:3]),
-        replace(same, labels=same.labels[::-1]),
-        replace(same, images=1 - same.images),
-    ):
-        save("deep", replace(some["deep"], digits=other))
-        with pytest.raises(StageError) as said:
-            load_evaluations(list(some))
-        assert str(said.value) == (
-            "data/evaluation/deep.npz is of other test images than data/evaluation/shallow.npz; run `dvc repro`."
-        )
-
-
-def test_what_to_run_for_records_that_do_not_match() -> None:
-    """The pipeline's may be the older one, so DVC comes first."""
-    own, preset = model_files("deep").application, model_files("best16", preset=True).application
-    assert how_to_match(own) == "run `dvc repro`"
-    assert how_to_match(preset) == "run `dvc repro`, then `python -m stages.apply best16`"
+def evaluations() -> dict[str, Evaluation]:
+    return {
+        name: replace(one, model=replace(one.model, name=shown_name(name, one.latent_dim, one.pixels)))
+        for name, one in unnamed().items()
+    }
 
 
 def test_every_later_model_is_compared_with_every_earlier_one_and_with_pca() -> None:
     rows = compare_all(evaluations(), 100, seed=0)
     expected = {
-        "deep / shallow": (10 / 16, -1.5, 0.75),
-        "huge / shallow": (2 / 16, -3.5, 1),
-        "huge / deep": (2 / 10, -2, 1),
-        "shallow / PCA (4)": (16 / 14, 0.5, 0),
-        "deep / PCA (2)": (10 / 24, -3.5, 1),
+        ("deep", "shallow"): (10 / 16, -1.5, 0.75),
+        ("huge (overcomplete)", "shallow"): (2 / 16, -3.5, 1),
+        ("huge (overcomplete)", "deep"): (2 / 10, -2, 1),
+        ("shallow", "PCA (4)"): (16 / 14, 0.5, 0),
+        ("deep", "PCA (2)"): (10 / 24, -3.5, 1),
     }
-    assert {pair: (row.ratio, row.difference, row.wins) for pair, row in rows.items()} == expected
-    assert list(rows) == list(expected)
-    seeds = [compare_all(evaluations(), 100, seed)["deep / shallow"].ratio_low for seed in (0, 0, 1)]
+    found = {(row.model, row.opponent): (row.ratio, row.difference, row.wins) for row in rows}
+    assert found == expected
+    assert list(found) == list(expected)
+    seeds = [compare_all(evaluations(), 100, seed)[0].ratio_low for seed in (0, 0, 1)]
     assert seeds[0] == seeds[1] != seeds[2]
 
 
@@ -419,9 +355,9 @@ def test_the_first_image_of_each_class_is_shown() -> None:
 
 def test_extremes_are_the_best_the_median_and_the_worst() -> None:
     errors = np.array([50.0, 10, 40, 20, 30, 90, 70])
-    assert pictures.extremes(errors, 1).tolist() == [[1], [2], [5]]
-    assert pictures.extremes(errors, 3).tolist() == [[1, 3, 4], [4, 2, 0], [0, 6, 5]]
-    assert pictures.extremes(errors[:2], 3).tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 0]]  # too few images
+    assert extremes(errors, 1).tolist() == [[1], [2], [5]]
+    assert extremes(errors, 3).tolist() == [[1, 3, 4], [4, 2, 0], [0, 6, 5]]
+    assert extremes(errors[:2], 3).tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 0]]  # too few images
 
 
 def test_interpolations_lead_from_the_first_half_of_the_classes_to_the_second() -> None:
@@ -459,7 +395,7 @@ def data(middles: Middles, train: Split) -> Data:
 def measured(data: Data) -> Result:
     """PCA of the training images; its kernel is doubled, which only the picture of weights shows."""
     pca = fit_pca(data.moments, LATENT)
-    return measure(Codec(pca.encode, pca.decode, 777, pca.components * 2), data, SETTINGS)
+    return measure(MODEL, "made up", EncoderDecoder(pca.encode, pca.decode, 777, pca.components * 2), data, SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -518,30 +454,14 @@ def test_probes_are_judged_by_the_classes_that_they_were_fitted_to(data: Data, t
     train = Split(data.train.images[kept], data.train.labels[kept])
     some = data._replace(train=train, moments=image_moments(train.images, 100))
     pca = fit_pca(some.moments, LATENT)
-    found = measure(Codec(pca.encode, pca.decode, 0, pca.components), some, SETTINGS)
+    found = measure(MODEL, "made up", EncoderDecoder(pca.encode, pca.decode, 0, pca.components), some, SETTINGS)
     asked = np.isin(data.test.labels, (0, 3, 4, 8))
     for share, transform in ((found.probe, pca.encode), (probe_pixels(some, SETTINGS), identity)):
         features, test = (transform(images / 255) for images in (train.images, data.test.images[asked]))
         assert share == accuracy(features, train.labels, test, data.test.labels[asked])
-    assert found.samples.shape == (4, 10, HEIGHT, WIDTH)
-    assert found.reconstructions.shape == (10, HEIGHT, WIDTH)
-    assert len(found.squared_error) == len(found.distance) == len(data.test.images)
-
-
-def test_distances_are_from_the_training_codes_and_order_the_digits_with_the_errors(
-    measured: Result, data: Data, theirs: Any
-) -> None:
-    codes = theirs.transform(data.train.images / 255)
-    expected = sklearn.covariance.EmpiricalCovariance().fit(codes).mahalanobis(theirs.transform(data.test.images / 255))
-    np.testing.assert_allclose(measured.distance, expected, rtol=1e-4)
-    own = squared_distances(measured.codes, measured.code_mean, measured.code_inverse_covariance)
-    np.testing.assert_allclose(own, expected, rtol=1e-4)
-    score = (measured.squared_error / (data.test.images / 255).sum(axis=1)) ** 2 * measured.distance
-    np.testing.assert_allclose(measured.combined, np.log(score) / 2)
-    order = np.argsort(score)
-    np.testing.assert_array_equal(measured.unusual, [order[:-11:-1], order[:10]])
-    images = data.test.images.reshape(-1, HEIGHT, WIDTH) / 255
-    np.testing.assert_allclose(measured.unusual_images, images[measured.unusual], atol=1e-6)
+    assert found.pictures.samples.shape == (4, 10, HEIGHT, WIDTH)
+    assert found.reconstructions.shape == (len(data.test.images), HEIGHT, WIDTH)
+    assert len(found.squared_error) == len(data.test.images)
 
 
 def test_the_probe_of_pixels_sees_them_as_they_were_averaged() -> None:
@@ -552,81 +472,43 @@ def test_the_probe_of_pixels_sees_them_as_they_were_averaged() -> None:
     assert probe_pixels(data, SETTINGS.model_copy(update={"ridge": 1e-12})) == 1
 
 
-def test_generated_digits_come_from_the_training_codes_and_are_judged_by_training_images(
-    measured: Result, data: Data
-) -> None:
-    pca = fit_pca(data.moments, LATENT)
-    codes = pca.encode(data.train.images / np.float32(255))
-    drawn = sample_codes(codes, data.train.labels, SETTINGS.samples_per_class, SETTINGS.seed)
-    digits = pca.decode(drawn).clip(0, 1)
-    distances = scipy.spatial.distance.cdist(digits.reshape(-1, PIXELS), data.train.images / 255)
-    classes = data.train.labels[distances.argmin(axis=1)].reshape(10, SETTINGS.samples_per_class)
-    assert measured.generation == (classes == np.arange(10)[:, None]).mean()
-    np.testing.assert_allclose(measured.samples.reshape(10, 10, PIXELS), digits[:, : pictures.SAMPLES], atol=1e-4)
-
-
 def test_dimensions_are_active_if_the_training_codes_vary(measured: Result, theirs: Any) -> None:
     expected = int((theirs.singular_values_**2 / 400 > SETTINGS.active_variance).sum())
     assert measured.active_dimensions == expected
     assert expected not in (0, LATENT)
 
 
-def test_shown_pictures_are_those_of_the_images_that_they_stand_for(measured: Result, data: Data, theirs: Any) -> None:
-    images = data.test.images / 255
-    decoded = theirs.inverse_transform(theirs.transform(images)).reshape(-1, HEIGHT, WIDTH)
-    shown = [list(data.test.labels).index(label) for label in range(10)]
-    np.testing.assert_allclose(measured.reconstructions, decoded[shown], atol=1e-4)
-    order = np.argsort(np.square(decoded.reshape(-1, PIXELS) - images).sum(axis=1))
-    expected = order[[[0, 1, 2, 3, 4], [97, 98, 99, 100, 101], [195, 196, 197, 198, 199]]]
-    np.testing.assert_array_equal(measured.extremes, expected)
-    np.testing.assert_allclose(measured.extreme_images, images.reshape(-1, HEIGHT, WIDTH)[expected], atol=1e-6)
-    np.testing.assert_allclose(measured.extreme_reconstructions, decoded[expected], atol=1e-4)
-    # from the first 0 to the first 5 and so on; PCA's lines in code space are lines between pictures
-    assert measured.interpolations.shape == (4, 9, HEIGHT, WIDTH)
-    np.testing.assert_allclose(measured.interpolations[:, 0], decoded[shown[:4]], atol=1e-4)
-    np.testing.assert_allclose(measured.interpolations[:, -1], decoded[shown[5:9]], atol=1e-4)
-
-
-def test_pictures_are_of_single_precision_whatever_the_decoder_gives(measured: Result, data: Data) -> None:
-    """PCA decodes to double precision, which would double the files."""
-    assert fit_pca(data.moments, LATENT).decode(np.zeros((1, LATENT))).dtype == np.float64
-    found = {name: value.dtype for name, value in vars(measured).items() if np.shape(value)[-2:] == (HEIGHT, WIDTH)}
-    kinds = ("extreme_images", "extreme_reconstructions", "interpolations", "reconstructions", "samples", "traversals")
-    assert found == dict.fromkeys([*kinds, "unusual_images", "weights"], np.dtype(np.float32))
-
-
 def test_traversals_follow_the_training_codes(measured: Result, theirs: Any) -> None:
     """PCA's components in their order, 2.5 standard deviations to either side of the training images' mean."""
     mean = theirs.mean_.reshape(HEIGHT, WIDTH)
-    np.testing.assert_allclose(measured.traversals[:, 4], np.tile(mean, (LATENT, 1, 1)), atol=1e-5)
-    steps = measured.traversals[:, -1] - mean
+    np.testing.assert_allclose(measured.pictures.traversals[:, 4], np.tile(mean, (LATENT, 1, 1)), atol=1e-5)
+    steps = measured.pictures.traversals[:, -1] - mean
     lengths = np.sqrt(np.square(steps).sum(axis=(1, 2)))
     np.testing.assert_allclose(lengths, 2.5 * theirs.singular_values_ / np.sqrt(400), rtol=1e-4)
-    np.testing.assert_allclose(measured.traversals[:, 0] - mean, -steps, atol=1e-4)
+    np.testing.assert_allclose(measured.pictures.traversals[:, 0] - mean, -steps, atol=1e-4)
 
 
 def test_weights_are_scaled_by_how_much_their_pixel_varies(measured: Result, data: Data, theirs: Any) -> None:
     deviation = (data.train.images / 255).std(axis=0)
     expected = np.abs(theirs.components_ * 2 * deviation).reshape(LATENT, HEIGHT, WIDTH)
-    np.testing.assert_allclose(np.abs(measured.weights), expected, atol=1e-6)
+    np.testing.assert_allclose(np.abs(measured.pictures.weights), expected, atol=1e-6)
 
 
 def test_images_need_not_be_square() -> None:
     """An encoder that keeps the left column of images of 2×3, a decoder that repeats it."""
     images = np.array([[[255, 255, 255], [0, 0, 0]], [[0, 255, 255], [255, 255, 0]]], np.uint8).reshape(2, 6)
     split = Split(images, np.array([4, 8], np.uint8))
-    codec = Codec(
+    codec = EncoderDecoder(
         lambda batch: batch.reshape(-1, 2, 3)[:, :, 0],
         lambda codes: np.repeat(codes, 3, axis=1),
         0,
         np.zeros((0, 6)),
     )
-    found = measure(codec, Data(split, split, split, (2, 3), image_moments(images, 9)), SETTINGS)
+    found = measure(MODEL, "made up", codec, Data(split, split, split, (2, 3), image_moments(images, 9)), SETTINGS)
     assert found.squared_error.tolist() == [0, 3]
     assert found.mse == found.mse_train == found.mse_validation == 3 / 12
-    assert found.reconstructions.tolist() == [[[1, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 1, 1]]]
-    assert found.extreme_images[0, 0].tolist() == [[1, 1, 1], [0, 0, 0]]
-    assert found.weights.shape == (0, 2, 3)
+    assert found.reconstructions.tolist() == [[[255] * 3, [0] * 3], [[0] * 3, [255] * 3]]
+    assert found.pictures.weights.shape == (0, 2, 3)
 
 
 # --- evaluation ----------------------------------------------------------------------------
@@ -641,7 +523,7 @@ def test_an_evaluation_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     saved = evaluations()["deep"]
     save(tmp_path / "x.npz", saved)
     loaded = load_evaluation(tmp_path / "x.npz")
-    for before, after in ((saved, loaded), (saved.model, loaded.model), (saved.pca, loaded.pca)):
+    for before, after in ((saved, loaded), (saved.model, loaded.model), (saved.baselines[0], loaded.baselines[0])):
         for name, value in vars(before).items():
             if isinstance(value, int | float):
                 assert (type(getattr(after, name)), getattr(after, name)) == (type(value), value)
@@ -676,11 +558,11 @@ def test_an_evaluation_file_holds_nothing_that_could_be_run(tmp_path: Path) -> N
 
 def test_pca_of_each_size_comes_first_by_size_and_an_overcomplete_model_is_called_so() -> None:
     some = evaluations()
-    same_size = some | {"twin": some["deep"]}
+    same_size = some | {"twin": replace(some["deep"], model=replace(some["deep"].model, name="twin"))}
     results = results_by_name(same_size)
     assert list(results) == ["PCA (2)", "PCA (4)", "shallow", "deep", "huge (overcomplete)", "twin"]
-    assert results["PCA (2)"] is some["deep"].pca
-    assert results["PCA (4)"] is some["shallow"].pca
+    assert results["PCA (2)"] is some["deep"].baselines[0]
+    assert results["PCA (4)"] is some["shallow"].baselines[0]
     assert results["deep"] is some["deep"].model
     assert results["huge (overcomplete)"] is some["huge"].model
 
@@ -706,19 +588,19 @@ def test_numbers_have_four_digits_and_whole_numbers_all(value: float, text: str)
 
 
 def test_the_table_of_comparisons_has_a_row_per_pair() -> None:
-    rows = {"b / a": Comparison(1, 2, 3, 4, 5, 6, 7), "c / a": Comparison(11, 12, 13, 14, 15, 16, 17)}
+    rows = [Comparison("b", "a", 1, 2, 3, 4, 5, 6, 7), Comparison("c", "a", 11, 12, 13, 14, 15, 16, 17)]
     assert tables.csv(tables.comparison_table(rows)).decode() == (
-        "pair,ratio,ratio_low,ratio_high,difference,difference_low,difference_high,wins\n"
-        "b / a,1,2,3,4,5,6,7\n"
-        "c / a,11,12,13,14,15,16,17\n"
+        "model,opponent,ratio,ratio_low,ratio_high,difference,difference_low,difference_high,wins\n"
+        "b,a,1,2,3,4,5,6,7\n"
+        "c,a,11,12,13,14,15,16,17\n"
     )
 
 
 def test_errors_per_class_are_per_pixel() -> None:
     """The images have six pixels; class 0 is the second of the four images."""
     table = tables.mse_per_class_table(evaluations())
-    assert list(table.columns) == ["class", "model", "mse", "images"]
-    found: dict[Any, Any] = {(name, label): values for label, name, *values in table.to_numpy().tolist()}
+    assert list(table.columns) == ["class", "model", "kind", "mse", "images"]
+    found: dict[Any, Any] = {(name, label): values for label, name, _, *values in table.to_numpy().tolist()}
     assert found["deep", 0] == [pytest.approx(2 / 6), 1]
     assert found["deep", 1] == [pytest.approx((1 + 3 + 4) / 3 / 6), 3]
     assert found["PCA (4)", 0] == [pytest.approx(3 / 6), 1]
@@ -730,18 +612,18 @@ def test_losses_are_one_long_table() -> None:
     some = evaluations()
     del some["huge"]
     assert tables.csv(tables.loss_table(some, dict.fromkeys(some, 0.0)), digits=9).decode().splitlines() == [
-        "epoch,model,series,loss",
-        "1,shallow,train,0.5",
-        "2,shallow,train,0.4",
-        "1,shallow,validation,0.6",
-        "2,shallow,validation,0.3",
-        "1,deep,train,0.7",
-        "1,deep,validation,0.8",
+        "epoch,model,split,part,loss",
+        "1,shallow,train,total,0.5",
+        "2,shallow,train,total,0.4",
+        "1,shallow,validation,total,0.6",
+        "2,shallow,validation,total,0.3",
+        "1,deep,train,total,0.7",
+        "1,deep,validation,total,0.8",
     ]
 
 
 def test_a_csv_file_has_as_many_digits_as_asked_for() -> None:
-    table = tables.comparison_table({"b / a": Comparison(*[2 / 3] * 7)})[["pair", "ratio"]]
+    table = pd.DataFrame({"pair": ["b / a"], "ratio": [2 / 3]})
     assert tables.csv(table) == b"pair,ratio\nb / a,0.666667\n"
     assert tables.csv(table, digits=9, header=False) == b"b / a,0.666666667\n"
 
@@ -767,73 +649,6 @@ def test_text_is_to_the_left_and_numbers_are_to_the_right() -> None:
         assert all(re.fullmatch("-+:", cell) for cell in others)
 
 
-def test_the_report_by_hand() -> None:
-    some = evaluations()
-    del some["shallow"]
-    rows = {"huge / deep": Comparison(0.5, 0.25, 0.75, -1.5, -2.25, -0.125, 0.98765)}
-    page = tables.report(some, rows, tables.mse_per_class_table(some))
-    measures, pairs, classes = tables_of(page)
-    assert measures == [
-        ["", "PCA (2)", "deep", "huge (overcomplete)"],
-        ["`mse`", "1.000", "0.4167", "0.08333"],
-        ["`mse_train`", "2.011", "4.011", "5.011"],
-        ["`mse_validation`", "2.022", "4.022", "5.022"],
-        ["`squared_error`", "6.000", "2.500", "0.5000"],
-        ["`psnr`", "14.35", "16.35", "17.35"],
-        ["`ssim`", "2.333", "4.333", "5.333"],
-        ["`bce`", "2.444", "4.444", "5.444"],
-        ["`probe`", "2.555", "4.555", "5.555"],
-        ["`generation`", "2.666", "4.666", "5.666"],
-        ["`active_dimensions`", "9", "11", "12"],
-        ["`latent_dim`", "2", "2", "6"],
-        ["`parameters`", "1,236", "1,238", "1,239"],
-    ]
-    assert pairs == [
-        ["pair", "ratio of mean errors", "difference of mean errors", "wins"],
-        ["huge / deep", "0.5000 (0.2500 to 0.7500)", "-1.500 (-2.250 to -0.1250)", "0.9877"],
-    ]
-    assert classes == [
-        ["class", "images", "PCA (2)", "deep", "huge (overcomplete)"],
-        ["0", "1", "1.000", "0.3333", "0.08333"],
-        ["1", "3", "1.000", "0.4444", "0.08333"],
-    ]
-    assert "The mean training image, shown for every test image, has an `mse` of 0.06780.\n" in page
-    assert "A linear probe that sees all 6 pixels has a `probe` of 0.8765.\n" in page
-
-
-def test_what_only_variational_models_have_is_a_dash_of_the_others() -> None:
-    some = evaluations()
-    variational = replace(some["deep"].model, kl=np.array([1.0, 2, 3, 4]))
-    some["deep"] = replace(some["deep"], model=variational)
-    measures, _, _ = tables_of(tables.report(some, {}, tables.mse_per_class_table(some)))
-    assert measures[0] == ["", "PCA (2)", "PCA (4)", "shallow", "deep", "huge (overcomplete)"]
-    assert ["`kl`", "–", "–", "–", "2.500", "–"] in measures
-
-
-def test_the_same_seed_gives_the_same_intervals() -> None:
-    noise, random = np.array([0.2, 0.5]), np.random.default_rng(3)
-    given = {"noisy image": made_up.denoised(*random.random((2, 9)).tolist())}
-    methods = {"deep": replace(made_up.classified(), precision=random.random(9))}
-    results, digits = {"deep": made_up.result(random.random(40).tolist())}, made_up.digits([0, 1] * 20, trained=[0])
-
-    def drawn(seed: int) -> list[str]:
-        return [
-            tables.csv(tables.denoising_table(given, noise, ["deep"], 50, seed)).decode(),
-            tables.csv(tables.labels_table(methods, np.array([1, 2]), ["deep"], 50, seed)).decode(),
-            str(compare_aurocs(results, digits, 50, seed)),
-        ]
-
-    assert drawn(1) == drawn(1)
-    assert all(one != other for one, other in zip(drawn(1), drawn(2), strict=True))
-
-
-def test_a_model_that_no_pca_stands_beside_has_a_report_too() -> None:
-    huge = {"huge": evaluations()["huge"]}
-    _, pairs, classes = tables_of(tables.report(huge, {}, tables.mse_per_class_table(huge)))
-    assert len(pairs) == 1
-    assert classes == [["class", "images", "huge (overcomplete)"], ["0", "1", "0.08333"], ["1", "3", "0.08333"]]
-
-
 def test_a_table_that_is_missing_or_broken_is_said(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     with pytest.raises(StageError, match=r"x\.csv is missing; run `dvc repro compare`\."):
@@ -848,62 +663,3 @@ def test_a_table_that_is_missing_or_broken_is_said(tmp_path: Path) -> None:
         assert str(said.value) == f"{path} is not a whole table ({in_one_line}); run `dvc repro compare`."
     path.write_bytes(b"a,b\n1,x\n")
     assert tables.read_table(path).to_dict("list") == {"a": [1], "b": ["x"]}
-
-
-def test_compare_writes_what_it_prints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    for folder in ("data/evaluation", "data/applications", "data/generation", "data/classical", "data/classifier"):
-        (tmp_path / folder).mkdir(parents=True)
-    some = {name: evaluations()[name] for name in ("shallow", "deep")}
-    for name, one in some.items():
-        save(tmp_path / f"data/evaluation/{name}.npz", one)
-        save(tmp_path / f"data/applications/{name}.npz", made_up.application())
-        save(
-            tmp_path / f"data/generation/{name}.npz",
-            Generations("judge", 10, 200, made_up.generation("a"), made_up.generation("b")),
-        )
-    floor = Floor("judge", 0.99, made_up.generation("real"))
-    save(tmp_path / "data/classifier/floor.npz", floor)
-    save(tmp_path / "data/classical/denoising.npz", made_up.classical())
-    save(tmp_path / "data/classical/labels.npz", made_up.pixel_labels())
-    ended = made_up.call_main(compare.main, monkeypatch, capsys)
-    assert (ended.status, ended.err) == (0, "")
-    rows = compare_all(some, 2000, 0)
-    low, high = rows["deep / shallow"][1:3]
-    assert ended.out.splitlines() == [
-        f"deep / shallow: 0.625 times the squared error ({low:.3f} to {high:.3f}), smaller on 75.0% of the test images",
-        "shallow / PCA (4): 1.143 times the squared error (1.000 to 1.333), smaller on 0.0% of the test images",
-        "deep / PCA (2): 0.417 times the squared error (0.250 to 0.583), smaller on 100.0% of the test images",
-    ]
-    per_class = tables.mse_per_class_table(some)
-    applications = {name: Path(f"data/applications/{name}.npz") for name in some}
-    classical, denoised = load_denoised(applications, some)
-    denoising = tables.denoising_table(denoised, classical.noise, ["shallow", "deep"], 2000, 0)
-    parts = [tables.report(some, rows, per_class), tables.report_anomalies({}, [])]
-    pixels, classified = load_labels(applications, some)
-    labels = tables.labels_table(classified, pixels.numbers, ["shallow", "deep"], 2000, 0)
-    _, generations = load_generations({name: Path(f"data/generation/{name}.npz") for name in some}, some)
-    assert list(generations) == ["PCA (2)", "PCA (4)", "shallow", "deep"]
-    parts += [tables.report_denoising(denoising, classical), tables.report_labels(labels, pixels)]
-    parts.append(tables.report_generation(floor, generations))
-    assert Path("metrics/README.md").read_text() == "\n".join(parts)
-    assert Path("plots/denoising.csv").read_bytes() == tables.csv(denoising)
-    assert Path("plots/labels.csv").read_bytes() == tables.csv(labels)
-    assert Path("plots/comparison.csv").read_bytes() == tables.csv(tables.comparison_table(rows))
-    assert Path("plots/mse_per_class.csv").read_bytes() == tables.csv(per_class)
-    assert Path("plots/losses.csv").read_bytes() == tables.csv(
-        tables.loss_table(some, dict.fromkeys(some, 0.0)), digits=9
-    )
-
-    for left in ("data/evaluation/gone.npz", "metrics/gone.json"):
-        Path(left).write_text("x")
-    ended = made_up.call_main(compare.main, monkeypatch, capsys)
-    assert (ended.status, ended.err) == (
-        1,
-        "error: data/evaluation/gone.npz belongs to no model in params.yaml; delete what is left of that model "
-        "and run `dvc repro` again: "
-        "rm -r data/evaluation/gone.npz metrics/gone.json\n",
-    )

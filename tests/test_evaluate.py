@@ -3,7 +3,6 @@
 import io
 import json
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,21 @@ import pytest
 import sklearn.decomposition
 from PIL import Image
 
-from stages.applications import figures as applications
 from stages.core import charts, pictures, tables
 from stages.core.autoencoder import build_autoencoder
 from stages.core.backend import keras, tf
-from stages.core.codec import Data
 from stages.core.comparison import compare_all
+from stages.core.encoder_decoder import Data
 from stages.core.evaluation import Evaluation, Result, load_evaluation, results_by_name
 from stages.core.files import Split, read_split
+from stages.core.halves import encoder_kernel
 from stages.core.linear import image_moments
 from stages.core.measures import ssim
 from stages.core.params import read_params
 from stages.core.records import save_record
 from stages.core.schema import Params
 from stages.core.style import STYLE, png
-from stages.evaluate import encoder_kernel, evaluate, metrics_json
+from stages.evaluate import evaluate, metrics_json
 from tests import made_up
 from tests.conftest import ROOT
 
@@ -64,7 +63,7 @@ def pca_error(components: int, train: Split, split: Split) -> float:
 
 def test_model_and_baselines_each_get_their_own_numbers() -> None:
     data, model = noise(3, 4, 5), autoencoder(4, 5, hidden_units=[], latent_dim=6)
-    found = evaluate(model, data, HISTORY, PARAMS.evaluate)
+    found = evaluate("deep", model, data, HISTORY, PARAMS.evaluate)
     for split, of_model, of_pca in (
         (data.train, found.model.mse_train, found.pca.mse_train),
         (data.validation, found.model.mse_validation, found.pca.mse_validation),
@@ -114,16 +113,6 @@ def test_pca_of_as_many_numbers_as_pixels_has_no_error_among_the_metrics() -> No
     assert json.loads(metrics_json(some))["mse_pca"] == 0
 
 
-def test_a_model_that_lacks_a_class_has_its_area_among_the_metrics() -> None:
-    """By the combined score: of four pairs two are in order, and three by that of PCA."""
-    model = made_up.result([4, 3, 2, 1], combined=np.array([1.0, 4, 2, 3]))
-    pca = made_up.result([1, 1, 1, 1], combined=np.array([1.0, 4, 2, 5]))
-    some = made_up.evaluation(model, pca, [0, 0, 5, 5])
-    assert "auroc" not in json.loads(metrics_json(some))
-    missing = replace(some, digits=made_up.digits([0, 0, 5, 5], trained=[0]))
-    assert list(json.loads(metrics_json(missing)).items())[-2:] == [("auroc", 0.5), ("auroc_pca", 0.75)]
-
-
 def test_ssim_agrees_with_tensorflow(mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """Of square and of wide digits beside noisy ones."""
     images = mnist["train"][0][:50] / np.float32(255)
@@ -137,20 +126,19 @@ def numbers(result: Result) -> list[float]:
     return [value for value in vars(result).values() if isinstance(value, int | float)]
 
 
-def drawings(some: dict[str, Evaluation], comparisons: pd.DataFrame) -> dict[str, Any]:
+def drawings(some: dict[str, Evaluation], comparisons: pd.DataFrame, images: np.ndarray) -> dict[str, Any]:
     results, digits = results_by_name(some), next(iter(some.values())).digits
     overall = {name: result.mse for name, result in results.items()}
     return {
         "reconstructions": pictures.draw_reconstructions(results, digits, 10),
         "errors": charts.draw_errors(results, comparisons),
         "mse_per_class": charts.draw_mse_per_class(tables.mse_per_class_table(some), overall, 10),
-        "extremes": pictures.draw_extremes(results),
+        "extremes": pictures.draw_extremes(results, images),
         "latent_space": charts.draw_latent_space(results, digits.labels),
         "interpolations": pictures.draw_interpolations(results, digits),
         "traversals": pictures.draw_traversals(results),
         "samples": pictures.draw_samples(results, 10),
         "weights": pictures.draw_weights(results),
-        "anomalies": applications.draw_anomalies(results, digits),
         "losses": charts.draw_losses(tables.loss_table(some, {"deep": 0.0}), {"deep": "mse"}),
     }
 
@@ -164,15 +152,15 @@ def test_any_data_and_any_size_of_code_are_measured_compared_and_drawn(
 ) -> None:
     """Other shapes than MNIST's, a single class, the smallest and largest codes; and nothing warns."""
     model = autoencoder(9, 14, hidden_units=hidden_units, latent_dim=latent_dim)
-    settings = PARAMS.evaluate.model_copy(update={"batch_size": 16, "samples_per_class": 3})
+    settings = PARAMS.evaluate.model_copy(update={"batch_size": 16})
     with warnings.catch_warnings(), plt.rc_context(STYLE):
         warnings.simplefilter("error")
-        measured = evaluate(model, noise(classes, 9, 14), HISTORY[:1], settings)
+        measured = evaluate("deep", model, (data := noise(classes, 9, 14)), HISTORY[:1], settings)
         with open(tmp_path / "deep.npz", "wb") as file:
             save_record(file, measured)
         some = {"deep": load_evaluation(tmp_path / "deep.npz")}
         comparisons = compare_all(some, 100, 0)
-        figures = drawings(some, tables.comparison_table(comparisons))
+        figures = drawings(some, tables.comparison_table(comparisons), data.test.images.reshape(-1, 9, 14))
         images = {name: Image.open(io.BytesIO(png(figure, 50))) for name, figure in figures.items()}
     assert np.isfinite(numbers(some["deep"].model)).all()
     assert some["deep"].model.reconstructions.shape == (classes, 9, 14)

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
-
 from stages.applications.figures import draw_denoising
+
 from stages.applications.schema import ApplicationParams
 from stages.core.errors import ParamsError, StageError
 from stages.core.evaluation import Evaluation

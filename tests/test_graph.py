@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,19 @@ import yaml
 from dvc.repo import Repo  # type: ignore[import-untyped]
 
 from stages.applications.schema import ApplicationParams
-from tests.conftest import MODELS, ROOT, STAGES, ask_for_generation, change_params, stages_run, succeed
+from tests.conftest import (
+    APPLICATIONS,
+    CORE,
+    MODELS,
+    ROOT,
+    STAGES,
+    ask_for_generation,
+    change_params,
+    succeed,
+)
 
 quick = pytest.mark.quick
 EVALUATIONS = {f"evaluate@{model}" for model in MODELS}
-APPLICATIONS = {f"apply@{model}" for model in MODELS}
 TRAININGS = {f"train@{model}" for model in MODELS}
 
 
@@ -60,18 +69,35 @@ def files_of(name: str, root: Path) -> Iterator[Path]:
             yield from (file for file in (place / "__init__.py", place.with_suffix(".py")) if file.exists())
 
 
-def rooms(files: set[Path], root: Path) -> set[str]:
-    """Files directly in stages/ by their own names, all others by the folder there that they lie in."""
-    return {"/".join(file.relative_to(root).parts[:2]) for file in files}
+def names(files: set[Path], root: Path) -> set[str]:
+    return {file.relative_to(root).as_posix() for file in files}
+
+
+# They check settings, report errors or progress, or name types; so they change no output.
+HARMLESS = {f"stages/core/{name}.py" for name in ("__init__", "arrays", "command", "errors", "params", "progress")}
+HARMLESS |= {"stages/core/schema.py", "stages/applications/__init__.py", "stages/applications/schema.py"}
 
 
 @quick
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_lists_exactly_the_folders_from_which_it_imports(name: str) -> None:
-    listed = {dep for dep in stages_of_dvc_yaml()[name]["deps"] if dep.startswith("stages")}
-    used = rooms(imported_files(ROOT / f"stages/{name}.py", ROOT), ROOT)
-    assert "stages/params" in used  # which checks values and changes none
-    assert listed == used - {"stages/params"}
+def test_a_stage_lists_exactly_the_files_that_it_imports(name: str) -> None:
+    listed = [dep for dep in stages_of_dvc_yaml()[name]["deps"] if dep.startswith("stages")]
+    used = names(imported_files(ROOT / f"stages/{name}.py", ROOT), ROOT)
+    assert sorted(listed) == sorted(used - HARMLESS)
+
+
+@quick
+def test_the_core_needs_no_application_and_nothing_needs_a_tool() -> None:
+    for path in sorted((ROOT / "stages").rglob("*.py")):
+        name = path.relative_to(ROOT / "stages").as_posix()
+        room = name.split("/")[0] if "/" in name else "stage"
+        room = "core" if room.removesuffix(".py") in CORE or name.removesuffix(".py") in CORE else room
+        forbidden = {"core": ("stages.applications", "stages.tools"), "tools": ()}.get(room, ("stages.tools",))
+        found = [imported for imported in imported_names(path) if imported.startswith(forbidden)] if forbidden else []
+        assert not found, name
+        if room in ("core", "applications"):
+            stages = tuple(f"stages.{stage}" for stage in STAGES)
+            assert not [i for i in imported_names(path) if i.startswith(stages) and name.count("/")], name
 
 
 @quick
@@ -88,11 +114,12 @@ def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
         path = tmp_path / f"stages/{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    found = rooms(imported_files(tmp_path / "stages/train.py", tmp_path), tmp_path)
-    assert found == {f"stages/{name}" for name in ("__init__.py", "a", "b", "c", "d.py", "e", "train.py")}
+    found = names(imported_files(tmp_path / "stages/train.py", tmp_path), tmp_path)
+    files = ("__init__", "a/__init__", "b/__init__", "c/__init__", "c/deep", "d", "e/__init__", "e/leaf", "train")
+    assert found == {f"stages/{name}.py" for name in files}
 
 
-@pytest.mark.parametrize("name", ["prepare", "classical", "classifier", "compare", "figures"])
+@pytest.mark.parametrize("name", ["prepare", "classical", "anomalies", "compare", "figures"])
 def test_a_stage_without_tensorflow_loads_only_what_was_found(name: str) -> None:
     code = f"import sys, stages.{name}; print(*sys.modules)"
     loaded = succeed(ROOT, sys.executable, "-c", code).split()
@@ -102,33 +129,30 @@ def test_a_stage_without_tensorflow_loads_only_what_was_found(name: str) -> None
     assert files <= imported_files(ROOT / f"stages/{name}.py", ROOT)
 
 
-def test_an_edit_changes_the_stages_that_use_the_folder(run_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measuring = {*EVALUATIONS, *APPLICATIONS, "classical", "classifier", "compare", "figures"}
+def test_an_edit_changes_the_stages_that_import_the_file(run_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = {"denoise", "few_labels"}
+    plotting = {"figures", "anomalies", *networks}
     edits: dict[str, set[str]] = {
-        "stages/core/style.py": {"figures"},
         "stages/figures.py": {"figures"},
-        "stages/compare.py": {"compare"},
         "stages/evaluate.py": EVALUATIONS,
-        "stages/apply.py": APPLICATIONS,
-        "stages/classical.py": {"classical"},
-        "stages/classifier.py": {"classifier"},
-        "stages/analysis/measures.py": measuring,  # SSIM
-        "stages/analysis/a_new_module.py": measuring,
-        "stages/training/epoch.py": TRAININGS | APPLICATIONS | {"classifier"},
-        "stages/model/autoencoder.py": TRAININGS | EVALUATIONS | APPLICATIONS | {"classifier"},
-        "stages/trained/inference.py": EVALUATIONS | APPLICATIONS | {"classifier"},
+        "stages/anomalies.py": {"anomalies"},
         "stages/core/idx.py": {"prepare"},
-        "stages/common/files.py": {"prepare", *TRAININGS, *measuring},
-        "stages/params/schema.py": set(),
+        "stages/core/training.py": TRAININGS,
+        "stages/core/autoencoder.py": TRAININGS | EVALUATIONS | networks,
+        "stages/core/baselines.py": EVALUATIONS | networks,
+        "stages/core/pictures.py": {"figures"},
+        "stages/core/tables.py": {"compare", "classical", *plotting},
+        "stages/applications/denoisers.py": {"classical"},
+        "stages/applications/labels.py": {"few_labels"},
+        "stages/core/schema.py": set(),
+        "stages/core/a_new_module.py": set(),
         "stages/tools/check.py": set(),
-        "stages/tools/explore/__init__.py": set(),
         "stages/__main__.py": set(),
         "data/evaluation/.deep.npz.0123456789abcdef.tmp": set(),  # an unfinished file
-        "data/applications/.deep.npz.0123456789abcdef.tmp": set(),
-        "data/generation/.deep.npz.0123456789abcdef.tmp": set(),
+        "data/models/.deep.keras.0123456789abcdef.tmp": set(),
         "data/evaluation/.gitignore": set(),  # DVC's own, where a user's git ignores nothing
         "data/presets/other.npz": set(),
-        "stages/common/__pycache__/files.cpython-311.pyc": set(),
+        "stages/core/__pycache__/files.cpython-311.pyc": set(),
     }
     monkeypatch.chdir(run_project)
     for name, expected in edits.items():
@@ -145,21 +169,32 @@ def test_an_edit_changes_the_stages_that_use_the_folder(run_project: Path, monke
         assert repo.status() == {}
 
 
-def test_a_new_module_needs_no_line_in_dvc_yaml(run_project: Path) -> None:
-    (run_project / "stages/analysis/extra.py").write_text('"""Nothing."""\n\nprint("extra was here")\n')
-    compare = run_project / "stages/compare.py"
-    line = "from stages.core import tables\n"
-    assert line in compare.read_text()
-    compare.write_text(compare.read_text().replace(line, "import stages.core.extra\n" + line))
-    planned = succeed(run_project, "dvc", "repro", "--dry")
-    assert stages_run(planned) == {*EVALUATIONS, *APPLICATIONS, "classical", "classifier", "compare", "figures"}
-    assert "extra was here" in succeed(run_project, "dvc", "repro", "--single-item", "compare")
+def without_applications(project: Path) -> None:
+    """Delete the applications and the tools, and what dvc.yaml and params.yaml say of them."""
+    shutil.rmtree(project / "stages/applications")
+    shutil.rmtree(project / "stages/tools")
+    for name in APPLICATIONS:
+        (project / f"stages/{name}.py").unlink()
+    path = project / "dvc.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["stages"] = {name: content["stages"][name] for name in CORE}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    change_params(project, lambda params: [params.pop(key) for key in ("denoise", "few_labels", "generate", "tune")])
+
+
+def test_the_core_alone_gives_the_same_models_and_metrics(run_template: Path, project: Path) -> None:
+    without_applications(project)
+    succeed(project, "dvc", "repro")
+    for name in MODELS:
+        for path in (f"data/models/{name}.keras", f"data/evaluation/{name}.npz", f"metrics/{name}.json"):
+            assert (project / path).read_bytes() == (run_template / path).read_bytes(), path
+    assert (project / "metrics/README.md").read_bytes() == (run_template / "metrics/README.md").read_bytes()
 
 
 # --- settings ------------------------------------------------------------------------------
 
 
-OF_STAGES = ("prepare", "evaluate", "apply", "classifier", "generate", "compare", "figures")  # sections
+OF_STAGES = ("prepare", "evaluate", "compare", "figures", "denoise", "few_labels", "generate")  # sections
 RECORDER = """
 import sys, runpy
 import stages.core.params
@@ -192,9 +227,10 @@ for command in sys.argv[1:]:
 def test_a_stage_lists_exactly_the_parameters_that_it_reads(run_project: Path) -> None:
     """Run the stages in processes that note which settings each of them looks up after validation."""
     recording = (sys.executable, "-c", RECORDER)
-    out = succeed(run_project, *recording, "prepare", "train deep", "evaluate deep", "classical", "compare", "figures")
-    change_params(run_project, ask_for_generation)  # without a classifier most are not looked up
-    out += succeed(run_project, *recording, "classifier", "apply deep")
+    others = [name for name in STAGES if name not in ("prepare", "train", "evaluate", "generate")]
+    out = succeed(run_project, *recording, "prepare", "train deep", "evaluate deep", *others)
+    change_params(run_project, ask_for_generation)
+    out += succeed(run_project, *recording, "generate 0")
     recorded = dict(line.split(maxsplit=2)[1:] for line in out.splitlines() if line.startswith("READ "))
     assert recorded.keys() == set(STAGES)
     sections = {key: field.annotation for key, field in ApplicationParams.model_fields.items() if key in OF_STAGES}
@@ -204,6 +240,8 @@ def test_a_stage_lists_exactly_the_parameters_that_it_reads(run_project: Path) -
         keys = {f"{classes[kind]}.{key}" for kind, key in found if kind in classes}
         if "Model" in {kind for kind, _ in found}:  # the blocks and what they override are listed as a whole
             keys |= {"defaults", "models" if name in ("compare", "figures") else "models.${key}"}
+        if name in ("anomalies", "denoise", "few_labels", "generate"):
+            keys |= {"models"}  # they read the names
         listed = set()
         for param in stages_of_dvc_yaml()[name]["params"]:
             fields = getattr(sections.get(param), "model_fields", None)
@@ -220,15 +258,17 @@ def test_dvc_yaml_names_no_model() -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert set(MODELS) == set(params["models"])
     presets = yaml.safe_load((ROOT / "presets.yaml").read_text())
-    text = re.sub(r"(plots|data/classical)/\w+\.\w+|template: \w+", "", text)  # files and charts of an application
+    text = re.sub(
+        r"(plots|metrics|data/classical|stages/applications)/\w+\.\w+|template: \w+", "", text
+    )  # files and charts of an application
     assert not [name for name in (*params["models"], *presets) if re.search(rf"\b{name}\b", text)]
 
 
 def test_dvc_prints_commands_that_can_be_typed(run_template: Path) -> None:
     planned = succeed(run_template, "dvc", "repro", "--dry", "--force")
     commands = [line.removeprefix("> ") for line in planned.splitlines() if line.startswith("> ")]
-    of_models = [f"python -m stages.{name} {model}" for name in ("train", "evaluate", "apply") for model in MODELS]
-    others = [f"python -m stages.{name}" for name in ("prepare", "classical", "classifier", "compare", "figures")]
+    of_models = [f"python -m stages.{name} {model}" for name in ("train", "evaluate") for model in MODELS]
+    others = [f"python -m stages.{name}" for name in STAGES if name not in ("train", "evaluate", "generate")]
     assert sorted(commands) == sorted(of_models + others)
 
 
@@ -237,7 +277,11 @@ def test_dvc_prints_commands_that_can_be_typed(run_template: Path) -> None:
 
 @quick
 def test_every_plot_has_a_template_and_columns_that_exist() -> None:
-    for plots in (stages_of_dvc_yaml()[name]["plots"] for name in ("compare", "figures")):
+    for plots in (
+        stages_of_dvc_yaml()[name]["plots"]
+        for name in STAGES
+        if "plots" in stages_of_dvc_yaml()[name] and name != "generate"
+    ):
         for path, options in (item for plot in plots for item in plot.items()):
             assert (ROOT / path).exists()
             assert options.pop("cache") is False  # git has it, so that people see it without DVC

@@ -5,30 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import scipy
-import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.applications.classifiers import classify, measure_labels, scale
-from stages.applications.labels import PIXELS, Classified, PixelLabels, Task, draw_in_turns, read_task
-from stages.applications.records import Application, load_labels
+from stages.applications.labels import Task, draw_in_turns, read_task
 from stages.applications.schema import ApplicationParams
-from stages.core import files, tables
-from stages.core.errors import StageError
+from stages.core import files
 from stages.core.files import Split
 from stages.core.linear import fit_pca, image_moments
 from stages.core.params import read_params
-from stages.core.records import load_record, save_record
-from tests import made_up
-from tests.conftest import MODELS, ROOT
+from tests.conftest import ROOT
 
 quick = pytest.mark.quick
 
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
-SETTINGS = read_params(ApplicationParams, ROOT / "params.yaml").apply.model_copy(
+SETTINGS = read_params(ApplicationParams, ROOT / "params.yaml").few_labels.model_copy(
     update={"labels": [10, 50, 1000], "draws": 2, "training_images": 200, "queries": 60, "seed": 3}
 )
 
@@ -246,135 +240,3 @@ def test_no_choice_is_made_by_the_classes_of_queries(coded: tuple[Task, Any]) ->
     found = [measure_labels(pca.encode, one, SETTINGS) for one in tasks]
     for measure in ("logistic", "neighbours", "precision"):
         np.testing.assert_allclose(sum(getattr(one, measure) for one in found), 1)
-
-
-# --- tables --------------------------------------------------------------------------------
-
-
-def by_hand() -> dict[str, Classified]:
-    first = Classified(np.array([[0.1, 0.3], [0.5, 0.7]]), np.array([[0.2, 0.2], [0.4, 0.8]]), np.array([1.0, 0, 0.5]))
-    return {PIXELS: first, "deep": Classified(first.neighbours, first.logistic, np.array([1.0, 1, 1]))}
-
-
-@quick
-def test_the_table_by_hand() -> None:
-    table = tables.labels_table(by_hand(), np.array([10, 200]), ["deep"], 1001, seed=7)
-    assert table[["method", "kind", "labels"]].to_numpy().tolist() == [
-        [PIXELS, "baseline", 10], [PIXELS, "baseline", 200], ["deep", "model", 10], ["deep", "model", 200]
-    ]  # fmt: skip
-    np.testing.assert_allclose(table["logistic"], [0.2, 0.6, 0.2, 0.6])
-    np.testing.assert_allclose(table["logistic_std"], np.sqrt([0.02, 0.02, 0, 0.08]), atol=1e-12)
-    np.testing.assert_allclose(table["neighbours_std"], np.sqrt([0, 0.08, 0.02, 0.02]), atol=1e-12)
-    assert tables.spread(np.full(20, 0.9255)) == 0
-    assert table["precision"].tolist() == [0.5, 0.5, 1, 1]
-    assert table["precision_low"].tolist() == [0, 0, 1, 1]
-    assert table["precision_high"].tolist() == [1, 1, 1, 1]
-
-
-@quick
-def test_the_report_by_hand() -> None:
-    """The methods keep their order."""
-    methods = {PIXELS: by_hand()[PIXELS], "Ant": by_hand()["deep"]}
-    table = tables.labels_table(methods, np.array([10, 2000]), ["Ant"], 1001, seed=7)
-    page = tables.report_labels(table, PixelLabels(np.array([10, 2000]), 2000, methods[PIXELS]))
-    expected = """\
-## How far do a few labels go?
-
-Accuracy on 3 test images of logistic regression and of k-nearest neighbours, with the given
-number of labelled training images: mean ± standard deviation over 2 draws of these. `precision` is the
-share of the 10 nearest of 2,000 training images that are of the same class, with 95 % intervals.
-[docs/few-labels.md](../docs/few-labels.md) explains the methods.
-
-|            |   logistic, 10 |   logistic, 2,000 |   neighbours, 10 |   neighbours, 2,000 |              precision |
-|:-----------|---------------:|------------------:|-----------------:|--------------------:|-----------------------:|
-| all pixels |  0.200 ± 0.141 |     0.600 ± 0.141 |    0.200 ± 0.000 |       0.600 ± 0.283 | 0.500 (0.000 to 1.000) |
-| Ant        |  0.200 ± 0.000 |     0.600 ± 0.283 |    0.200 ± 0.141 |       0.600 ± 0.141 | 1.000 (1.000 to 1.000) |
-"""
-    assert page == expected
-
-
-@quick
-def test_every_method_has_its_name_and_models_come_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    evaluations = {
-        "huge": made_up.evaluation(made_up.result([1, 2], 6), made_up.result([0, 0], 6), [0, 1]),
-        "deep": made_up.evaluation(made_up.result([1, 2], 2), made_up.result([1, 1], 2), [0, 1]),
-    }
-    records: dict[str, Application] = {name: made_up.application(seed=seed) for seed, name in enumerate(evaluations)}
-    saved = {files.model_files(name).application: record for name, record in records.items()}
-    for path, record in (saved | {files.PIXEL_LABELS: made_up.pixel_labels()}).items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "wb") as file:
-            save_record(file, record)
-    pixels, found = load_labels(dict(zip(records, saved, strict=True)), evaluations)
-    assert (pixels.numbers.tolist(), pixels.candidates) == ([10, 1000], 5000)
-    expected = {
-        PIXELS: made_up.pixel_labels().pixels,
-        "PCA (2)": records["deep"].labels.pca,
-        "untrained huge (overcomplete)": records["huge"].labels.untrained,
-        "untrained deep": records["deep"].labels.untrained,
-        "huge (overcomplete)": records["huge"].labels.model,
-        "deep": records["deep"].labels.model,
-    }
-    assert list(found) == list(expected)
-    for name, classified in expected.items():
-        np.testing.assert_array_equal(found[name].precision, classified.precision)
-        np.testing.assert_array_equal(found[name].logistic, classified.logistic)
-    fewer = Classified(np.ones((2, 3)), np.ones((2, 3)), np.ones(3))
-    for other in (PixelLabels(np.array([10, 999]), 5000, pixels.pixels), PixelLabels(pixels.numbers, 5000, fewer)):
-        with open(files.PIXEL_LABELS, "wb") as file:
-            save_record(file, other)
-        with pytest.raises(StageError, match=r"huge\.npz is of other images or labels than data/classical/labels\.npz"):
-            load_labels(dict(zip(records, saved, strict=True)), evaluations)
-
-
-# --- the pipeline --------------------------------------------------------------------------
-
-
-def test_what_the_pipeline_measured_is_what_keras_and_scikit_learn_give(
-    run_template: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With codes by Keras' own predict."""
-    import keras
-
-    monkeypatch.chdir(run_template)
-    given_settings = read_params(ApplicationParams).apply
-    task = read_task(given_settings)
-    table = pd.read_csv(tables.LABELS).set_index(["method", "labels"])
-    draws = [draw[:100] for draw in task.draws]
-    pixels = load_record(PixelLabels, files.PIXEL_LABELS)
-    assert (pixels.numbers.tolist(), pixels.candidates) == ([10, 100], 300)
-    for name in MODELS:
-        record = load_record(Application, files.model_files(name).application).labels
-        encoder = keras.saving.load_model(files.model_files(name).model).get_layer("encoder")
-        keras.utils.set_random_seed(given_settings.seed)
-        untrained = keras.models.clone_model(encoder)
-        for method, found, function in (
-            (name, record.model, encoder),
-            (f"untrained {name}", record.untrained, untrained),
-        ):
-            candidates, queries = (
-                function.predict(split.images / np.float32(255), verbose=0) for split in (task.candidates, task.queries)
-            )
-            mean, deviation = candidates.mean(axis=0), np.sqrt(candidates.var(axis=0).sum())
-            candidates, queries = (candidates - mean) / deviation, (queries - mean) / deviation
-            expected = [
-                sklearn.linear_model.LogisticRegression(C=1 / given_settings.penalty, max_iter=1000)
-                .fit(candidates[draw], task.candidates.labels[draw])
-                .score(queries, task.queries.labels)
-                for draw in draws
-            ]
-            np.testing.assert_allclose(found.logistic[1], expected, atol=0.021)
-            voted = [
-                sklearn.neighbors.KNeighborsClassifier(given_settings.neighbours, weights="distance")
-                .fit(candidates[draw], task.candidates.labels[draw])
-                .score(queries, task.queries.labels)
-                for draw in draws
-            ]
-            np.testing.assert_allclose(found.neighbours[1], voted, atol=0.011)
-            nearest = np.square(queries[:, None] - candidates).sum(axis=2).argsort(axis=1)[:, :10]
-            same = task.candidates.labels[nearest] == task.queries.labels[:, None]
-            np.testing.assert_allclose(found.precision.mean(), same.mean(), atol=0.002)
-            assert table.loc[(method, 100), "logistic"] == pytest.approx(found.logistic[1].mean(), rel=1e-5)
-            assert table.loc[(method, 100), "precision"] == pytest.approx(found.precision.mean(), rel=1e-5)
-        assert record.untrained.precision.mean() != record.model.precision.mean()

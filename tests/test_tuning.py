@@ -28,7 +28,7 @@ from sklearn.linear_model import RidgeClassifier
 
 from stages.core.autoencoder import build_autoencoder
 from stages.core.checkpoint import History
-from stages.core.codec import Data
+from stages.core.encoder_decoder import Data
 from stages.core.errors import ParamsError, StageError
 from stages.core.files import Split
 from stages.core.linear import Moments

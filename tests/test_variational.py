@@ -19,7 +19,7 @@ from stages.core.archive import keras_bytes
 from stages.core.autoencoder import build_autoencoder, code_encoder, is_variational
 from stages.core.backend import tf
 from stages.core.checkpoint import History
-from stages.core.codec import Data
+from stages.core.encoder_decoder import Data
 from stages.core.evaluation import Evaluation, load_evaluation
 from stages.core.files import Split
 from stages.core.linear import image_moments

@@ -1,18 +1,30 @@
-"""Telling digits of classes that training never saw from those of the trained classes.
+"""How unlike the training digits is a test digit? Scores, and how well they find classes missing from training.
 
 A score is higher for what is less like the training images. None of them needs a label.
 """
 
+import json
+from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 from numpy.typing import NDArray
 
-from stages.core.arrays import Float64, Floats
+from stages.applications.charts import INK
+from stages.core.arrays import Bytes, Float64, Floats
 from stages.core.comparison import PERCENTILES
-from stages.core.evaluation import Digits, Result
+from stages.core.evaluation import BASELINE, Digits, Result
 from stages.core.linear import Moments
+from stages.core.style import GREY, colours, mosaic, show
+from stages.core.tables import interval, markdown
 
+METRICS, FIGURE, REPORT = Path("metrics/anomalies.json"), Path("plots/anomalies.png"), Path("metrics/anomalies.md")
+UNUSUAL = 10  # most and least anomalous digits in the figure
+ALARM = "#D00000"
 SMALLEST = float(np.finfo(np.float64).tiny)  # keeps the logarithm of a perfect reconstruction finite
 
 
@@ -22,7 +34,7 @@ def inverse_covariance(moments: Moments) -> Float64:
     return np.linalg.pinv(moments.covariance, rounding, hermitian=True).astype(np.float64, copy=False)
 
 
-def squared_distances(codes: Floats, mean: Float64, inverse: Float64) -> Float64:
+def mahalanobis(codes: Floats, mean: Float64, inverse: Float64) -> Float64:
     """Squared Mahalanobis distance of codes float [images, latent_dim] from others of this mean: float64 [images].
 
     inverse: of their covariance, as `inverse_covariance` gives it. P. C. Mahalanobis, "On the generalised distance in
@@ -33,24 +45,27 @@ def squared_distances(codes: Floats, mean: Float64, inverse: Float64) -> Float64
     return distances
 
 
-def combined_score(errors: Float64, ink: Float64, distances: Float64) -> Float64:
-    """Logarithm of the squared error over the ink, plus half that of the squared distance: float64 [images] each.
+def combined_score(errors: Float64, pixel_mass: Float64, distances: Float64) -> Float64:
+    """Logarithm of squared error over pixel mass, plus half that of squared distance: float64 [images] each.
 
-    ink: the sum of an image's pixels. What the code does not hold is in the error, what it holds in the
-    distance. Errors grow with the ink: without it a 1 of any kind would look familiar, and an 8 strange.
+    pixel_mass: the sum of an image's pixels. What the code does not hold is in the error, what it holds in the
+    distance. Errors grow with the pixel mass: without it a 1 of any kind would look familiar, and an 8 strange.
     Logarithms make the sum independent of the units of both.
     """
-    error, amount, distance = (np.log(values.clip(SMALLEST)) for values in (errors, ink, distances))
+    error, amount, distance = (np.log(values.clip(SMALLEST)) for values in (errors, pixel_mass, distances))
     combined: Float64 = error - amount + distance / 2
     return combined
 
 
-def scores(result: Result) -> dict[str, Float64]:
-    """The scores of the test images by name: float64 [test images] each."""
+def scores(result: Result, pixel_mass: Float64) -> dict[str, Float64]:
+    """The scores of the test images by name: float64 [test images] each. pixel_mass: of these images."""
+    inverse = inverse_covariance(Moments(result.code_mean, result.code_covariance))
+    distances = mahalanobis(result.codes, result.code_mean, inverse)
+    errors = result.squared_error
     return {
-        "error": result.squared_error,
-        "distance": result.distance,
-        "combined": result.combined,
+        "error": errors,
+        "mahalanobis": distances,
+        "combined": combined_score(errors, pixel_mass, distances),
     }
 
 
@@ -101,14 +116,100 @@ class Area(NamedTuple):
     high: float
 
 
-def compare_aurocs(results: dict[str, Result], digits: Digits, resamples: int, seed: int) -> dict[str, dict[str, Area]]:
+Scores = dict[str, dict[str, Float64]]  # by display name of a result, then by name of a score
+
+
+def compare_aurocs(scored: Scores, digits: Digits, resamples: int, seed: int) -> dict[str, dict[str, Area]]:
     """The areas of every result and score, by their names; empty if training lacked no class of the test images."""
     anomalous = of_missing_class(digits)
     if not anomalous.any():
         return {}
-    named = {(name, score): values for name, result in results.items() for score, values in scores(result).items()}
+    named = {(name, score): values for name, of in scored.items() for score, values in of.items()}
     drawn = bootstrap_aurocs(anomalous, np.stack(list(named.values()), axis=1), resamples, seed)
-    areas: dict[str, dict[str, Area]] = {name: {} for name in results}
+    areas: dict[str, dict[str, Area]] = {name: {} for name in scored}
     for ((name, score), values), ends in zip(named.items(), np.percentile(drawn, PERCENTILES, axis=0).T, strict=True):
         areas[name][score] = Area(auroc(anomalous, values), *map(float, ends))
     return areas
+
+
+def metrics_json(areas: dict[str, dict[str, Area]]) -> bytes:
+    """The row of `dvc metrics show`: the area of each result's combined score, six significant digits."""
+    row = {name: float(f"{of['combined'].auroc:.6g}") for name, of in areas.items()}
+    return (json.dumps({"auroc": row}, indent=2) + "\n").encode()
+
+
+def report(areas: dict[str, dict[str, Area]], missing: list[int]) -> str:
+    """How well the classes that are missing from training are found, in Markdown."""
+    if not areas:
+        return """\
+# Anomalies
+
+Training lacks no class, so there is none to find. [docs/anomalies.md](../docs/anomalies.md) shows how
+to leave one out.
+"""
+    names = [f"`{score}`" for score in next(iter(areas.values()))]
+    rows = [[name, *(interval(*area) for area in of_scores.values())] for name, of_scores in areas.items()]
+    return f"""\
+# Anomalies
+
+Missing from training: {", ".join(map(str, missing))}. Area under the ROC curve of finding their test images
+by three scores, with 95 % intervals. [docs/anomalies.md](../docs/anomalies.md) explains the scores.
+
+{markdown(["", *names], rows)}
+"""
+
+
+def draw_anomalies(results: dict[str, Result], scored: Scores, digits: Digits, images: Bytes) -> Figure:
+    """ROC curves of the classes that are missing from training, and each result's most and least anomalous test digits.
+
+    The class of a digit is below it, red if training lacks it. Without a missing class there is no curve.
+    images: uint8 [test images, height, width].
+    """
+    anomalous = of_missing_class(digits)
+    heights = [5.0 if anomalous.any() else 0.5, *[1.0] * len(results)]
+    figure = plt.figure(figsize=(9.2, 0.74 * sum(heights) + 0.4), layout="constrained")
+    grid = figure.add_gridspec(len(heights), 6, height_ratios=heights)
+    if anomalous.any():
+        draw_curves(figure, grid, results, scored, anomalous)
+    else:
+        ax = figure.add_subplot(grid[0, :])
+        ax.text(0.5, 0.5, "training lacks no class, so there is no ROC curve", ha="center", va="center")
+        ax.set_axis_off()
+    for row, name in enumerate(results, 1):
+        order = np.argsort(scored[name]["combined"], kind="stable")
+        for side, (kind, positions) in enumerate({"most": order[::-1][:UNUSUAL], "least": order[:UNUSUAL]}.items()):
+            ax = figure.add_subplot(grid[row, 3 * side : 3 * side + 3])
+            draw_row(ax, images[positions], [str(label) for label in digits.labels[positions]])
+            for tick, alarming in zip(ax.get_xticklabels(), anomalous[positions], strict=True):
+                tick.set_color(ALARM if alarming else INK)
+            ax.set_title(f"{name}, {kind} anomalous")
+    red = "; red: classes missing from training" if anomalous.any() else ""
+    figure.suptitle(f"Test digits unlike the training digits, by their combined score{red}")
+    return figure
+
+
+def draw_curves(
+    figure: Figure, grid: GridSpec, results: dict[str, Result], scored: Scores, anomalous: NDArray[np.bool_]
+) -> None:
+    """A ROC curve per result, in a chart per score."""
+    from sklearn.metrics import roc_curve  # takes a second to load, and the defaults need none
+
+    palette = colours(results, [name for name, result in results.items() if result.kind == BASELINE])
+    for column, score in enumerate(next(iter(scored.values()))):
+        ax = figure.add_subplot(grid[0, 2 * column : 2 * column + 2])
+        for name, colour in palette.items():
+            values = scored[name][score]
+            false_alarms, found, _ = roc_curve(anomalous, values)
+            ax.plot(false_alarms, found, color=colour, label=f"{name}, {auroc(anomalous, values):.3f}")
+        ax.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=0.8)
+        ax.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+        ax.set_title(f"score: {score}")
+        ax.legend(title="AUROC", loc="lower right", fontsize=7, title_fontsize=7)
+
+
+def draw_row(ax: Axes, pictures: Bytes, labels: list[str]) -> None:
+    """Pictures uint8 [images, height, width] in a row, each with its label below."""
+    show(ax, mosaic(pictures[None] / 255), **GREY)
+    width = pictures.shape[2] + 1
+    ax.set_xticks([width * (column + 0.5) - 1 for column in range(len(pictures))], labels)
+    ax.tick_params(length=0, pad=1, labelsize=7)

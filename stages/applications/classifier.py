@@ -1,11 +1,7 @@
-"""The classifier that judges generated digits: a small convolutional network."""
-
-from pathlib import Path
+"""The reference classifier: a small convolutional network."""
 
 from stages.applications.schema import Classifier
 from stages.core.backend import keras
-from stages.core.errors import StageError
-from stages.core.inference import load_model
 
 layers = keras.layers
 
@@ -37,17 +33,3 @@ def build_classifier(height: int, width: int, classes: int, settings: Classifier
 def feature_model(classifier: keras.Model) -> keras.Model:
     """The same layers, from images to features."""
     return keras.Model(classifier.input, classifier.get_layer(FEATURES).output, name=FEATURES)
-
-
-def load_classifier(path: Path) -> keras.Model:
-    """Load what the classifier stage wrote. Raises StageError if the file is missing, broken or no classifier."""
-    return load_model(path, "classifier", (FEATURES,))
-
-
-def check_classes(path: Path, classifier: keras.Model, classes: int) -> None:
-    """Raise StageError if the classifier in the file `path` distinguishes another number of classes."""
-    if classifier.output_shape[1] != classes:
-        raise StageError(
-            f"{path} distinguishes {classifier.output_shape[1]} classes, but the training images are of {classes}; "
-            "run `dvc repro`."
-        )

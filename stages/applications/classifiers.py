@@ -1,4 +1,4 @@
-"""Classifiers and retrieval, as scikit-learn has them, on features of which few have a label.
+"""Classifiers and retrieval of scikit-learn, on features of which few have a label.
 
 The same settings serve all kinds of features, so nothing is chosen here.
 """
@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from stages.applications.labels import NEAREST, Classified, Task
-from stages.applications.schema import Apply
+from stages.applications.schema import FewLabels
 from stages.core.arrays import Bytes, Float32, Float64, Floats, Transform
 from stages.core.measures import in_batches
 
@@ -20,7 +20,7 @@ STEPS = 10_000  # of logistic regression, at most; it ends far earlier
 ONE_THREAD = {"enable_cython_pairwise_dist": False, "working_memory": 64}
 
 
-def measure_labels(encode: Transform, task: Task, settings: Apply) -> Classified:
+def measure_labels(encode: Transform, task: Task, settings: FewLabels) -> Classified:
     """What features do with few labels. encode: images float32 [images, pixels] in [0, 1] -> features."""
     candidates, queries = scale(*(encode_all(encode, split.images) for split in (task.candidates, task.queries)))
     logistic, neighbours = [], []
@@ -52,7 +52,7 @@ def scale(candidates: Floats, queries: Floats) -> tuple[Float32, Float32]:
     return scaled, also
 
 
-def classify(features: Float32, labels: Bytes, queries: Float32, settings: Apply) -> tuple[Bytes, Bytes]:
+def classify(features: Float32, labels: Bytes, queries: Float32, settings: FewLabels) -> tuple[Bytes, Bytes]:
     """The classes of queries by two classifiers fitted to labelled features: uint8 [queries] each.
 
     Logistic regression minimises the summed cross-entropy in nats plus half the penalty times the squared weights.

@@ -1,6 +1,6 @@
 """Classical denoisers, as scikit-image has them, and the settings among which validation images choose.
 
-Each is told the standard deviation of the noise, of which its strength is a multiple. An autoencoder is not told.
+Each knows the standard deviation of the noise, and its strength is a multiple of it. An autoencoder does not know it.
 """
 
 import itertools
@@ -44,7 +44,7 @@ def wavelets(image: Float32, deviation: float, strength: float, wavelet: str) ->
     shrinkage", 1994), as S. Chang, B. Yu and M. Vetterli (2000) choose them.
 
     The mean over all shifts (R. Coifman, D. Donoho, "Translation-invariant de-noising", 1995), of
-    which one level of wavelets tells four apart.
+    which one level of wavelets distinguishes four.
     """
     options = {"sigma": strength * deviation, "wavelet": wavelet, "wavelet_levels": 1}
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # of edges, on images below 14 pixels
@@ -52,16 +52,16 @@ def wavelets(image: Float32, deviation: float, strength: float, wavelet: str) ->
     return found
 
 
-CHOICES: dict[str, list[Denoiser]] = {  # by the keys of denoising.METHODS
-    "nonlocal_means": [
+CHOICES: dict[str, list[Denoiser]] = {  # by display name, which no model can have
+    "non-local means": [
         Denoiser(f"h = {strength} σ", partial(nonlocal_means, strength=strength))
         for strength in (0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2)
     ],
-    "total_variation": [
+    "total variation": [
         Denoiser(f"weight = {strength} σ", partial(total_variation, strength=strength))
         for strength in (0.2, 0.3, 0.4, 0.5, 0.7)
     ],
-    "wavelets": [
+    "wavelet shrinkage": [
         Denoiser(f"{wavelet}, sigma = {strength} σ", partial(wavelets, strength=strength, wavelet=wavelet))
         for wavelet, strength in itertools.product(("db2", "sym4"), (0.5, 0.75, 1.0))
     ],

@@ -1,30 +1,42 @@
-"""Denoising: noisy images, and the records of what a method makes of them.
+"""Denoising: noisy images, and how well a method restores them.
 
-Every method gets the same noisy test images, and what it gives back is clipped to [0, 1] as they are.
+Every method gets the same noisy test images, and its outputs are clipped to [0, 1] as they are.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stages.applications.schema import Apply
+from stages.applications.charts import INK, name_lines
+from stages.applications.schema import Denoise
 from stages.core.arrays import Float32, Float64, Floats
+from stages.core.comparison import PERCENTILES, bootstrap_means
+from stages.core.evaluation import BASELINE, REFERENCE
 from stages.core.files import read_images
-from stages.core.measures import squared_error, ssim
+from stages.core.measures import psnr, squared_error, ssim
+from stages.core.style import colours, show_rows
+from stages.core.tables import interval, markdown
 
-# The classical methods: their fields in Classical, and the names to show, which no model can have.
-METHODS = {"nonlocal_means": "non-local means", "total_variation": "total variation", "wavelets": "wavelet shrinkage"}
-SHOWN = 8  # images that are drawn
+CLASSICAL = Path("data/classical/denoising.npz")
+TABLE, FIGURE, REPORT = Path("plots/denoising.csv"), Path("plots/denoising.png"), Path("metrics/denoising.md")
+SHOWN = 8  # images in the figure
 TEST, VALIDATION = 0, 1  # streams of random numbers, so that no image of either gets the other's noise
+DASHES = (":", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))  # of the noisy images and the classical methods
 
 
 @dataclass(frozen=True, eq=False)
 class Denoised:
     """What one method makes of the noisy test images."""
 
+    kind: str  # MODEL, BASELINE or REFERENCE
+    name: str  # to display
     squared_error: Float64  # [noise, images], from the clean image, summed over pixels
     ssim: Float64  # [noise, images], to the clean image
     pictures: Float32  # [noise, SHOWN, height, width], of the first images
@@ -34,14 +46,11 @@ class Denoised:
 class Classical:
     """What does not depend on a model: the noisy test images, and what classical methods make of them."""
 
-    digest: str  # of the noisy test images, as `digest_noisy` gives it
     noise: Float64  # [noise], standard deviations
+    seed: int  # of the noise and of the choice of images
     images: Float32  # [SHOWN, height, width], the first images without noise
-    settings: NDArray[np.str_]  # [methods, noise], of each of METHODS at each noise, in words
-    noisy: Denoised
-    nonlocal_means: Denoised
-    total_variation: Denoised
-    wavelets: Denoised
+    settings: NDArray[np.str_]  # [classical methods, noise], what was chosen for each, in words
+    methods: list[Denoised]  # the noisy images, then the classical methods
 
 
 def read_chosen(split: str, count: int, seed: int) -> Float32:
@@ -63,28 +72,107 @@ def add_noise(images: Float32, deviation: float, seed: int, stream: int) -> Floa
     return (images + np.float32(deviation) * noise).clip(0, 1)
 
 
-def noisy_tests(clean: Float32, settings: Apply) -> Iterator[Float32]:
+def noisy_tests(clean: Float32, settings: Denoise) -> Iterator[Float32]:
     """The test images `clean` float32 [images, height, width], once with each noise of params.yaml."""
     return (add_noise(clean, deviation, settings.seed, TEST) for deviation in settings.noise)
 
 
-def digest_noisy(noisy: Iterable[Floats]) -> str:
-    """SHA-256 of the noisy test images, noise after noise, so that results of unlike ones are not mixed."""
-    digest = hashlib.sha256()
-    for images in noisy:
-        digest.update(images.tobytes())
-    return digest.hexdigest()
+def measure_denoised(kind: str, name: str, clean: Float32, outputs: Iterable[Floats]) -> Denoised:
+    """Measure what a method makes of noisy images, for each noise.
 
-
-def measure_denoised(clean: Float32, given: Iterable[Floats]) -> Denoised:
-    """Measure what a method gave back of noisy images, for each noise.
-
-    clean: float32 [images, height, width]. given: of the same number of values each, clipped to [0, 1] here.
+    clean: float32 [images, height, width]. outputs: of the same number of values each, clipped to [0, 1] here.
     """
     errors, similarities, pictures = [], [], []
-    for images in given:
+    for images in outputs:
         result = images.reshape(clean.shape).clip(0, 1)
         errors.append(squared_error(clean.reshape(len(clean), -1), result.reshape(len(clean), -1)))
         similarities.append(ssim(clean, result))
         pictures.append(result[:SHOWN].astype(np.float32))
-    return Denoised(np.stack(errors), np.stack(similarities), np.stack(pictures))
+    return Denoised(kind, name, np.stack(errors), np.stack(similarities), np.stack(pictures))
+
+
+def denoising_table(methods: list[Denoised], noise: Float64, resamples: int, seed: int) -> pd.DataFrame:
+    """PSNR and SSIM of every method at every noise, with the ends of their 95 % intervals.
+
+    Columns: method, kind, noise, psnr, psnr_low, psnr_high, ssim, ssim_low, ssim_high. PSNR is that of the mean
+    squared error over images; the bootstrap draws images, the same ones for every method.
+    """
+    rows = []
+    for method in methods:
+        pixels = method.pictures[0, 0].size
+        for deviation, errors, similarities in zip(noise, method.squared_error, method.ssim, strict=True):
+            means = bootstrap_means(np.stack([errors / pixels, similarities], axis=1), resamples, seed)
+            (high_error, high_ssim), (low_error, low_ssim) = np.percentile(means, PERCENTILES[::-1], axis=0)
+            rows.append(
+                {
+                    "method": method.name,
+                    "kind": method.kind,
+                    "noise": deviation,
+                    "psnr": psnr(errors.mean() / pixels),
+                    "psnr_low": psnr(high_error),
+                    "psnr_high": psnr(low_error),
+                    "ssim": similarities.mean(),
+                    "ssim_low": low_ssim,
+                    "ssim_high": high_ssim,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def report(table: pd.DataFrame, classical: Classical) -> str:
+    """How well noise is removed from test images, in Markdown. table: as `denoising_table` returns it."""
+    noise = [f"{deviation:g}" for deviation in classical.noise]
+    noisy, *others = classical.methods
+    settings = [[method.name, *chosen] for method, chosen in zip(others, classical.settings, strict=True)]
+
+    def measured(measure: str) -> str:
+        rows = [
+            [method, *(interval(*row) for row in group[[measure, f"{measure}_low", f"{measure}_high"]].to_numpy())]
+            for method, group in table.groupby("method", sort=False)
+        ]
+        return markdown([f"`{measure}`", *noise], rows)
+
+    return f"""\
+# Denoising
+
+{noisy.squared_error.shape[1]} test images with Gaussian noise of these standard deviations, denoised and compared with
+the clean ones, with 95 % intervals. [docs/denoising.md](../docs/denoising.md) explains the methods.
+
+{measured("psnr")}
+
+{measured("ssim")}
+
+Noisy validation images choose the settings of the classical methods; σ is the noise.
+
+{markdown(["noise", *noise], settings)}
+"""
+
+
+def draw_denoising(images: Float32, methods: list[Denoised], table: pd.DataFrame) -> Figure:
+    """Digits, noisy and denoised by each method, and PSNR against the noise.
+
+    images: float32 [images, height, width], without noise. methods: the noisy images first. table: as
+    `denoising_table` returns it. The digits have the middle one of its noises.
+    """
+    noise = np.sort(table["noise"].unique())
+    level = len(noise) // 2
+    at = list(dict.fromkeys(table["noise"])).index(noise[level])
+    rows = [images, *(method.pictures[at] for method in methods)]
+    figure, (ax, chart) = plt.subplots(1, 2, figsize=(9.6, 4.1), layout="constrained", width_ratios=(1, 1.25))
+    show_rows(ax, np.stack(rows), ["original", *(method.name for method in methods)])
+    ax.set_title(f"noise of standard deviation {noise[level]:g}")
+
+    coloured = [method for method in methods if method.kind != REFERENCE]
+    palette = colours([m.name for m in coloured], [m.name for m in coloured if m.kind == BASELINE])
+    dashes = cycle(DASHES)
+    for name in (method.name for method in methods):
+        curve = table[table["method"] == name].sort_values("noise")
+        ends = [curve["psnr"] - curve["psnr_low"], curve["psnr_high"] - curve["psnr"]]
+        style = {"color": palette[name]} if name in palette else {"color": INK, "linestyle": next(dashes)}
+        chart.errorbar(curve["noise"], curve["psnr"], ends, marker="o", markersize=3, capsize=2, label=name, **style)
+    chart.set_xticks(noise, [f"{deviation:g}" for deviation in noise])
+    chart.set(xlabel="standard deviation of the noise", ylabel="PSNR in dB, with 95 % intervals")
+    chart.set_title("higher is closer to the original", loc="left")
+    name_lines(chart, fontsize=8)
+    figure.suptitle("Noisy test digits, and what each method makes of them")
+    return figure

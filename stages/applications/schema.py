@@ -4,50 +4,43 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stages.core.schema import Activation, Params, Recipe, Section, Units, no_value_twice, without_clashes
+from stages.core.schema import Activation, Params, Recipe, Section, Seed, Share, Units, no_value_twice, without_clashes
 
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Deviation = Annotated[float, Field(gt=0, le=10)]
 
 
-class Apply(Section):
-    noise: Annotated[list[Deviation], AfterValidator(no_value_twice)] = Field(
-        min_length=1,
-        max_length=16,
-    )
+class Denoise(Section):
+    noise: Annotated[list[Deviation], AfterValidator(no_value_twice)] = Field(min_length=1, max_length=16)
     images: int = Field(ge=1, le=10_000)
-    validation_images: int = Field(
-        ge=1,
-        le=10_000,
-    )
-    labels: Annotated[list[Count], AfterValidator(no_value_twice)] = Field(
-        min_length=1,
-        max_length=16,
-    )
+    validation_images: int = Field(ge=1, le=10_000)
+    seed: Seed
+
+
+class FewLabels(Section):
+    labels: Annotated[list[Count], AfterValidator(no_value_twice)] = Field(min_length=1, max_length=16)
     draws: int = Field(ge=2, le=1000)
-    training_images: Count = Field()
-    queries: Count = Field()
+    training_images: Count
+    queries: Count
     neighbours: int = Field(ge=1, le=1000)
-    penalty: float = Field(
-        gt=0,
-        le=1e12,
-    )
-    seed: int = Field(ge=0, lt=2**32)
+    penalty: float = Field(gt=0, le=1e12)
+    seed: Seed
 
 
 class ClassifierLayers(Section):
     """What a classifier is made of."""
 
-    train: bool = Field()
     filters: list[Units] = Field(max_length=16)
-    features: Units = Field()
-    activation: Activation = Field()
-    dropout: float = Field(ge=0, lt=1)
+    features: Units
+    activation: Activation
+    dropout: Share
     shift: int = Field(ge=0, le=8)
 
 
 class Classifier(Recipe, ClassifierLayers):
-    """The settings of the classifier, which have to suit each other."""
+    """The settings of the classifier, which have to suit each other. Its seed is one of generate.seeds."""
+
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def check_combinations(self) -> Self:
@@ -55,25 +48,37 @@ class Classifier(Recipe, ClassifierLayers):
 
 
 class Generate(Section):
+    seeds: Annotated[list[Seed], AfterValidator(no_value_twice)] = Field(max_length=100)
     digits: int = Field(ge=20, le=60_000)
     draws: int = Field(ge=2, le=100)
     components: int = Field(ge=1, le=1000)
     codes: int = Field(ge=2, le=1_000_000)
-    seed: int = Field(ge=0, lt=2**32)
+    classifier: Classifier
 
     @model_validator(mode="after")
-    def check_components(self) -> "Generate":
-        if self.components > self.codes:
-            raise ValueError(
-                f"components is {self.components}, but has to be at most codes, {self.codes}, to which they are fitted"
-            )
-        return self
+    def check_combinations(self) -> Self:
+        return without_clashes(self)
+
+    def clashes(self) -> list[str]:
+        if self.components <= self.codes:
+            return []
+        return [f"components is {self.components}, but has to be at most codes, {self.codes}, to which they are fitted"]
 
 
-class ApplicationParams(Params):
-    apply: Apply
-    classifier: Classifier
+class DenoiseParams(Params):
+    denoise: Denoise
+
+
+class FewLabelsParams(Params):
+    few_labels: FewLabels
+
+
+class GenerateParams(Params):
     generate: Generate
 
+
+class ApplicationParams(DenoiseParams, FewLabelsParams, GenerateParams):
+    """All of them."""
+
     def recipes(self) -> dict[str, Recipe]:
-        return super().recipes() | ({"classifier": self.classifier} if self.classifier.train else {})
+        return super().recipes() | ({"generate.classifier": self.generate.classifier} if self.generate.seeds else {})

@@ -10,7 +10,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from stages.core.arrays import Bytes
-from stages.core.evaluation import Result
+from stages.core.evaluation import BASELINE, Result
 from stages.core.linear import principal_plane
 from stages.core.style import class_colours, colours
 
@@ -40,14 +40,14 @@ def draw_latent_space(results: dict[str, Result], labels: Bytes) -> Figure:
 def draw_errors(results: dict[str, Result], comparisons: pd.DataFrame) -> Figure:
     """How the errors of the test images are distributed, a curve per model, medians dashed.
 
-    comparisons: as tables.comparison_table has it; the legend gives the ratios and their intervals.
+    comparisons: as `tables.comparison_table` returns it; the legend gives the ratios and their intervals.
     """
     errors = {name: result.squared_error for name, result in results.items()}
     everything = np.concatenate(list(errors.values()))
     low, high = max(everything.min(), 1e-3), max(everything.max(), 2e-3)
     bins = np.geomspace(low * 0.9, high * 1.1, 81)
     figure, ax = plt.subplots(figsize=(9.2, 3.6), layout="constrained")
-    for name, colour in colours(errors).items():
+    for name, colour in colours(errors, [name for name, r in results.items() if r.kind == BASELINE]).items():
         counts, _ = np.histogram(errors[name], bins)
         median = np.median(errors[name])
         ax.stairs(counts / len(errors[name]), bins, color=colour, fill=True, alpha=0.3)
@@ -59,7 +59,8 @@ def draw_errors(results: dict[str, Result], comparisons: pd.DataFrame) -> Figure
     ax.set_ylim(bottom=0)
     ax.xaxis.set_major_formatter("{x:g}")
     lines = [
-        f"{row.pair}: {row.ratio:.3f} ({row.ratio_low:.3f}–{row.ratio_high:.3f}), better on {row.wins:.1%}"
+        f"{row.model} to {row.opponent}: {row.ratio:.3f} ({row.ratio_low:.3f}–{row.ratio_high:.3f}), "
+        f"better on {row.wins:.1%}"
         for row in comparisons.itertuples()
     ]
     title = "\n".join(["ratio of mean errors (95 % interval)", *lines, ""])
@@ -71,7 +72,7 @@ def draw_errors(results: dict[str, Result], comparisons: pd.DataFrame) -> Figure
 def draw_losses(histories: pd.DataFrame, loss_names: dict[str, str]) -> Figure:
     """Loss against epoch: colour by model, training solid, validation dashed, parts of a loss thin.
 
-    histories: as tables.loss_table has it.
+    histories: as `tables.loss_table` returns it.
     loss_names: the loss that each model minimises; curves of different losses don't compare.
     """
     figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
@@ -79,9 +80,10 @@ def draw_losses(histories: pd.DataFrame, loss_names: dict[str, str]) -> Figure:
     same = len(set(loss_names.values())) == 1
     for name, colour in colours(names).items():
         of_model = histories[histories["model"] == name]
-        for series, curve in of_model.groupby("series", sort=False):
-            dashes: Any = "-" if str(series).startswith("train") else (0, (4, 2))
-            width = 0.7 if "," in str(series) else None
+        for (split, part), curve in of_model.groupby(["split", "part"], sort=False):
+            dashes: Any = "-" if split == "train" else (0, (4, 2))
+            width = None if part == "total" else 0.7
+            series = split if part == "total" else f"{split}, {part}"
             label = f"{name}, {series}" if same else f"{name}, {series} ({loss_names[name]})"
             marker = "o" if len(curve) == 1 else None  # a line needs two points
             ax.plot(
@@ -105,12 +107,13 @@ def draw_losses(histories: pd.DataFrame, loss_names: dict[str, str]) -> Figure:
 def draw_mse_per_class(per_class: pd.DataFrame, overall: dict[str, float], classes: int) -> Figure:
     """Bars of each model's mean squared error per pixel over the test images of each class.
 
-    per_class: as tables.mse_per_class_table has it. overall: each model's mse on all test images.
+    per_class: as `tables.mse_per_class_table` returns it. overall: each model's mse on all test images.
     """
     shown = sorted(per_class["class"].unique())[:classes]
     figure, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
     width = 0.8 / len(overall)
-    for index, (name, colour) in enumerate(colours(overall).items()):
+    baselines = set(per_class["model"][per_class["kind"] == BASELINE])
+    for index, (name, colour) in enumerate(colours(overall, baselines).items()):
         heights = per_class[per_class["model"] == name].set_index("class").loc[shown, "mse"]
         offsets = np.arange(len(shown)) + (index - (len(overall) - 1) / 2) * width
         ax.bar(offsets, heights, width * 0.92, color=colour, label=f"{name}, {overall[name]:.4f} overall")

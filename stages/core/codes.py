@@ -6,7 +6,6 @@ import numpy as np
 
 from stages.core.arrays import Bytes, Float64, Floats, Int64
 from stages.core.linear import code_moments
-from stages.core.measures import scaled_batches
 
 
 def active_dimensions(codes: Floats, threshold: float) -> int:
@@ -72,19 +71,3 @@ def sample_codes(codes: Floats, labels: Bytes, samples: int, seed: int) -> Float
 def sample_prior(samples: int, latent_dim: int, seed: int) -> Float64:
     """Draw codes from the standard normal, a variational model's prior: float64 [samples, latent_dim]."""
     return np.random.default_rng(seed).standard_normal((samples, latent_dim))
-
-
-def nearest_images(images: Floats, candidates: Bytes, batch_size: int) -> Int64:
-    """For each image the position of the candidate at the smallest Euclidean distance: int64 [images].
-
-    images: float [images, pixels] in [0, 1]. candidates: uint8 [candidates, pixels].
-    """
-    wanted = images.astype(np.float32)
-    best, smallest = np.zeros(len(images), np.int64), np.full(len(images), np.inf, np.float32)
-    for index, batch in enumerate(scaled_batches(candidates, batch_size)):
-        distances = np.square(batch).sum(axis=1) - 2 * wanted @ batch.T  # squared, less |image|^2
-        nearest = distances.argmin(axis=1)
-        found = distances[np.arange(len(images)), nearest]
-        closer = found < smallest
-        best[closer], smallest[closer] = index * batch_size + nearest[closer], found[closer]
-    return best

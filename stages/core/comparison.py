@@ -1,6 +1,6 @@
 """Is one model really better than another? Paired differences on the test images.
 
-The intervals tell how far the result depends on which digits happened to be in the test
+The intervals show how far the result depends on which digits happen to be in the test
 set. They say nothing about another seed or another training run.
 """
 
@@ -10,17 +10,19 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.core.arrays import Float64, Floats
-from stages.core.evaluation import Evaluation
+from stages.core.evaluation import Evaluation, Result
 
 PERCENTILES = (2.5, 97.5)  # the ends of a 95 % interval
 
 
 class Comparison(NamedTuple):
-    """How much smaller the squared errors of one model are than those of another on the same images.
+    """How the squared errors of a model compare with those of an opponent on the same images.
 
     Each interval is the bootstrap's percentile interval of 95 %.
     """
 
+    model: str  # to display
+    opponent: str
     ratio: float  # of the mean errors, below 1 if the first is better
     ratio_low: float
     ratio_high: float
@@ -30,12 +32,15 @@ class Comparison(NamedTuple):
     wins: float  # share of images on which the first is strictly better, 0 to 1
 
 
-def compare_errors(errors: Float64, others: Float64, resamples: int, seed: int) -> Comparison:
-    """Compare the squared errors of two models on the same images: float64 [images] each, summed over pixels."""
+def compare_results(model: Result, opponent: Result, resamples: int, seed: int) -> Comparison:
+    """Compare the squared errors of two results on the same test images."""
+    errors, others = model.squared_error, opponent.squared_error
     means, other_means = bootstrap_means(np.stack([errors, others], axis=1), resamples, seed).T
     ratio_low, ratio_high = np.percentile(means / other_means, PERCENTILES)
     difference_low, difference_high = np.percentile(means - other_means, PERCENTILES)
     return Comparison(
+        model=model.name,
+        opponent=opponent.name,
         ratio=float(errors.mean() / others.mean()),
         ratio_low=float(ratio_low),
         ratio_high=float(ratio_high),
@@ -46,17 +51,12 @@ def compare_errors(errors: Float64, others: Float64, resamples: int, seed: int) 
     )
 
 
-def compare_all(evaluations: dict[str, Evaluation], resamples: int, seed: int) -> dict[str, Comparison]:
-    """Every later model of params.yaml beside every earlier one, and each beside PCA where PCA makes an error.
-
-    By pair, such as "deep / shallow" and "deep / PCA (16)".
-    """
-    errors = {name: e.model.squared_error for name, e in evaluations.items()}
-    pairs = {f"{b} / {a}": (errors[b], errors[a]) for a, b in combinations(errors, 2)}
-    for name, e in evaluations.items():
-        if not e.overcomplete:
-            pairs[f"{name} / PCA ({e.latent_dim})"] = (errors[name], e.pca.squared_error)
-    return {pair: compare_errors(*both, resamples, seed) for pair, both in pairs.items()}
+def compare_all(evaluations: dict[str, Evaluation], resamples: int, seed: int) -> list[Comparison]:
+    """Compare every later model of params.yaml with every earlier one, and each model with its baselines."""
+    models = [e.model for e in evaluations.values()]
+    pairs = [(later, earlier) for earlier, later in combinations(models, 2)]
+    pairs += [(e.model, baseline) for e in evaluations.values() for baseline in e.baselines]
+    return [compare_results(model, opponent, resamples, seed) for model, opponent in pairs]
 
 
 def bootstrap_means(values: Floats, resamples: int, seed: int) -> Float64:

@@ -1,12 +1,11 @@
-"""What `evaluate` measures of a model and hands to compare, figures and the tools, and its file.
+"""The record of what `evaluate` measures, which compare, figures, applications and tools read.
 
-Pictures are float32 [..., height, width], black 0 and white 1. Squared errors are summed
-over the pixels of an image, unless they are called mse.
+Pictures are [..., height, width], float32 from black 0 to white 1, or uint8 from 0 to 255. Squared errors are
+sums over the pixels of an image, unless they are called mse.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from stages.core.errors import StageError
 from stages.core.files import model_files
 from stages.core.records import load_record
 
-Of = TypeVar("Of")
+MODEL, BASELINE, UNTRAINED, REFERENCE = "model", "baseline", "untrained", "reference"  # kinds of results
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,38 +28,39 @@ class Digits:
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
-    """What one way to compress images does: a trained model, or PCA of the same latent size."""
+class Pictures:
+    """What a decoder makes of codes that belong to no image, and what a linear encoder looks at."""
 
+    interpolations: Float32  # [pairs, STEPS, height, width], from one of Digits.images to another
+    traversals: Float32  # [dimensions, STEPS, height, width], the most varied dimension first
+    samples: Float32  # [trained classes, SAMPLES, height, width], generated digits; if variational, of no class
+    weights: Float32  # [dimensions, height, width], of a linear encoder; empty for one with hidden layers
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """How well one method compresses images."""
+
+    kind: str  # MODEL or BASELINE
+    name: str  # to display
     latent_dim: int
-    parameters: int  # numbers that encoder and decoder are made of
+    parameters: int  # how many numbers define encoder and decoder
     mse: float  # on the test images, per pixel
     mse_train: float
     mse_validation: float
     psnr: float  # of mse, in decibels
     ssim: float  # mean over the test images, -1 to 1
     bce: float  # binary cross-entropy, mean over test images and pixels, in nats
-    probe: float  # share of the test images whose class a linear probe reads off the code
-    generation: float  # share of the generated digits whose nearest training image is of their class
+    probe: float  # accuracy of a linear probe on the test codes
     active_dimensions: int  # latent dimensions that vary over the training images
 
     kl: Float64  # [test images], divergence of the posterior from the prior in nats; empty if not variational
     squared_error: Float64  # [test images]
-    distance: Float64  # [test images], squared Mahalanobis distance of the code from the training codes
-    combined: Float64  # [test images], anomaly score of both
     codes: Float32  # [test images, latent_dim]
     code_mean: Float64  # [latent_dim], of the training codes
-    code_inverse_covariance: Float64  # [latent_dim, latent_dim], inverse of the training codes' covariance
-    reconstructions: Float32  # [classes, height, width], of Digits.images
-    extremes: Int64  # [3, EXTREMES], positions of the test images with the smallest, median and largest errors
-    extreme_images: Float32  # [3, EXTREMES, height, width]
-    extreme_reconstructions: Float32  # [3, EXTREMES, height, width]
-    interpolations: Float32  # [pairs, STEPS, height, width], from one shown digit to another
-    traversals: Float32  # [dimensions, STEPS, height, width], the most varied dimension first
-    samples: Float32  # [classes, SAMPLES, height, width], generated digits; if variational, of no class
-    weights: Float32  # [dimensions, height, width], of a linear encoder; empty for one with hidden layers
-    unusual: Int64  # [2, UNUSUAL], positions of the test images with the largest and the smallest combined score
-    unusual_images: Float32  # [2, UNUSUAL, height, width]
+    code_covariance: Float64  # [latent_dim, latent_dim], of the training codes
+    reconstructions: Bytes  # [test images, height, width]
+    pictures: Pictures
 
     @property
     def variational(self) -> bool:
@@ -70,9 +70,9 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A trained model beside its baselines."""
+    """A trained model and the baselines of its latent size."""
 
-    mse_mean_image: float  # of always showing the mean training image, on the test images
+    mse_mean_image: float  # of always predicting the mean training image, on the test images
     probe_pixels: float  # as Result.probe, of a probe that sees every pixel
     loss: Float64  # [epochs], on the training images
     val_loss: Float64  # [epochs], on the validation images
@@ -82,7 +82,7 @@ class Evaluation:
     pca_components: Float64  # [latent_dim, pixels] or as many as there are pixels, orthonormal rows
     digits: Digits
     model: Result
-    pca: Result
+    baselines: list[Result]  # as BASELINES lists them, PCA first; empty if overcomplete
 
     @property
     def latent_dim(self) -> int:
@@ -96,30 +96,23 @@ class Evaluation:
 
     @property
     def overcomplete(self) -> bool:
-        """Whether the code has at least as many numbers as the image, so that PCA makes no error."""
+        """Whether a code has at least as many numbers as an image has pixels."""
         return self.latent_dim >= self.pixels
 
 
 def results_by_name(evaluations: dict[str, Evaluation]) -> dict[str, Result]:
-    """All results by the name to show, as `by_name` has it. evaluations: by model name."""
-    models = {name: e.model for name, e in evaluations.items()}
-    return by_name(evaluations, models, {name: e.pca for name, e in evaluations.items()})
+    """All results by display name: the baselines of each latent size, ascending, then the models.
 
-
-def by_name(evaluations: dict[str, Evaluation], models: dict[str, Of], pcas: dict[str, Of]) -> dict[str, Of]:
-    """What there is of each model and of its PCA, by the name to show: PCA of each latent size first, then the models.
-
-    All by model name. PCA of all pixels and more, which gives every image back, is left out.
+    evaluations: by model name.
     """
-    undercomplete = [name for name, e in evaluations.items() if not e.overcomplete]
-    by_size = {evaluations[name].latent_dim: pcas[name] for name in undercomplete}
-    shown = {f"PCA ({size})": by_size[size] for size in sorted(by_size)}
-    return shown | {shown_name(name, e): models[name] for name, e in evaluations.items()}
+    by_size = {e.latent_dim: e.baselines for e in evaluations.values()}
+    baselines = [result for size in sorted(by_size) for result in by_size[size]]
+    return {result.name: result for result in [*baselines, *(e.model for e in evaluations.values())]}
 
 
-def shown_name(name: str, evaluation: Evaluation) -> str:
-    """A model's name in tables and pictures."""
-    return f"{name} (overcomplete)" if evaluation.overcomplete else name
+def shown_name(name: str, latent_dim: int, pixels: int) -> str:
+    """A model's name to display."""
+    return f"{name} (overcomplete)" if latent_dim >= pixels else name
 
 
 def load_evaluation(path: Path) -> Evaluation:
@@ -142,5 +135,5 @@ def load_evaluations(names: list[str]) -> dict[str, Evaluation]:
 
 
 def same_digits(one: Digits, other: Digits) -> bool:
-    """Whether evaluations are of the same test images, as far as their labels and those shown tell."""
+    """Whether two evaluations have the same labels and show the same images."""
     return np.array_equal(one.labels, other.labels) and np.array_equal(one.images, other.images)

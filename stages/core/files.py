@@ -22,13 +22,7 @@ from stages.core.arrays import Bytes
 from stages.core.errors import StageError
 
 EVALUATIONS = Path("data/evaluation")
-APPLICATIONS = Path("data/applications")
-GENERATIONS = Path("data/generation")
 PRESETS = Path("data/presets")
-CLASSICAL = Path("data/classical/denoising.npz")
-PIXEL_LABELS = Path("data/classical/labels.npz")
-CLASSIFIER = Path("data/classifier/classifier.keras")
-FLOOR = Path("data/classifier/floor.npz")
 SPLITS = ("train", "validation", "test")
 CHUNK = 2**24  # bytes of an array to write at a time
 # What NumPy and zipfile raise for a damaged .npy or .npz file, depending on where the damage is.
@@ -44,29 +38,25 @@ class ModelFiles(NamedTuple):
     model: Path
     history: Path
     evaluation: Path
-    application: Path
-    generation: Path
     metrics: Path
 
 
 def model_files(name: str, preset: bool = False) -> ModelFiles:
     """The files of a model. Those of a preset, except its metrics, are in a folder that no stage depends on."""
     if preset:
-        kinds = ("keras", "csv", "npz", "application.npz", "generation.npz")  # no model's name has a dot
-        model, history, evaluation, application, generation = (PRESETS / f"{name}.{kind}" for kind in kinds)
+        model, history, evaluation = (PRESETS / f"{name}.{kind}" for kind in ("keras", "csv", "npz"))
     else:
         model, history = Path(f"data/models/{name}.keras"), Path(f"data/history/{name}.csv")
-        evaluation, application, generation = (f / f"{name}.npz" for f in (EVALUATIONS, APPLICATIONS, GENERATIONS))
-    return ModelFiles(model, history, evaluation, application, generation, Path(f"metrics/{name}.json"))
+        evaluation = EVALUATIONS / f"{name}.npz"
+    return ModelFiles(model, history, evaluation, Path(f"metrics/{name}.json"))
 
 
 def how_to_make(path: Path) -> str:
     """The command that makes a missing or broken file, in words: DVC's, or for a file of a preset its stage's."""
     if path.parent != PRESETS:
         return "run `dvc repro`"
-    name, *kind = path.stem.split(".")
-    stage = "apply" if kind else "evaluate" if path.suffix == ".npz" else "train"
-    return f"run `python -m stages.{stage} {name}`"
+    stage = "evaluate" if path.suffix == ".npz" else "train"
+    return f"run `python -m stages.{stage} {path.stem}`"
 
 
 def images_path(split: str) -> Path:

@@ -1,4 +1,4 @@
-"""Pictures made of digits: what goes in, what comes out, and what lies between."""
+"""Figures made of digits: inputs, outputs, and what lies between codes."""
 
 from typing import Any
 
@@ -6,21 +6,23 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from stages.core.arrays import Floats
+from stages.core.arrays import Bytes, Float64, Floats, Int64
 from stages.core.evaluation import Digits, Result
 from stages.core.shown import TRAVERSAL
 from stages.core.style import GREY, SIGNED, mosaic, show, show_rows
 
+EXTREMES = 5  # best, median and worst test digits of each result
+
 
 def draw_reconstructions(results: dict[str, Result], digits: Digits, classes: int) -> Figure:
-    """The first test image of each class, what each model gives back, and the difference.
+    """The first test image of each class, each reconstruction, and the difference.
 
     Under each reconstruction is its error, at the left the mean over all test images.
     """
     shown, images = digits.shown[:classes], digits.images[:classes]
     rows: list[tuple[str, Floats, Floats | None, dict[str, Any]]] = [("original", images, None, GREY)]
     for name, result in results.items():
-        pictures, errors = result.reconstructions[:classes], result.squared_error
+        pictures, errors = np.divide(result.reconstructions[shown], 255, dtype=np.float32), result.squared_error
         rows.append((f"{name}\nmean {errors.mean():.1f}", pictures, errors[shown], GREY))
         rows.append(("difference", pictures - images, None, SIGNED))
 
@@ -36,16 +38,29 @@ def draw_reconstructions(results: dict[str, Result], digits: Digits, classes: in
     return figure
 
 
-def draw_extremes(results: dict[str, Result]) -> Figure:
-    """The test images with each model's smallest, median and largest errors, above their reconstructions."""
+def extremes(errors: Float64, count: int) -> Int64:
+    """Positions of the images with the smallest, the median and the largest errors: int64 [3, count].
+
+    errors: float [images]. With fewer images than `count`, some occur twice.
+    """
+    order = np.argsort(errors, kind="stable")
+    middle = (len(order) - count) // 2
+    places = [np.arange(count), middle + np.arange(count), len(order) - count + np.arange(count)]
+    positions: Int64 = order[np.stack(places).clip(0, len(order) - 1)]
+    return positions
+
+
+def draw_extremes(results: dict[str, Result], images: Bytes) -> Figure:
+    """The test images with the smallest, median and largest errors of each result, above their reconstructions.
+
+    images: uint8 [test images, height, width].
+    """
     kinds = ("best", "median", "worst")
     size = (2.5 * len(results), 4.2)
     figure, axes = plt.subplots(len(kinds), len(results), figsize=size, squeeze=False, layout="constrained")
     for column, (name, result) in zip(axes.T, results.items(), strict=True):
-        for ax, kind, positions, images, pictures in zip(
-            column, kinds, result.extremes, result.extreme_images, result.extreme_reconstructions, strict=True
-        ):
-            show(ax, mosaic(np.stack([images, pictures])), **GREY)
+        for ax, kind, positions in zip(column, kinds, extremes(result.squared_error, EXTREMES), strict=True):
+            show(ax, mosaic(np.stack([images[positions], result.reconstructions[positions]]) / 255), **GREY)
             errors = result.squared_error[positions]
             span = f"{errors.min():.1f}" if np.ptp(errors) < 0.05 else f"{errors.min():.1f} to {errors.max():.1f}"
             ax.set_title(f"{name}, {kind}: {span}")
@@ -55,7 +70,7 @@ def draw_extremes(results: dict[str, Result]) -> Figure:
 
 def draw_interpolations(results: dict[str, Result], digits: Digits) -> Figure:
     """From one test digit to another: by blending pixels, and on a straight line through each latent space."""
-    pairs, steps = next(iter(results.values())).interpolations.shape[:2]
+    pairs, steps = next(iter(results.values())).pictures.interpolations.shape[:2]
     half = len(digits.images) // 2
     weights = np.linspace(0, 1, steps)[:, None, None]
     columns = min(2, max(1, pairs))
@@ -66,7 +81,7 @@ def draw_interpolations(results: dict[str, Result], digits: Digits) -> Figure:
         ax.axis("off")
     for pair, ax in zip(range(pairs), axes.flat, strict=False):
         blend = digits.images[pair] * (1 - weights) + digits.images[half + pair] * weights
-        lines = {"pixels": blend} | {name: result.interpolations[pair] for name, result in results.items()}
+        lines = {"pixels": blend} | {name: result.pictures.interpolations[pair] for name, result in results.items()}
         ax.axis("on")
         show_rows(ax, np.stack(list(lines.values())), list(lines))
     figure.suptitle("Between two test digits: blending their pixels, and decoding the way between their codes")
@@ -78,7 +93,7 @@ def draw_traversals(results: dict[str, Result]) -> Figure:
     size = (2.6 * len(results), 5.0)
     figure, axes = plt.subplots(1, len(results), figsize=size, squeeze=False, layout="constrained")
     for ax, (name, result) in zip(axes[0], results.items(), strict=True):
-        show(ax, mosaic(result.traversals), **GREY)
+        show(ax, mosaic(result.pictures.traversals), **GREY)
         ax.set_title(name)
         ax.set_xlabel(f"−{TRAVERSAL} to +{TRAVERSAL} standard deviations")
     axes[0, 0].set_ylabel("latent dimension, the most varied first")
@@ -94,11 +109,9 @@ def draw_samples(results: dict[str, Result], classes: int) -> Figure:
     size = (2.6 * len(results), 3.2)
     figure, axes = plt.subplots(1, len(results), figsize=size, squeeze=False, layout="constrained")
     for ax, (name, result) in zip(axes[0], results.items(), strict=True):
-        show(ax, mosaic(result.samples[:classes]), **GREY)
-        ax.set_title(
-            f"{name}: from the prior" if result.variational else f"{name}: {result.generation:.1%} of the class"
-        )
-    figure.suptitle("Generated digits, a row per class, and how often their nearest training digit is of that class")
+        show(ax, mosaic(result.pictures.samples[:classes]), **GREY)
+        ax.set_title(f"{name}: from the prior" if result.variational else name)
+    figure.suptitle("Generated digits, a row per class; those from a prior have no class")
     return figure
 
 
@@ -108,7 +121,7 @@ def draw_weights(results: dict[str, Result]) -> Figure:
     Weights times the standard deviation of their pixel, each picture scaled to its own
     largest value. Encoders with hidden layers have none to show.
     """
-    visible = {name: result.weights for name, result in results.items() if len(result.weights)}
+    visible = {name: r.pictures.weights for name, r in results.items() if len(r.pictures.weights)}
     columns = max(1, len(visible))  # none at all, and the figure says so
     figure, axes = plt.subplots(1, columns, figsize=(2.6 * columns, 3.2), squeeze=False, layout="constrained")
     if not visible:

@@ -1,15 +1,15 @@
-"""Save and load records: the frozen dataclasses of numbers and arrays that one stage passes to another."""
+"""Files of records: frozen dataclasses of numbers, arrays, other records and lists of records."""
 
 import errno
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, get_type_hints
+from typing import Any, BinaryIO, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from stages.core.errors import StageError
-from stages.core.files import BROKEN_ARRAY, PRESETS, how_to_make
+from stages.core.files import BROKEN_ARRAY, how_to_make
 
 Record = TypeVar("Record")
 
@@ -42,6 +42,9 @@ def _flattened(record: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         value = getattr(record, field.name)
         if is_dataclass(value):
             yield from _flattened(value, f"{prefix}{field.name}.")
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                yield from _flattened(item, f"{prefix}{field.name}.{index}.")
         else:
             yield prefix + field.name, value
 
@@ -51,13 +54,12 @@ def _build(kind: type[Record], arrays: dict[str, Any], prefix: str) -> Record:
     for name, hint in get_type_hints(kind).items():
         if is_dataclass(hint):
             values[name] = _build(hint, arrays, f"{prefix}{name}.")  # type: ignore[arg-type]
+        elif get_origin(hint) is list:
+            places = {key[len(prefix) :].split(".")[1] for key in arrays if key.startswith(f"{prefix}{name}.")}
+            values[name] = [
+                _build(get_args(hint)[0], arrays, f"{prefix}{name}.{place}.") for place in sorted(places, key=int)
+            ]
         else:
             value = arrays[prefix + name]
             values[name] = hint(value) if hint in (int, float, str) else value
     return kind(**values)
-
-
-def how_to_match(path: Path) -> str:
-    """The commands to run if a record disagrees with one of the pipeline, in words. Either of them may be outdated."""
-    make = how_to_make(path)
-    return f"run `dvc repro`, then {make.removeprefix('run ')}" if path.parent == PRESETS else make

@@ -155,7 +155,6 @@ class Evaluate(Section):
     batch_size: BatchSize
     active_variance: float = Field(gt=0, le=1e6)
     ridge: float = Field(gt=0, le=1e12)
-    samples_per_class: int = Field(ge=1, le=10_000)
     seed: Seed
 
 

@@ -1,29 +1,17 @@
-"""Arrays of the pictures that figures draws: which digits are shown, and what a decoder makes of chosen codes."""
+"""What figures show: which digits, and what a decoder makes of chosen codes."""
 
 import numpy as np
 
-from stages.core.arrays import Bytes, Float64, Floats, Int64, Transform
+from stages.core.arrays import Bytes, Floats, Int64, Transform
 
 # Numbers of pictures and of steps between them, chosen to fit a page.
-SAMPLES, EXTREMES, PAIRS, STEPS, DIMENSIONS, UNUSUAL = 10, 5, 4, 9, 16, 10
+SAMPLES, PAIRS, STEPS, DIMENSIONS = 10, 4, 9, 16
 TRAVERSAL = 2.5  # standard deviations to either side of the mean code
 
 
 def first_of_each_class(labels: Bytes) -> Int64:
     """The position of the first image of every class, in the order of labels: int64 [classes]."""
     _, positions = np.unique(labels, return_index=True)
-    return positions
-
-
-def extremes(errors: Float64, count: int) -> Int64:
-    """Positions of the images with the smallest, the median and the largest errors: int64 [3, count].
-
-    errors: float [images]. With fewer images than `count`, some occur twice.
-    """
-    order = np.argsort(errors, kind="stable")
-    middle = (len(order) - count) // 2
-    places = [np.arange(count), middle + np.arange(count), len(order) - count + np.arange(count)]
-    positions: Int64 = order[np.stack(places).clip(0, len(order) - 1)]
     return positions
 
 

@@ -1,6 +1,6 @@
 """How everything that is drawn looks: colours, fonts, and the way from a figure to PNG bytes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from io import BytesIO
 from itertools import cycle
 from typing import Any
@@ -33,10 +33,10 @@ GREY: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1}
 SIGNED: dict[str, Any] = {"cmap": "RdBu", "vmin": -1, "vmax": 1}  # red too dark, blue too bright
 
 
-def colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for every name: the palette's in the order of params.yaml, greys for PCA."""
+def colours(names: Iterable[str], baselines: Container[str] = ()) -> dict[str, str]:
+    """A colour for every name: greys for those in `baselines`, the palette's for the others in their order."""
     greys, palette = cycle(BASELINE_COLOURS), cycle(COLOURS)
-    return {name: next(greys if name.startswith("PCA") else palette) for name in names}
+    return {name: next(greys if name in baselines else palette) for name in names}
 
 
 def class_colours(labels: Bytes) -> dict[int, str]:
@@ -62,7 +62,7 @@ def show(ax: Axes, picture: Floats, **options: Any) -> None:
 
 
 def show_rows(ax: Axes, pictures: Floats, names: Sequence[str]) -> None:
-    """Grey pictures [rows, columns, height, width] from 0 to 1, each row with its name beside it."""
+    """Grey pictures [rows, columns, height, width] from 0 to 1, each row with its name at the left."""
     show(ax, mosaic(pictures), **GREY)
     height = pictures.shape[2] + 1
     ax.set_yticks([height * (row + 0.5) - 1 for row in range(len(names))], names)

@@ -10,17 +10,17 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from stages.applications.figures import draw_denoising
-from stages.applications.records import load_denoised
+from stages.applications.denoising import CLASSICAL, Classical, denoising_table, draw_denoising, read_chosen
 from stages.applications.schema import ApplicationParams
 from stages.core import charts
 from stages.core.errors import ParamsError, StageError, run
-from stages.core.evaluation import Digits, Evaluation, Result, load_evaluation, shown_name
+from stages.core.evaluation import Digits, Evaluation, Result, load_evaluation
 from stages.core.files import how_to_make, write_all
 from stages.core.params import Choice, choose_model, nearest, read_params
+from stages.core.records import load_record
 from stages.core.schema import Model
 from stages.core.style import STYLE, png, show_rows
-from stages.core.tables import denoising_table, markdown, number
+from stages.core.tables import markdown, number
 from stages.tools.trained import check_trained, how_to_train
 
 FOLDER = Path("plots/gallery")
@@ -31,7 +31,7 @@ A preset must be trained and evaluated with its current settings; without names,
 are not are left out. Writes plots/gallery/<preset>.png, test digits above their
 reconstructions and generated digits; <preset>-map.png, the codes of all test digits, if a
 code is two numbers; and <preset>-noisy.png, denoised digits, if the preset was trained with
-at least the smallest noise of `apply`; run `python -m stages.apply <preset>` first.
+at least the smallest noise of `denoise`.
 
 examples:
   python -m stages gallery             # all trained presets
@@ -50,9 +50,9 @@ def main() -> None:
     chosen = [choose_model(params, name) for name in names or params.presets]
     if names:
         for choice in chosen:
-            check_ready(choice, params)
+            check_ready(choice)
     else:
-        chosen = those_ready(chosen, params)
+        chosen = those_ready(chosen)
     table = gallery_table(chosen)
     drawn: dict[Path, bytes] = {}
     with plt.rc_context(STYLE):
@@ -74,15 +74,13 @@ def parse_arguments() -> list[str]:
 
 def denoises(settings: Model, params: ApplicationParams) -> bool:
     """Whether a model was trained with the noise that denoising is measured with; weaker noise only regularizes."""
-    return bool(settings.noise >= min(params.apply.noise))
+    return bool(settings.noise >= min(params.denoise.noise))
 
 
-def check_ready(choice: Choice, params: ApplicationParams) -> None:
+def check_ready(choice: Choice) -> None:
     """Raise StageError with the command to run if a file of a preset is missing or out of date."""
     check_trained(choice)
     check_current(choice)
-    if denoises(choice.settings, params) and not choice.files.application.exists():
-        raise StageError(f"{choice.files.application} is missing; {how_to_make(choice.files.application)}.")
 
 
 def check_current(choice: Choice) -> None:
@@ -97,12 +95,12 @@ def check_current(choice: Choice) -> None:
         )
 
 
-def those_ready(presets: list[Choice], params: ApplicationParams) -> list[Choice]:
+def those_ready(presets: list[Choice]) -> list[Choice]:
     """The presets that are ready; stderr names the others. Raises StageError if there is none."""
     ready, reasons = [], []
     for choice in presets:
         try:
-            check_ready(choice, params)
+            check_ready(choice)
             ready.append(choice)
         except StageError as error:
             reasons.append(str(error))
@@ -120,11 +118,20 @@ def draw_preset(choice: Choice, evaluation: Evaluation, params: ApplicationParam
     if result.latent_dim == 2:
         figures[f"{name}-map"] = charts.draw_latent_space({name: result}, digits.labels)
     if denoises(choice.settings, params):
-        classical, denoised = load_denoised({name: choice.files.application}, {name: evaluation})
-        resamples, seed = params.compare.resamples, params.compare.seed
-        table = denoising_table(denoised, classical.noise, [shown_name(name, evaluation)], resamples, seed)
-        figures[f"{name}-noisy"] = draw_denoising(classical.images, denoised, table)
+        figures[f"{name}-noisy"] = draw_noisy(choice, params)
     return {FOLDER / f"{stem}.png": png(figure, params.figures.dpi) for stem, figure in figures.items()}
+
+
+def draw_noisy(choice: Choice, params: ApplicationParams) -> Figure:
+    """Noisy digits, denoised by the preset, by baselines and by classical methods."""
+    from stages.denoise import check_same, measure_methods  # loads TensorFlow, which other pictures don't need
+
+    classical = load_record(Classical, CLASSICAL)
+    clean = read_chosen("test", params.denoise.images, params.denoise.seed)
+    check_same(classical, clean, params.denoise)
+    methods = classical.methods + measure_methods({choice.name: choice.files.model}, clean, params.denoise)
+    table = denoising_table(methods, classical.noise, params.compare.resamples, params.compare.seed)
+    return draw_denoising(classical.images, methods, table)
 
 
 def draw_model(result: Result, digits: Digits, classes: int) -> Figure:
@@ -136,8 +143,8 @@ def draw_model(result: Result, digits: Digits, classes: int) -> Figure:
     trained = np.flatnonzero(np.isin(digits.labels[digits.shown], digits.trained))[:classes]
     rows = {
         "test digits": digits.images[trained],
-        "reconstructions": result.reconstructions[trained],
-        "samples": result.samples[np.searchsorted(digits.trained, digits.labels[digits.shown[trained]]), 0],
+        "reconstructions": result.reconstructions[digits.shown[trained]] / 255,
+        "samples": result.pictures.samples[np.searchsorted(digits.trained, digits.labels[digits.shown[trained]]), 0],
     }
     figure, ax = plt.subplots(figsize=(0.5 * len(trained) + 1.2, 1.6), layout="constrained")
     show_rows(ax, np.stack(list(rows.values())), list(rows))
@@ -148,25 +155,21 @@ def gallery_table(presets: list[Choice]) -> str:
     """Settings and metrics of presets as a Markdown table, one row each. Raises StageError as `read_metrics` does."""
     rows = []
     for choice in presets:
-        *measured, parameters = read_metrics(choice)
-        cells = [*map(number, measured), parameters]
+        cells = map(number, read_metrics(choice))
         rows.append([f"`{choice.name}`", choice.settings.epochs, choice.settings.latent_dim, *cells])
     return markdown(["preset", "epochs", "latent_dim", *METRICS], rows)
 
 
 def read_metrics(choice: Choice) -> list[Any]:
-    """The METRICS in metrics/<name>.json; parameters are "" if absent, as they are when training lacked classes.
-
-    Raises StageError if the file is missing or lacks another metric.
-    """
+    """The METRICS in metrics/<name>.json. Raises StageError if the file is missing or lacks one."""
     path, repair = choice.files.metrics, how_to_make(choice.files.evaluation)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return [*(float(found[name]) for name in METRICS[:-1]), found.get(METRICS[-1], "")]
+        return [*(float(found[name]) for name in METRICS[:-1]), int(found[METRICS[-1]])]
     except FileNotFoundError:
         raise StageError(f"{path} is missing; {repair}.") from None
     except (ValueError, KeyError, TypeError):
-        raise StageError(f"{path} does not have {', '.join(METRICS[:-1])}; {repair}.") from None
+        raise StageError(f"{path} does not have {', '.join(METRICS)}; {repair}.") from None
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import numpy as np
 from matplotlib import pyplot as plt
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
-from stages.applications.anomalies import combined_score, squared_distances
+from stages.applications.anomalies import combined_score, inverse_covariance, mahalanobis, scores
 from stages.core.arrays import Bytes, Float32, Floats, Int64
 from stages.core.codes import sample_codes
 from stages.core.errors import StageError
+from stages.core.linear import Moments
 from stages.core.shown import first_of_each_class
 from stages.core.style import STYLE, class_colours, colours, png
 from stages.tools.explore.atlas import class_codes, neighbours, traversals
@@ -176,9 +177,11 @@ def title_of(library: Library, scene: Scene) -> str:
 def anomaly_percentile(library: Library, seen: Seen) -> float:
     """Percentage of the test digits with a smaller combined score, 0 to 100."""
     result = library.entry(seen.model.name).result
-    distance = squared_distances(seen.encoded[None], result.code_mean, result.code_inverse_covariance)
+    inverse = inverse_covariance(Moments(result.code_mean, result.code_covariance))
+    distance = mahalanobis(seen.encoded[None], result.code_mean, inverse)
     score = combined_score(seen.result.squared_error, np.array([seen.image.sum() / 255]), distance)
-    return float((result.combined < score).mean() * 100)
+    pixel_mass = library.test.images.sum(axis=(1, 2)) / 255
+    return float((scores(result, pixel_mass)["combined"] < score).mean() * 100)
 
 
 def side_by_side(library: Library, chosen: str) -> list[str]:

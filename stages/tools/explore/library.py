@@ -76,7 +76,11 @@ class Library:
             evaluation = load_evaluation(choice.files.evaluation)
             self._check(choice, evaluation)
             if name in self.pca:
-                return Entry(pca_model(name, evaluation), evaluation.pca, describe(name, evaluation.pca, evaluation))
+                return Entry(
+                    pca_model(name, evaluation),
+                    evaluation.baselines[0],
+                    describe(name, evaluation.baselines[0], evaluation),
+                )
             model = build(choice, evaluation, uncompiled)
             return Entry(model, evaluation.model, describe(name, evaluation.model, evaluation))
         except StageError as error:
@@ -101,15 +105,17 @@ def pca_model(name: str, evaluation: Evaluation) -> TrainedModel:
     """PCA with as many numbers as the evaluated model's code has."""
     pca = Pca(evaluation.pca_mean, evaluation.pca_components)
     _, height, width = evaluation.digits.images.shape
-    errors = np.sort(evaluation.pca.squared_error)
-    return TrainedModel(name, height, width, evaluation.pca.latent_dim, pca.encode, pca.decode, errors)
+    errors = np.sort(evaluation.baselines[0].squared_error)
+    return TrainedModel(name, height, width, evaluation.baselines[0].latent_dim, pca.encode, pca.decode, errors)
 
 
 def describe(name: str, result: Result, evaluation: Evaluation) -> str:
     """A sentence on what was measured of a model, or of PCA with as many numbers."""
     sentence = f"{name} loses {result.mse * evaluation.pixels:.2f} of squared error per test digit on average"
     if result is evaluation.model and not evaluation.overcomplete:
-        sentence += f", {result.mse / evaluation.pca.mse:.2f} times what PCA with {result.latent_dim} numbers loses"
+        sentence += (
+            f", {result.mse / evaluation.baselines[0].mse:.2f} times what PCA with {result.latent_dim} numbers loses"
+        )
     return f"{sentence}; a linear probe reads the class from {result.probe:.1%} of its codes."
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from stages.core.arrays import Transform
 from stages.core.backend import keras
-from stages.core.codec import Data, measure_images, probe_codes
+from stages.core.encoder_decoder import Data, measure_outputs, probe_codes
 from stages.core.linear import code_moments
 from stages.core.measures import in_batches
 from stages.core.schema import Evaluate
@@ -19,11 +19,11 @@ def measure(model: keras.Model, objectives: Sequence[str], data: Data, settings:
     """
     encode, decode = half(model, "encoder"), half(model, "decoder")
     codes = in_batches(encode, data.test.images, settings.batch_size)
-    squared_errors, cross_entropies, ssim = measure_images(decode, codes, data.test.images, data.shape, settings)
+    outputs = measure_outputs(decode, codes, data.test.images, data.shape, settings.batch_size)
     values = {
-        "mse": squared_errors.mean() / data.test.images.shape[1],
-        "bce": cross_entropies.mean(),
-        "ssim": ssim.mean(),
+        "mse": outputs.squared_error.mean() / data.test.images.shape[1],
+        "bce": outputs.bce.mean(),
+        "ssim": outputs.ssim.mean(),
         "parameters": model.count_params(),
         "latent_dim": codes.shape[1],
     }

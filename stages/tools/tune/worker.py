@@ -21,7 +21,7 @@ from stages.core import files
 from stages.core.autoencoder import build_autoencoder
 from stages.core.backend import tf, use_all_cores
 from stages.core.checkpoint import Epoch, digest_run, loaded_code
-from stages.core.codec import Data
+from stages.core.encoder_decoder import Data
 from stages.core.errors import ParamsError, StageError, run
 from stages.core.linear import Moments
 from stages.core.optimizer import learning_rates, set_learning_rates

@@ -1,13 +1,13 @@
-"""A classifier as functions of bytes, and others that are trained as it was, on other digits."""
+"""The reference classifier as functions of bytes, and others that are trained as it was, on other digits."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 
 from stages.applications.classification import build_classification, labelled_rows
 from stages.applications.classifier import build_classifier, feature_model
-from stages.applications.generation import Judge
 from stages.applications.schema import Classifier
 from stages.core.arrays import Bytes, Floats
 from stages.core.backend import keras
@@ -18,15 +18,23 @@ from stages.core.progress import Report
 from stages.core.training import resident, train
 
 
-def build_judge(
+class ReferenceClassifier(NamedTuple):
+    """A classifier that was trained on real digits, and what it takes to train others."""
+
+    predict: Callable[[Bytes], Bytes]  # images uint8 [images, pixels] -> the class of each
+    features: Callable[[Bytes], Floats]  # the same -> its features [images, features]
+    learn: Callable[[Split], Callable[[Bytes], Bytes]]  # digits -> `predict` of one that learned from them alone
+
+
+def reference_classifier(
     classifier: keras.Model,
     classes: Bytes,
     validation: Split,
     settings: Classifier,
     digits: int,
     shape: tuple[int, int],
-) -> Judge:
-    """A classifier as what judges generated digits.
+) -> ReferenceClassifier:
+    """A trained classifier with what it takes to train others like it.
 
     classes: uint8 [classes], ascending, those that it tells apart. validation: real digits of them, which decide
     when others stop early. digits: the number of images that others learn from. shape: height and width.
@@ -45,7 +53,7 @@ def build_judge(
         train(training, rows, held_out, reporting=silent)
         return predict
 
-    return Judge(classifying(classifier, classes), on_bytes(feature_model(classifier)), learn)
+    return ReferenceClassifier(classifying(classifier, classes), on_bytes(feature_model(classifier)), learn)
 
 
 def classifying(classifier: keras.Model, classes: Bytes) -> Callable[[Bytes], Bytes]:

@@ -1,0 +1,162 @@
+"""What compresses images and restores them, a trained model or a baseline, measured by the same functions."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.core import shown
+from stages.core.arrays import Bytes, Float32, Float64, Floats, Transform
+from stages.core.codes import active_dimensions, sample_codes, sample_prior
+from stages.core.evaluation import Pictures, Result
+from stages.core.files import Split
+from stages.core.linear import Moments, class_means, code_moments, fit_probe
+from stages.core.measures import bce, divergence, in_batches, psnr, scaled_batches, squared_error, ssim
+from stages.core.schema import Evaluate
+
+
+class EncoderDecoder(NamedTuple):
+    """Two functions, images to codes and codes to images."""
+
+    encode: Transform  # images float32 [images, pixels] in [0, 1] -> codes
+    decode: Transform  # codes float [images, latent_dim] -> images in [0, 1]
+    parameters: int  # how many numbers define both
+    kernel: Floats  # [latent_dim, pixels], of a linear encoder; empty for any other
+    posterior: Transform | None = None  # images -> means and log-variances [images, 2, latent_dim], if variational
+
+
+class Data(NamedTuple):
+    """The images to measure on, and what does not depend on the model."""
+
+    train: Split
+    validation: Split
+    test: Split
+    shape: tuple[int, int]  # height and width of the images
+    moments: Moments  # of the training images
+
+
+class Outputs(NamedTuple):
+    """Reconstructions of images, and how good they are."""
+
+    squared_error: Float64  # [images]
+    bce: Float64  # [images]
+    ssim: Float64  # [images]
+    reconstructions: Bytes  # [images, pixels]
+
+
+def measure(kind: str, name: str, method: EncoderDecoder, data: Data, settings: Evaluate) -> Result:
+    """Measure a model or a baseline. kind, name: as in `Result`."""
+    train_codes, validation_codes, codes = (
+        in_batches(method.encode, split.images, settings.batch_size)
+        for split in (data.train, data.validation, data.test)
+    )
+    outputs = measure_outputs(method.decode, codes, data.test.images, data.shape, settings.batch_size)
+    mse = outputs.squared_error.mean() / data.test.images.shape[1]
+    moments = code_moments(train_codes)
+    return Result(
+        kind=kind,
+        name=name,
+        latent_dim=codes.shape[1],
+        parameters=method.parameters,
+        mse=float(mse),
+        mse_train=mean_squared_error(method.decode, train_codes, data.train.images, settings.batch_size),
+        mse_validation=mean_squared_error(method.decode, validation_codes, data.validation.images, settings.batch_size),
+        psnr=psnr(mse),
+        ssim=float(outputs.ssim.mean()),
+        bce=float(outputs.bce.mean()),
+        probe=probe_codes(moments, train_codes, codes, data, settings),
+        active_dimensions=active_dimensions(train_codes, settings.active_variance),
+        kl=divergences(method.posterior, data.test.images, settings.batch_size),
+        squared_error=outputs.squared_error,
+        codes=codes.astype(np.float32),
+        code_mean=moments.mean,
+        code_covariance=moments.covariance,
+        reconstructions=outputs.reconstructions.reshape(-1, *data.shape),
+        pictures=decode_pictures(method, train_codes, codes, data, settings.seed),
+    )
+
+
+def measure_outputs(
+    decode: Transform, codes: Floats, images: Bytes, shape: tuple[int, int], batch_size: int
+) -> Outputs:
+    """Decode the codes of images uint8 [images, pixels], and compare the results with the images."""
+    rows = []
+    for batch, part in batches_with_codes(images, codes, batch_size):
+        decoded = decode(part)
+        similarity = ssim(batch.reshape(-1, *shape), decoded.reshape(-1, *shape))
+        as_bytes = np.rint(decoded.clip(0, 1) * 255).astype(np.uint8)
+        rows.append((squared_error(batch, decoded), bce(batch, decoded), similarity, as_bytes))
+    return Outputs(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+
+
+def decode_pictures(method: EncoderDecoder, train_codes: Floats, codes: Floats, data: Data, seed: int) -> Pictures:
+    """What the decoder makes of codes that belong to no image. train_codes, codes: of training and test images."""
+    if method.posterior:
+        classes = len(np.unique(data.train.labels))
+        drawn = sample_prior(classes * shown.SAMPLES, codes.shape[1], seed).reshape(classes, shown.SAMPLES, -1)
+    else:
+        drawn = sample_codes(train_codes, data.train.labels, shown.SAMPLES, seed)
+    samples = method.decode(drawn.reshape(-1, drawn.shape[-1])).clip(0, 1).reshape(*drawn.shape[:2], -1)
+    first = codes[shown.first_of_each_class(data.test.labels)]
+    deviation = np.sqrt(np.diag(data.moments.covariance).clip(0))  # pixels that never vary can have any weight
+    return Pictures(
+        interpolations=as_pictures(shown.interpolate(method.decode, first), data.shape),
+        traversals=as_pictures(shown.traverse(method.decode, train_codes), data.shape),
+        samples=as_pictures(samples, data.shape),
+        weights=as_pictures(method.kernel[: shown.DIMENSIONS] * deviation, data.shape),
+    )
+
+
+def divergences(posterior: Transform | None, images: Bytes, batch_size: int) -> Float64:
+    """The divergence of each posterior from the prior in nats: float64 [images], empty without a posterior.
+
+    images: uint8 [images, pixels].
+    """
+    if posterior is None:
+        return np.zeros(0)
+    return in_batches(lambda batch: divergence(posterior(batch)), images, batch_size)
+
+
+def mean_squared_error(decode: Transform, codes: Floats, images: Bytes, batch_size: int) -> float:
+    """Mean squared error per pixel of images uint8 [images, pixels], reconstructed from their codes."""
+    errors = (squared_error(batch, decode(part)) for batch, part in batches_with_codes(images, codes, batch_size))
+    return mean_of_batches(errors, images.size)
+
+
+def mean_of_batches(batches: Iterator[Float64], count: int) -> float:
+    """The sum of all values in the batches over `count`."""
+    return float(sum(batch.sum() for batch in batches) / count)
+
+
+def batches_with_codes(images: Bytes, codes: Floats, batch_size: int) -> Iterator[tuple[Float32, Floats]]:
+    """Batches of images, scaled to [0, 1], with their codes."""
+    for index, batch in enumerate(scaled_batches(images, batch_size)):
+        yield batch, codes[index * batch_size : index * batch_size + len(batch)]
+
+
+def probe_codes(moments: Moments, train_codes: Floats, codes: Floats, data: Data, settings: Evaluate) -> float:
+    """Accuracy on the test images of a linear probe that was fitted to the training codes, of `moments`."""
+    means = class_means(train_codes, data.train.labels)
+    probe = fit_probe(moments, means, data.train.labels, settings.ridge)
+    return accuracy(probe.predict(codes), data)
+
+
+def probe_pixels(data: Data, settings: Evaluate) -> float:
+    """Accuracy on the test images of a linear probe that sees every pixel."""
+    means = class_means(data.train.images, data.train.labels) / 255
+    probe = fit_probe(data.moments, means, data.train.labels, settings.ridge)
+    return accuracy(in_batches(probe.predict, data.test.images, settings.batch_size), data)
+
+
+def accuracy(predicted: Bytes, data: Data) -> float:
+    """Share of the test images whose predicted class is right. predicted: uint8 [test images].
+
+    Counts only images of trained classes, because no probe can predict another class.
+    """
+    trained = np.isin(data.test.labels, data.train.labels)
+    return float((predicted == data.test.labels)[trained].mean())
+
+
+def as_pictures(rows: Floats, shape: tuple[int, int]) -> Float32:
+    """Float [..., pixels] as float32 [..., height, width]."""
+    return rows.reshape(*rows.shape[:-1], *shape).astype(np.float32)
