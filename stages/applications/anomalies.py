@@ -166,16 +166,13 @@ def draw_anomalies(results: dict[str, Result], scored: Scores, digits: Digits, i
     images: uint8 [test images, height, width].
     """
     anomalous = of_missing_class(digits)
-    heights = [5.0 if anomalous.any() else 0.5, *[1.0] * len(results)]
+    curves = [5.0] if anomalous.any() else []
+    heights = [*curves, *[1.0] * len(results)]
     figure = plt.figure(figsize=(9.2, 0.74 * sum(heights) + 0.4), layout="constrained")
     grid = figure.add_gridspec(len(heights), 6, height_ratios=heights)
-    if anomalous.any():
+    if curves:
         draw_curves(figure, grid, results, scored, anomalous)
-    else:
-        ax = figure.add_subplot(grid[0, :])
-        ax.text(0.5, 0.5, "training lacks no class, so there is no ROC curve", ha="center", va="center")
-        ax.set_axis_off()
-    for row, name in enumerate(results, 1):
+    for row, name in enumerate(results, len(curves)):
         order = np.argsort(scored[name]["combined"], kind="stable")
         for side, (kind, positions) in enumerate({"most": order[::-1][:UNUSUAL], "least": order[:UNUSUAL]}.items()):
             ax = figure.add_subplot(grid[row, 3 * side : 3 * side + 3])
