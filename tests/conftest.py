@@ -5,6 +5,7 @@ import functools
 import gzip
 import hashlib
 import os
+import re
 import shutil
 import signal
 import struct
@@ -120,11 +121,19 @@ def environment() -> dict[str, str]:
     return os.environ | user | {"PATH": path}
 
 
+def own_lines(errors: str) -> str:
+    """Standard error without the lines that TensorFlow logs while it loads."""
+    logged = re.compile(r"WARNING: All log messages before absl|[IWE]\d{4} ")
+    return "".join(line for line in errors.splitlines(keepends=True) if not logged.match(line))
+
+
 def call(project: Path, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command in `project`, its output captured as text."""
-    return subprocess.run(
+    """Run a command in `project`, its output captured as text, without what TensorFlow logs while it loads."""
+    result = subprocess.run(
         command, cwd=project, env=environment(), text=True, capture_output=True, timeout=600, **options
     )
+    result.stderr = own_lines(result.stderr)
+    return result
 
 
 def succeed(project: Path, *command: str, **options: Any) -> str:
