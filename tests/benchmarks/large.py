@@ -25,7 +25,7 @@ BOUND = 2048  # MiB, as the README promises
 SHIFTS = [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1), (2, 0)]
 STAGES = [
     ("prepare",), ("train", "shallow"), ("train", "deep"), ("evaluate", "shallow"), ("evaluate", "deep"),
-    ("classical",), ("classifier",), ("apply", "shallow"), ("apply", "deep"), ("compare",), ("figures",),
+    ("compare",), ("figures",), ("anomalies",), ("classical",), ("denoise",), ("few_labels",),
 ]  # fmt: skip
 
 
