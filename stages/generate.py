@@ -31,7 +31,7 @@ from stages.applications.generation import (
 )
 from stages.applications.methods import all_methods, load_models, model_paths
 from stages.applications.reference_classifier import ReferenceClassifier, classifying, reference_classifier
-from stages.applications.schema import Classifier, Generate, GenerateParams
+from stages.applications.schema import Generate, GenerateParams, SeededClassifier
 from stages.core import files
 from stages.core.archive import keras_bytes
 from stages.core.backend import keras, use_all_cores
@@ -57,7 +57,7 @@ def main() -> None:
     classes = np.unique(splits[0].labels)
     training, validation, test = splits[0], *(split.of_classes(classes) for split in splits[1:])
     shape = files.read_images("test").shape[1:]
-    recipe = settings.classifier.model_copy(update={"seed": seed})
+    recipe = SeededClassifier(**settings.classifier.model_dump(), seed=seed)
     models = load_models(model_paths(params))
     classifier, checkpoint = train_classifier(recipe, training, validation, shape)
     share = accuracy(classifying(classifier, classes), test)
@@ -110,7 +110,7 @@ def check_fit(settings: Generate, train: Split) -> None:
 
 
 def train_classifier(
-    settings: Classifier, train_split: Split, validation: Split, shape: tuple[int, int]
+    settings: SeededClassifier, train_split: Split, validation: Split, shape: tuple[int, int]
 ) -> tuple[keras.Model, Path]:
     """A classifier trained on real digits, and the file of its checkpoint."""
     classes = np.unique(train_split.labels)

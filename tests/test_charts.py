@@ -73,7 +73,7 @@ def test_bars_start_at_zero(run_template: Path) -> None:
 def test_every_pair_has_its_interval_where_the_scale_has_it(run_template: Path) -> None:
     chart = specification(run_template, "comparison")
     table = pd.read_csv(run_template / "plots/comparison.csv")
-    assert [row["pair"] for row in chart["data"]["values"]] == table["pair"].tolist() == PAIRS
+    assert [f"{row['model']} / {row['opponent']}" for row in chart["data"]["values"]] == PAIRS
     lines = intervals(chart)
     assert {(revision, colour) for revision, colour, _, _ in lines} == {("workspace", COLOURS[0])}
     per_unit, zero = np.polyfit(
@@ -93,13 +93,14 @@ def test_every_template_keeps_the_palette(name: str) -> None:
 
 @pytest.mark.quick
 def test_the_page_has_a_place_for_every_plot_and_a_question_for_every_kind() -> None:
-    """A picture follows the chart of the same table, under the same question."""
+    """A picture follows the chart of the same table, under the same question. Plots of `foreach` share a place."""
     page = (ROOT / ".dvc/plots/page.html").read_text()
-    places = dict(re.findall(r"#(plots_\w+) \{ order: (\d+) \}", page))
-    questions = dict(re.findall(r'#(plots_\w+)::before \{ content: "([A-Z][^"]+\?)" \}', page))
+    selector = r'(?:#|\[id\^=")(plots_\w+)(?:"\])?'
+    places = dict(re.findall(selector + r" \{ order: (\d+) \}", page))
+    questions = dict(re.findall(selector + r'::before \{ content: "([A-Z][^"]+\?)" \}', page))
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
-    plots = [path for stage in stages for plot in stage.get("plots", []) for path in plot]
-    assert {re.sub(r"\W", "_", path) for path in plots} == set(places)
+    plots = [path for stage in stages for plot in stage.get("do", stage).get("plots", []) for path in plot]
+    assert {re.sub(r"\W", "_", path.partition("$")[0]) for path in plots} == set(places)
     assert [int(place) for place in places.values()] == list(range(1, len(plots) + 1))
     tables = ("mse_per_class", "denoising", "labels", "losses")
     assert [plot for plot in places if plot not in questions] == [f"plots_{table}_png" for table in tables]

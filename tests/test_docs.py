@@ -79,7 +79,9 @@ def spreads(rows: pd.DataFrame, mean: str = "mean", std: str = "std", digits: in
 
 def test_the_metrics_in_the_readme_are_the_committed_ones() -> None:
     block = next(block for _, block in blocks(README) if block.startswith("$ dvc metrics show\n"))
-    (_, *columns), *rows = (line.split() for line in block.splitlines()[1:])
+    (_, *columns), *rows, last = (line.split() for line in block.splitlines()[1:])
+    assert last == ["metrics/anomalies.json", *"-" * len(columns)]
+    assert not any(measured("anomalies").values())
     shown = {row[0]: dict(zip(columns, map(float, row[1:]), strict=True)) for row in rows}
     committed = {name: {key: round(value, 5) for key, value in measured(name).items()} for name in PARAMS.models}
     assert shown == {f"metrics/{name}.json": row for name, row in committed.items()}

@@ -631,8 +631,8 @@ def other_kinds(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         }
 
     change_params(project, change)
-    commands = [f"{stage} {name}" for stage in ("train", "evaluate", "apply") for name in ("conv", "wide")]
-    result = stages_in_turn(project, "prepare", "classical", "classifier", *commands, "compare")
+    commands = [f"{stage} {name}" for stage in ("train", "evaluate") for name in ("conv", "wide")]
+    result = stages_in_turn(project, "prepare", *commands)
     assert result.returncode == 0, result.stderr
     return project
 

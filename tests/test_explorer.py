@@ -18,9 +18,11 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from stages.core.errors import StageError
+from stages.core.evaluation import load_evaluation
 from stages.core.files import Split
 from stages.core.params import read_params
 from stages.core.schema import Params
+from stages.core.style import BASELINE_COLOURS
 from stages.tools.explore import answers, library
 from stages.tools.explore.answers import Question, following
 from stages.tools.explore.atlas import Atlas, class_codes, make_atlas, neighbours, traversals
@@ -223,16 +225,23 @@ def test_facts_are_those_of_the_metrics(trained: Library) -> None:
         assert number in fact
 
 
-@pytest.mark.parametrize(("model", "key"), [("deep", "model"), ("PCA (16)", "pca")])
-def test_the_anomaly_score_ranks_as_evaluate_does(trained: Library, model: str, key: str) -> None:
-    evaluation = np.load("data/evaluation/deep.npz")
+@pytest.mark.parametrize("model", ["deep", "PCA (16)"])
+def test_errors_and_ranks_of_anomalies_are_those_of_the_pipeline(trained: Library, model: str) -> None:
+    evaluation = load_evaluation(Path("data/evaluation/deep.npz"))
+    result = evaluation.model if model == "deep" else evaluation.baselines[0]
     ink = np.load("data/prepared/test_images.npy").sum(axis=(1, 2))
-    score = (evaluation[f"{key}.squared_error"] / ink) ** 2 * evaluation[f"{key}.distance"]
+    centred = result.codes - result.code_mean
+    distance = (centred @ np.linalg.inv(result.code_covariance) * centred).sum(axis=1)
+    score = (result.squared_error / ink) ** 2 * distance
     for digit in (int(score.argmin()), 3, int(score.argmax())):
         found = ask(trained, Scene(model, digit))
         assert found["anomaly"] == pytest.approx((score < score[digit]).mean() * 100, abs=1)
-        assert found["squared_error"] == pytest.approx(evaluation[f"{key}.squared_error"][digit], rel=1e-4)
+        assert found["squared_error"] == pytest.approx(result.squared_error[digit], rel=1e-4)
     assert ask(trained, Scene(model), do="mean", label=9)["anomaly"] is None
+
+
+def test_baselines_are_grey(trained: Library) -> None:
+    assert answers.start(trained)["colours"]["PCA (16)"] == BASELINE_COLOURS[0]
 
 
 def test_buttons_move_where_they_say(trained: Library) -> None:

@@ -7,17 +7,15 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
-from stages.applications.figures import draw_denoising
 
+from stages.applications.denoising import CLASSICAL
 from stages.applications.schema import ApplicationParams
 from stages.core.errors import ParamsError, StageError
 from stages.core.evaluation import Evaluation
-from stages.core.files import CLASSICAL
-from stages.core.params import choose_model, read_params
+from stages.core.files import SPLITS, images_path, labels_path
+from stages.core.params import Choice, choose_model, read_params
 from stages.core.records import save_record
 from stages.tools import gallery
 from tests import made_up
@@ -25,6 +23,7 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.quick
 PARAMS = read_params(ApplicationParams, ROOT / "params.yaml")
+FEW = PARAMS.model_copy(update={"denoise": PARAMS.denoise.model_copy(update={"noise": [0.3], "validation_images": 2})})
 METRICS = {"mse": 0.00512345, "mse_pca": 0.0268, "ssim": 0.9, "probe": 0.85, "parameters": 1234567}
 
 
@@ -52,12 +51,12 @@ def test_a_picture_has_digits_above_reconstructions_above_samples() -> None:
     shown = np.asarray(ax.images[0].get_array())
     assert [label.get_text() for label in ax.get_yticklabels()] == ["test digits", "reconstructions", "samples"]
     height, width = evaluation.digits.images.shape[1:]
-    for row, pictures in enumerate(
-        (evaluation.digits.images, evaluation.model.reconstructions, evaluation.model.samples[:, 0])
-    ):
+    model = evaluation.model
+    rows = evaluation.digits.images, model.reconstructions / 255, model.pictures.samples[:, 0]
+    for row in range(3):
         for column in range(2):
             top, left = row * (height + 1), column * (width + 1)
-            np.testing.assert_array_equal(shown[top : top + height, left : left + width], pictures[column])
+            np.testing.assert_array_equal(shown[top : top + height, left : left + width], rows[row][column])
         assert top < ax.get_yticks()[row] < top + height
     plt.close(figure)
 
@@ -69,63 +68,72 @@ def test_samples_are_below_their_class(labels: list[int], trained: list[int], co
     """Classes that training lacked are not drawn. columns: each one's test digit and samples."""
     digits = made_up.digits(labels, trained=trained)
     model = made_up.result([1, 2, 3], classes=3)
-    model = replace(model, samples=model.samples[: len(trained)], reconstructions=model.reconstructions[:2])
+    samples = model.pictures.samples[: len(trained)]
+    model = replace(model, pictures=replace(model.pictures, samples=samples))
     figure = gallery.draw_model(model, digits, classes=10)
     shown, height, width = np.asarray(figure.axes[0].images[0].get_array()), made_up.HEIGHT, made_up.WIDTH
     assert shown.shape[1] == len(columns) * (width + 1) - 1
     for column, (digit, sampled) in enumerate(columns):
         across = slice(column * (width + 1), column * (width + 1) + width)
         np.testing.assert_array_equal(shown[:height, across], digits.images[digit])
-        np.testing.assert_array_equal(shown[2 * (height + 1) :, across], model.samples[sampled, 0])
+        np.testing.assert_array_equal(shown[2 * (height + 1) :, across], samples[sampled, 0])
     plt.close(figure)
 
 
 def test_without_a_name_what_is_not_trained_is_left_out(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`denoising` is trained, but was not put to use."""
     ended = made_up.call_main(gallery.main, monkeypatch, capsys)
     assert ended.status == 1
     assert "the preset sparse is not trained and evaluated; run `python -m stages.train sparse && " in ended.err
-    for name in ("best16", "denoising"):
-        written = choose_model(PARAMS, name).files
-        written.model.parent.mkdir(parents=True, exist_ok=True)
-        written.model.touch()
-        with written.evaluation.open("wb") as file:
-            save_record(file, replace(one(), loss=np.ones(choose_model(PARAMS, name).settings.epochs)))
+    choice = choose_model(PARAMS, "best16")
+    choice.files.model.parent.mkdir(parents=True, exist_ok=True)
+    choice.files.model.touch()
+    with choice.files.evaluation.open("wb") as file:
+        save_record(file, replace(one(), loss=np.ones(choice.settings.epochs)))
     ended = made_up.call_main(gallery.main, monkeypatch, capsys)
     assert ended.status == 0
-    notes = ended.err.splitlines()
-    assert len(notes) == len(PARAMS.presets) - 1
-    missing = "data/presets/denoising.application.npz is missing; run `python -m stages.apply denoising`."
-    assert f"note: left out: {missing}" in notes
+    assert len(ended.err.splitlines()) == len(PARAMS.presets) - 1
     assert [path.name for path in Path("plots/gallery").iterdir()] == ["best16.png"]
     assert ended.out.splitlines()[-1].startswith("| `best16` ")
 
 
-@pytest.mark.parametrize(
-    ("latent_dim", "name"), [(4, "denoising"), (made_up.HEIGHT * made_up.WIDTH, "denoising (overcomplete)")]
-)
-def test_a_preset_that_saw_noise_is_drawn_with_noisy_digits(
-    here: Path, monkeypatch: pytest.MonkeyPatch, latent_dim: int, name: str
-) -> None:
-    tables = []
+@pytest.fixture
+def denoising(here: Path, mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> Choice:
+    """The preset `denoising`, untrained, with 15 real images of each split and what `classical` makes of the noise."""
+    from stages.classical import measure_classical
+    from stages.core.autoencoder import build_autoencoder  # loads TensorFlow
 
-    def spy(images: np.ndarray, denoised: dict[str, Any], table: pd.DataFrame) -> Figure:
-        tables.append(table)
-        return draw_denoising(images, denoised, table)
-
-    monkeypatch.setattr(gallery, "draw_denoising", spy)
+    (here / "data/prepared").mkdir(parents=True)
+    for split in SPLITS:
+        images, labels = mnist["test" if split == "test" else "train"]
+        np.save(images_path(split), images[:15])
+        np.save(labels_path(split), labels[:15])
+    CLASSICAL.parent.mkdir()
+    with CLASSICAL.open("wb") as file:
+        save_record(file, measure_classical(FEW.denoise))
     choice = choose_model(PARAMS, "denoising")
-    choice.files.application.parent.mkdir(parents=True)
-    CLASSICAL.parent.mkdir(parents=True)
-    for path, record in ((choice.files.application, made_up.application()), (CLASSICAL, made_up.classical())):
-        with path.open("wb") as file:
-            save_record(file, record)
-    drawn = gallery.draw_preset(choice, one(latent_dim), PARAMS)
+    choice.files.model.parent.mkdir()
+    build_autoencoder(28, 28, choice.settings).save(choice.files.model)
+    return choice
+
+
+def test_a_preset_that_saw_noise_is_drawn_with_noisy_digits(denoising: Choice) -> None:
+    """Every method has a row and a curve: the noisy images, three classical ones, PCA and the preset."""
+    figure = gallery.draw_noisy(denoising, FEW)
+    digits, chart = figure.axes[:2]
+    rows = [label.get_text() for label in digits.get_yticklabels()]
+    assert [rows[0], rows[1], *rows[-2:]] == ["original", "noisy image", "PCA (16)", "denoising"]
+    assert {container.get_label() for container in chart.containers} == set(rows[1:])
+    plt.close(figure)
+    drawn = gallery.draw_preset(denoising, one(), FEW)
     assert [path.name for path in drawn] == ["denoising.png", "denoising-noisy.png"]
-    (table,) = tables
-    assert table[table["kind"] == "model"]["method"].unique().tolist() == [name]
+
+
+def test_noisy_digits_of_other_settings_are_refused(denoising: Choice) -> None:
+    other = FEW.model_copy(update={"denoise": FEW.denoise.model_copy(update={"seed": 1})})
+    with pytest.raises(StageError, match=rf"{CLASSICAL} .*`denoise`.*`dvc repro`"):
+        gallery.draw_preset(denoising, one(), other)
 
 
 @pytest.mark.parametrize(("latent_dim", "expected"), [(16, ["best16"]), (2, ["best16", "best16-map"])])
@@ -136,13 +144,9 @@ def test_a_preset_has_the_pictures_that_suit_it(latent_dim: int, expected: list[
 
 
 def test_the_table_has_settings_and_metrics(here: Path) -> None:
-    """auroc takes the place of the parameters where training lacked a class; the cell is empty then."""
-    row = ["`best16`", "120", "16", "0.005123", "0.02680", "0.9000", "0.8500"]
-    for metrics, parameters in ((METRICS, "1234567"), (METRICS | {"parameters": None, "auroc": 0.9}, "")):
-        given = {key: value for key, value in metrics.items() if value is not None}
-        (here / "metrics/best16.json").write_text(json.dumps(given))
-        table = gallery.gallery_table([choose_model(PARAMS, "best16")])
-        assert [cell.strip() for cell in table.splitlines()[2].split("|")][1:-1] == [*row, parameters]
+    table = gallery.gallery_table([choose_model(PARAMS, "best16")])
+    row = ["`best16`", "120", "16", "0.005123", "0.02680", "0.9000", "0.8500", "1,234,567"]
+    assert [cell.strip() for cell in table.splitlines()[2].split("|")][1:-1] == row
 
 
 @pytest.mark.parametrize("text", [None, "{", '{"mse": 1}'])

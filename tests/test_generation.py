@@ -10,7 +10,7 @@ from stages.applications.classification import CrossEntropy, build_classificatio
 from stages.applications.classifier import build_classifier, feature_model
 from stages.applications.generation import check_mixture, fit_mixture, frechet_distance, real_digits
 from stages.applications.reference_classifier import classifying, reference_classifier
-from stages.applications.schema import ApplicationParams
+from stages.applications.schema import ApplicationParams, SeededClassifier
 from stages.core.backend import tf
 from stages.core.codes import Mixture, class_mixture, draw_codes, prior_mixture
 from stages.core.errors import ParamsError, StageError
@@ -24,9 +24,8 @@ quick = pytest.mark.quick
 
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
 PARAMS = read_params(ApplicationParams, ROOT / "params.yaml")
-SMALL = PARAMS.generate.classifier.model_copy(
-    update={"filters": [4], "features": 8, "batch_size": 64, "epochs": 3, "dropout": 0.0, "shift": 0}
-)
+CHANGED = {"filters": [4], "features": 8, "batch_size": 64, "epochs": 3, "dropout": 0.0, "shift": 0}
+SMALL = SeededClassifier(**PARAMS.generate.classifier.model_dump() | CHANGED, seed=0)
 CLASSES = np.arange(10, dtype=np.uint8)
 SETTINGS = PARAMS.generate.model_copy(update={"digits": 60, "draws": 2, "components": 3, "codes": 200})
 

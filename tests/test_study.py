@@ -232,6 +232,15 @@ def test_an_experiment_without_the_models_settings_or_metrics_has_no_run() -> No
     assert found == Run({"hidden_units": "none"}, {"hidden_layers": 0, "mse": 0.5, "mse_pca": 0.5})
 
 
+def test_a_run_has_the_scores_of_its_model_and_of_pca_of_its_size() -> None:
+    scores = {"PCA (16)": 0.5, "PCA (2)": 0.6, "shallow": 0.7, "deep": 0.8}
+    some = experiment("rate-1", 2, 0, 0.5)
+    metrics = some.data["metrics"] | {"metrics/anomalies.json": {"data": {"auroc": scores}}}
+    found = model_run(some._replace(data=some.data | {"metrics": metrics}), "deep")
+    assert found is not None
+    assert found.results == {"hidden_layers": 2, "mse": 0.5, "mse_pca": 0.5, "auroc": 0.8, "auroc_pca": 0.6}
+
+
 @pytest.mark.parametrize(
     ("prefix", "model", "words"),
     [

@@ -7,7 +7,7 @@ the second the probabilities that the classifier has to predict.
 
 import numpy as np
 
-from stages.applications.schema import Classifier
+from stages.applications.schema import SeededClassifier
 from stages.core.arrays import Bytes
 from stages.core.backend import keras, tf
 from stages.core.objective import Objective
@@ -28,7 +28,7 @@ def labelled_rows(images: Bytes, labels: Bytes, classes: Bytes) -> Bytes:
 
 
 def build_classification(
-    model: keras.Model, settings: Classifier, count: int, shape: tuple[int, int]
+    model: keras.Model, settings: SeededClassifier, count: int, shape: tuple[int, int]
 ) -> "ClassifierTraining":
     """A classifier with what trains it on labelled rows. count: their number; shape: height and width of the images."""
     optimizer = build_optimizer(settings, count // settings.batch_size)

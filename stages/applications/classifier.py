@@ -1,6 +1,6 @@
 """The reference classifier: a small convolutional network."""
 
-from stages.applications.schema import Classifier
+from stages.applications.schema import SeededClassifier
 from stages.core.backend import keras
 
 layers = keras.layers
@@ -8,7 +8,7 @@ layers = keras.layers
 FEATURES = "features"  # the layer before the classes
 
 
-def build_classifier(height: int, width: int, classes: int, settings: Classifier) -> keras.Model:
+def build_classifier(height: int, width: int, classes: int, settings: SeededClassifier) -> keras.Model:
     """From images float32 [images, height * width] in [0, 1] to probabilities float32 [images, classes].
 
     Its layer "features" gives [images, settings.features]. Weights are float32, drawn from the seed.

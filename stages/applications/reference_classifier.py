@@ -8,7 +8,7 @@ import numpy as np
 
 from stages.applications.classification import build_classification, labelled_rows
 from stages.applications.classifier import build_classifier, feature_model
-from stages.applications.schema import Classifier
+from stages.applications.schema import SeededClassifier
 from stages.core.arrays import Bytes, Floats
 from stages.core.backend import keras
 from stages.core.files import Split
@@ -30,7 +30,7 @@ def reference_classifier(
     classifier: keras.Model,
     classes: Bytes,
     validation: Split,
-    settings: Classifier,
+    settings: SeededClassifier,
     digits: int,
     shape: tuple[int, int],
 ) -> ReferenceClassifier:

@@ -27,8 +27,8 @@ class FewLabels(Section):
     seed: Seed
 
 
-class ClassifierLayers(Section):
-    """What a classifier is made of."""
+class Classifier(Recipe):
+    """All settings of a classifier except its seed. They have to suit each other."""
 
     filters: list[Units] = Field(max_length=16)
     features: Units
@@ -36,15 +36,15 @@ class ClassifierLayers(Section):
     dropout: Share
     shift: int = Field(ge=0, le=8)
 
-
-class Classifier(Recipe, ClassifierLayers):
-    """The settings of the classifier, which have to suit each other. Its seed is one of generate.seeds."""
-
-    seed: Seed = 0
-
     @model_validator(mode="after")
     def check_combinations(self) -> Self:
         return without_clashes(self)
+
+
+class SeededClassifier(Classifier):
+    """A classifier's settings with one of generate.seeds."""
+
+    seed: Seed
 
 
 class Generate(Section):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from stages.core.arrays import Bytes
 from stages.core.encoder_decoder import EncoderDecoder
-from stages.core.linear import Moments, fit_pca
+from stages.core.linear import Moments, Pca, fit_pca
 
 # Training images uint8 [images, pixels], their moments, latent_dim -> the fitted method.
 Fit = Callable[[Bytes, Moments, int], EncoderDecoder]
@@ -16,7 +16,11 @@ def pca(images: Bytes, moments: Moments, latent_dim: int) -> EncoderDecoder:
     Unclipped, no linear method has a smaller squared error on the training images (Eckart and Young, 1936).
     Clipping brings every pixel closer to an image in [0, 1].
     """
-    fitted = fit_pca(moments, latent_dim)
+    return clipped_pca(fit_pca(moments, latent_dim))
+
+
+def clipped_pca(fitted: Pca) -> EncoderDecoder:
+    """Principal components as a baseline, their outputs clipped to [0, 1]."""
     parameters = fitted.components.size + fitted.mean.size
     return EncoderDecoder(fitted.encode, lambda codes: fitted.decode(codes).clip(0, 1), parameters, fitted.components)
 

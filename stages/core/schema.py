@@ -65,7 +65,7 @@ class Prepare(Section):
 
 
 class Recipe(Section):
-    """How a network is trained: the settings that the optimizer and the loop over epochs read."""
+    """How a network is trained, except for the seed: what the optimizer and the loop over epochs read."""
 
     optimizer: Optimizer
     beta_2: Share
@@ -78,7 +78,6 @@ class Recipe(Section):
     epochs: int = Field(ge=1, le=100_000)
     early_stopping: int = Field(ge=0, le=100_000)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
-    seed: Seed
 
     def clashes(self) -> list[str]:
         problems = []
@@ -112,6 +111,7 @@ class Model(Recipe):
     kl_weight: Weight
     kl_warmup_epochs: Epochs
     loss: Loss
+    seed: Seed
 
     @model_validator(mode="after")
     def check_combinations(self) -> Self:

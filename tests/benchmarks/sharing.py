@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from stages.applications.judge import silent
+from stages.applications.reference_classifier import silent
 from stages.core.backend import tf, use_all_cores
 from stages.core.params import read_params
 from stages.core.schema import Model

@@ -66,7 +66,7 @@ def start(library: Library) -> Answer:
     """What the page shows whatever the scene."""
     labels = library.test.labels
     return {
-        "colours": colours(library.names),
+        "colours": colours(library.names, library.pca),
         "classes": class_colours(labels),
         "examples": first_of_each_class(labels).tolist(),
         "labels": labels.tolist(),

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from stages.core.arrays import Bytes
+from stages.core.baselines import clipped_pca
 from stages.core.errors import StageError
 from stages.core.evaluation import Evaluation, Result, load_evaluation
 from stages.core.files import Split, read_images, read_labels
@@ -76,11 +77,8 @@ class Library:
             evaluation = load_evaluation(choice.files.evaluation)
             self._check(choice, evaluation)
             if name in self.pca:
-                return Entry(
-                    pca_model(name, evaluation),
-                    evaluation.baselines[0],
-                    describe(name, evaluation.baselines[0], evaluation),
-                )
+                baseline = evaluation.baselines[0]
+                return Entry(pca_model(name, evaluation), baseline, describe(name, baseline, evaluation))
             model = build(choice, evaluation, uncompiled)
             return Entry(model, evaluation.model, describe(name, evaluation.model, evaluation))
         except StageError as error:
@@ -102,11 +100,11 @@ class Library:
 
 
 def pca_model(name: str, evaluation: Evaluation) -> TrainedModel:
-    """PCA with as many numbers as the evaluated model's code has."""
-    pca = Pca(evaluation.pca_mean, evaluation.pca_components)
+    """PCA with as many numbers as the evaluated model's code has, clipped as `evaluate` measures it."""
+    pca = clipped_pca(Pca(evaluation.pca_mean, evaluation.pca_components))
     _, height, width = evaluation.digits.images.shape
     errors = np.sort(evaluation.baselines[0].squared_error)
-    return TrainedModel(name, height, width, evaluation.baselines[0].latent_dim, pca.encode, pca.decode, errors)
+    return TrainedModel(name, height, width, evaluation.latent_dim, pca.encode, pca.decode, errors)
 
 
 def describe(name: str, result: Result, evaluation: Evaluation) -> str:

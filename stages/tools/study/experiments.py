@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import Any, NamedTuple
 
+from stages.applications.anomalies import METRICS
 from stages.core.errors import StageError
 from stages.core.files import model_files
 from stages.core.params import merged
@@ -73,8 +74,17 @@ def model_run(experiment: Experiment, model: str) -> Run | None:
     settings = dict(merged(params.get("defaults", {}), params["models"][model]))
     layers = len(settings["hidden_units"])
     settings |= {f"{part}.{key}": v for part in ("prepare", "evaluate") for key, v in params.get(part, {}).items()}
+    results = {"hidden_layers": layers, **metrics, **aurocs(experiment, model, settings.get("latent_dim"))}
     plain = {k: Text(" ".join(map(str, v)) or "none") if isinstance(v, list) else v for k, v in settings.items()}
-    return Run(plain, {"hidden_layers": layers, **metrics})
+    return Run(plain, results)
+
+
+def aurocs(experiment: Experiment, model: str, latent_dim: int | None) -> dict[str, float]:
+    """The `auroc` of a model and the `auroc_pca` of its latent size; empty where training lacked no class."""
+    found = experiment.data["metrics"].get(str(METRICS), {}).get("data", {}).get("auroc", {})
+    by_name = {name.removesuffix(" (overcomplete)"): value for name, value in found.items()}
+    names = {"auroc": model, "auroc_pca": f"PCA ({latent_dim})"}
+    return {key: by_name[name] for key, name in names.items() if name in by_name}
 
 
 def collect(experiments: list[Experiment], prefix: str, model: str) -> list[Run]:

@@ -21,7 +21,7 @@ def draw_study(table: pd.DataFrame, x: str, y: str, over: str | None = None) -> 
     if not numeric:
         table = table.assign(**{x: table[x].map(short_names(table[x]))}).sort_values(x, kind="stable")
     has_spread = table["std"].notna().any()
-    for name, colour in colours(names).items():
+    for name, colour in colours(names, ["PCA"]).items():
         rows = table[table["series"] == name]
         ax.errorbar(
             rows[x],
