@@ -15,7 +15,10 @@ from stages.core.errors import ParamsError, run
 from stages.core.params import nearest
 
 # in an order that works
-STAGES = ("prepare", "train", "evaluate", "classical", "classifier", "apply", "compare", "figures")
+STAGES = (
+    "prepare", "train", "evaluate", "compare", "figures",
+    "anomalies", "classical", "denoise", "few_labels", "generate",
+)  # fmt: skip
 FOLDER = Path(__file__).parent
 
 

@@ -34,6 +34,7 @@ CORE = ("prepare", "train", "evaluate", "compare", "figures")
 APPLICATIONS = ("anomalies", "classical", "denoise", "few_labels", "generate")
 STAGES = (*CORE, *APPLICATIONS)
 MODELS = ("shallow", "deep")
+ARGUMENTS = {"train": MODELS, "evaluate": MODELS, "generate": ("0",)}  # of the stages that take one
 
 # The recipe of most tutorials, so that a test of one setting does not depend on params.yaml.
 TUTORIAL = {

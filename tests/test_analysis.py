@@ -249,7 +249,8 @@ FIRST, SECOND = np.array([1.0, 2, 3, 9]), np.array([2.0, 2, 6, 6])
 
 
 def compare_made_up(errors: np.ndarray, others: np.ndarray, resamples: int, seed: int) -> Comparison:
-    return compare_results(made_up.result(errors), made_up.result(others), resamples, seed)
+    model, opponent = (made_up.result(values.tolist()) for values in (errors, others))
+    return compare_results(model, opponent, resamples, seed)
 
 
 def test_a_comparison_by_hand() -> None:

@@ -1,11 +1,16 @@
 """Applications of codes, against scikit-learn, SciPy and scikit-image on real digits, by hand, and by the real DVC."""
 
+import functools
+import json
+import re
 import shutil
 import warnings
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
+import pandas as pd
 import pytest
 import scipy
 import skimage
@@ -13,10 +18,13 @@ import sklearn.covariance
 import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.decomposition import PCA
 
 from stages import classical as classical_stage
 from stages.applications import denoisers, denoising
 from stages.applications.anomalies import (
+    METRICS,
+    REPORT,
     auroc,
     bootstrap_aurocs,
     combined_score,
@@ -28,13 +36,14 @@ from stages.applications.schema import ApplicationParams
 from stages.core import files
 from stages.core.linear import code_moments, fit_pca, image_moments
 from stages.core.params import read_params
-from stages.core.records import load_record, save_record
+from stages.core.records import load_record
 from tests import made_up
-from tests.conftest import ROOT, change_params
+from tests.conftest import MODELS, ROOT, change_params, succeed
 
 quick = pytest.mark.quick
 
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
+SSIM = {"data_range": 1, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
 SETTINGS = read_params(ApplicationParams, ROOT / "params.yaml").denoise.model_copy(
     update={"noise": [0.1, 0.4], "images": 30, "validation_images": 12, "seed": 3}
 )
@@ -210,9 +219,8 @@ def test_denoised_images_are_measured_as_scikit_image_does(mnist: Mnist) -> None
     random = np.random.default_rng(0)
     given = [clean + random.normal(0, deviation, clean.shape) for deviation in (0.1, 0.3)]  # not yet clipped
     found = measure_denoised("reference", "x", clean, (images.reshape(15, 784) for images in given))
-    options = {"data_range": 1, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     for level, images in enumerate(np.clip(given, 0, 1)):
-        expected = [skimage.metrics.structural_similarity(a, b, **options) for a, b in zip(clean, images, strict=True)]
+        expected = [skimage.metrics.structural_similarity(a, b, **SSIM) for a, b in zip(clean, images, strict=True)]
         np.testing.assert_allclose(found.ssim[level], expected, atol=1e-6)
         np.testing.assert_allclose(found.squared_error[level] / 784, ((images - clean) ** 2).mean(axis=(1, 2)))
         np.testing.assert_allclose(found.pictures[level], images[: denoising.SHOWN], atol=1e-6)
@@ -293,13 +301,88 @@ def test_settings_are_chosen_on_validation_images_only(
     assert (first.settings[:, 1] != third.settings[:, 1]).all()
 
 
-# --- files and tables ----------------------------------------------------------------------
-
-
-def save(path: Path, record: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "wb") as file:
-        save_record(file, record)
-
-
 # --- the pipeline --------------------------------------------------------------------------
+
+
+def test_the_denoising_table_is_what_keras_and_scikit_image_give(
+    run_template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run_template)
+    given = read_params(ApplicationParams).denoise
+    clean = read_chosen("test", given.images, given.seed)
+    models = {name: keras.saving.load_model(files.model_files(name).model) for name in MODELS}
+    pca = PCA(16, svd_solver="full").fit(files.read_split("train").images / 255)
+    table = pd.read_csv(denoising.TABLE)
+    rows_of: dict[Any, Any] = table.set_index(["method", "noise"]).to_dict("index")
+    for deviation in given.noise:
+        noisy = add_noise(clean, deviation, given.seed, denoising.TEST)
+        rows = noisy.reshape(len(clean), -1)
+        outputs = {name: model.predict(rows, verbose=0) for name, model in models.items()}
+        outputs |= {"PCA (16)": pca.inverse_transform(pca.transform(rows)), "noisy image": rows}
+        for method, images in outputs.items():
+            result = images.reshape(clean.shape).clip(0, 1).astype(np.float32)
+            psnr = skimage.metrics.peak_signal_noise_ratio(clean, result, data_range=1)
+            ssim = np.mean(
+                [skimage.metrics.structural_similarity(*pair, **SSIM) for pair in zip(clean, result, strict=True)]
+            )
+            row = rows_of[method, deviation]
+            assert (row["psnr"], row["ssim"]) == (pytest.approx(psnr, rel=1e-3), pytest.approx(ssim, abs=1e-4))
+            assert row["psnr_low"] < row["psnr"] < row["psnr_high"]
+    assert table.groupby("method", sort=False)["kind"].first().tolist() == ["reference"] * 4 + [
+        "baseline", "model", "model"
+    ]  # fmt: skip
+
+
+def test_missing_classes_are_found_as_often_as_scikit_learn_says(run_project: Path) -> None:
+    """The real DVC; what needs all classes is measured on those that are left."""
+    assert json.loads((run_project / METRICS).read_text()) == {"auroc": {}}
+    keys = list(json.loads((run_project / "metrics/deep.json").read_text()))
+    succeed(run_project, "dvc", "exp", "run", "-n", "odd", "-S", "prepare.classes=[0,1,2,4,5,6,7,8,9]", "anomalies")
+    prepared = {
+        split: [np.load(run_project / path(split)) for path in (files.images_path, files.labels_path)]
+        for split in files.SPLITS
+    }
+    assert {split: set(labels) for split, (_, labels) in prepared.items()} == {
+        "train": set(range(10)) - {3}, "validation": set(range(10)) - {3}, "test": set(range(10))
+    }  # fmt: skip
+    images, labels = prepared["test"]
+    pixel_mass = images.sum(axis=(1, 2)) / 255
+    scaled = {split: images.reshape(len(images), -1) / 255 for split, (images, _) in prepared.items()}
+    pca = PCA(16, svd_solver="full").fit(scaled["train"])
+    encoded = {"PCA (16)": (pca.transform, pca.inverse_transform)}
+    for name in MODELS:
+        model = keras.saving.load_model(run_project / f"data/models/{name}.keras")
+        halves = [functools.partial(model.get_layer(half).predict, verbose=0) for half in ("encoder", "decoder")]
+        encoded[name] = (halves[0], halves[1])
+    aurocs = json.loads((run_project / METRICS).read_text())["auroc"]
+    assert list(aurocs) == list(encoded)
+    page = (run_project / REPORT).read_text()
+    assert "Missing from training: 3." in page
+    for name, (encode, decode) in encoded.items():
+        codes = {split: encode(rows).astype(np.float64) for split, rows in scaled.items()}
+        error = np.square(decode(codes["test"]).clip(0, 1) - scaled["test"]).sum(axis=1)
+        distance = sklearn.covariance.EmpiricalCovariance().fit(codes["train"]).mahalanobis(codes["test"])
+        expected = [
+            sklearn.metrics.roc_auc_score(labels == 3, score)
+            for score in (error, distance, np.log(error / pixel_mass) + np.log(distance) / 2)
+        ]
+        assert aurocs[name] == pytest.approx(expected[2], abs=2e-3)
+        (row,) = re.findall(rf"^\| {re.escape(name)} .*", page, re.MULTILINE)
+        cells = [[float(number) for number in re.findall(r"[\d.]+", cell)] for cell in row.split("|")[2:-1]]
+        assert [cell[0] for cell in cells] == pytest.approx(expected, abs=2e-3)
+        assert all(low < area < high for area, low, high in cells)
+    assert list(json.loads((run_project / "metrics/deep.json").read_text())) == keys
+    assert "auroc.deep" in succeed(run_project, "dvc", "exp", "show", "--csv").splitlines()[0]
+
+
+@quick
+def test_intervals_depend_on_the_seed_alone() -> None:
+    methods = [made_up.denoised([1, 2, 3, 9], [4, 1, 6, 5])]
+    first, second, other = (denoising.denoising_table(methods, np.array([0.1, 0.3]), 50, seed) for seed in (4, 4, 5))
+    pd.testing.assert_frame_equal(first, second)
+    assert (first["psnr_low"] != other["psnr_low"]).any()
+    assert (first["psnr"] == other["psnr"]).all()
+    anomalous, columns = np.arange(20) % 3 == 0, np.random.default_rng(0).random((20, 2))
+    draws = [bootstrap_aurocs(anomalous, columns, 50, seed) for seed in (4, 4, 5)]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert (draws[0] != draws[2]).any()

@@ -1,9 +1,9 @@
 """Bad settings, arguments and files: a stage refuses them in one sentence and leaves its outputs as they were."""
 
+import dataclasses
 import importlib
 import re
 import shlex
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from pydantic import ValidationError
 from stages.core.errors import ParamsError, StageError
 from stages.core.evaluation import load_evaluation
 from stages.core.params import choose_model, read_params
+from stages.core.records import save_record
 from stages.core.schema import Params
 from stages.evaluate import read_history
 from stages.tools import check
 from tests import made_up
 from tests.conftest import (
+    ARGUMENTS,
     MODELS,
     ROOT,
     STAGES,
@@ -83,7 +85,7 @@ def test_every_stage_and_the_check_refuse_a_typo_and_hostile_model_names(
     change_params(run_project, change)
     errors = []
     for stage in STAGES:
-        arguments = ("deep",) if stage in ("train", "evaluate", "apply") else ()
+        arguments = ARGUMENTS.get(stage, ())[:1]
         errors.append(refuse_here(2, "models.shallow.epoch is not a known key", stage, *arguments))
     ended = made_up.call_main(check.main, monkeypatch, capsys)
     assert (ended.status, ended.out) == (2, "")
@@ -137,7 +139,7 @@ def test_help_is_the_description_and_an_argument_without_meaning_is_refused(here
     assert ended.status == 0
     assert ended.out.startswith(f"usage: python -m stages.{name} [-h]")
     assert f"\n{importlib.import_module(f'stages.{name}').__doc__}".splitlines()[1] in ended.out
-    ended = here(name, "deep", "--dpi")
+    ended = here(name, *ARGUMENTS.get(name, ("deep",))[:1], "--dpi")
     assert (ended.status, ended.out) == (2, "")
     assert ended.err.startswith(f"usage: python -m stages.{name} [-h]")
     assert re.search(r"error: unrecognized arguments: .*--dpi\n", ended.err)
@@ -199,12 +201,27 @@ def test_broken_intermediate_files(run_project: Path, refuse_here: Callable[...,
     replace(evaluation, evaluation.read_bytes()[:3000])
     refuse_here(1, "data/evaluation/deep.npz is broken", "figures")
     evaluation.unlink()
-    refuse_here(1, "data/evaluation/deep.npz is missing; run `dvc repro`.", "compare")
-    refuse_here(1, "data/evaluation/deep.npz is missing; run `dvc repro`.", "apply", "deep")
-    application = run_project / "data/applications/shallow.npz"
-    shutil.copy(run_project / "data/evaluation/shallow.npz", evaluation)
-    replace(application, application.read_bytes()[:3000])
-    refuse_here(1, "data/applications/shallow.npz is broken", "figures")
+    for name in ("compare", "anomalies"):
+        refuse_here(1, "data/evaluation/deep.npz is missing; run `dvc repro`.", name)
+    classical = run_project / "data/classical/denoising.npz"
+    replace(classical, classical.read_bytes()[:3000])
+    refuse_here(1, "data/classical/denoising.npz is broken", "denoise")
+
+
+@pytest.mark.parametrize("name", ["compare", "figures", "anomalies"])
+def test_evaluations_of_other_images_are_refused(run_project: Path, refuse_here: Callable[..., str], name: str) -> None:
+    """As they are after a model was measured alone, with other data."""
+    path = run_project / "data/evaluation/deep.npz"
+    found = load_evaluation(path)
+    path.unlink()
+    with open(path, "wb") as file:
+        save_record(file, dataclasses.replace(found, digits=made_up.digits(found.digits.labels[::-1].tolist())))
+    refuse_here(1, "data/evaluation/deep.npz is of other test images than data/evaluation/shallow.npz", name)
+
+
+def test_classical_methods_with_other_noise_are_refused(run_project: Path, refuse_here: Callable[..., str]) -> None:
+    change_params(run_project, lambda p: p["denoise"].update(seed=1))
+    refuse_here(1, "data/classical/denoising.npz is of other images or noise than the `denoise` section", "denoise")
 
 
 @pytest.mark.quick
@@ -224,14 +241,15 @@ def test_what_belongs_to_no_model(run_project: Path, here: Here) -> None:
     that deletes it."""
     (run_project / "metrics/best16.json").write_text("{}")  # of the preset, which may once have been a model
     before = outputs(run_project)
-    old = [f"data/{folder}/old.npz" for folder in ("evaluation", "applications", "generation")]
+    old = ["data/models/old.keras", "data/history/old.csv", "data/evaluation/old.npz", "metrics/old.json"]
     alone = ("best16.npz", "deep.txt", "deep.keras", "a copy.npz", "a folder")
     for paths in (old, *([f"data/evaluation/{name}"] for name in alone)):
         for path in paths:
             (run_project / path).mkdir() if path.endswith(" folder") else (run_project / path).write_bytes(b"")
         ended = here("compare")
         assert ended.status == 1
-        assert ended.err.startswith(f"error: {paths[0]} belongs to no model in params.yaml")
+        (found,) = (path for path in paths if path.startswith("data/evaluation/"))
+        assert ended.err.startswith(f"error: {found} belongs to no model in params.yaml")
         command = ended.err.split(" again: ")[1]
         assert shlex.split(command) == ["rm", "-r", *paths]
         succeed(run_project, *shlex.split(command))

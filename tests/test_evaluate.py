@@ -1,4 +1,4 @@
-"""Keras models measured beside their baselines: the right numbers in the right places, on any data."""
+"""Keras models and their baselines: the right numbers in the right places, on any data."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from stages.core.autoencoder import build_autoencoder
 from stages.core.backend import keras, tf
 from stages.core.comparison import compare_all
 from stages.core.encoder_decoder import Data
-from stages.core.evaluation import Evaluation, Result, load_evaluation, results_by_name
+from stages.core.evaluation import BASELINE, MODEL, Evaluation, Result, load_evaluation, results_by_name
 from stages.core.files import Split, read_split
 from stages.core.halves import encoder_kernel
 from stages.core.linear import image_moments
@@ -55,25 +55,28 @@ def noise(classes: int, height: int, width: int) -> Data:
 
 
 def pca_error(components: int, train: Split, split: Split) -> float:
-    """Scikit-learn's PCA of the training images, on others."""
+    """The error of scikit-learn's PCA of the training images on others, its outputs clipped to [0, 1]."""
     theirs = sklearn.decomposition.PCA(components, svd_solver="full").fit(train.images / 255)
     scaled = split.images / 255
-    return float(np.square(theirs.inverse_transform(theirs.transform(scaled)) - scaled).mean())
+    return float(np.square(theirs.inverse_transform(theirs.transform(scaled)).clip(0, 1) - scaled).mean())
 
 
 def test_model_and_baselines_each_get_their_own_numbers() -> None:
     data, model = noise(3, 4, 5), autoencoder(4, 5, hidden_units=[], latent_dim=6)
     found = evaluate("deep", model, data, HISTORY, PARAMS.evaluate)
+    (pca,) = found.baselines
+    assert (found.model.kind, found.model.name) == (MODEL, "deep")
+    assert (pca.kind, pca.name) == (BASELINE, "PCA (6)")
     for split, of_model, of_pca in (
-        (data.train, found.model.mse_train, found.pca.mse_train),
-        (data.validation, found.model.mse_validation, found.pca.mse_validation),
-        (data.test, found.model.mse, found.pca.mse),
+        (data.train, found.model.mse_train, pca.mse_train),
+        (data.validation, found.model.mse_validation, pca.mse_validation),
+        (data.test, found.model.mse, pca.mse),
     ):
         scaled = split.images / np.float32(255)
         assert of_model == pytest.approx(np.square(model.predict(scaled, verbose=0) - scaled).mean(), rel=1e-5)
         assert of_pca == pytest.approx(pca_error(6, data.train, split), rel=1e-5)
     assert found.model.parameters == 20 * 6 + 6 + 6 * 20 + 20
-    assert found.pca.parameters == 6 * 20 + 20
+    assert pca.parameters == 6 * 20 + 20
     expected = np.square(data.test.images / 255 - (data.train.images / 255).mean(axis=0)).mean()
     assert found.mse_mean_image == pytest.approx(expected, rel=1e-5)
     assert (found.loss.tolist(), found.val_loss.tolist()) == ([0.5, 0.4], [0.6, 0.3])
@@ -83,11 +86,13 @@ def test_model_and_baselines_each_get_their_own_numbers() -> None:
     assert found.digits.trained.tolist() == [0, 1, 2]
     scaled = data.test.images / 255
     reconstructed = found.pca_mean + (scaled - found.pca_mean) @ found.pca_components.T @ found.pca_components
-    assert np.square(reconstructed - scaled).mean() == pytest.approx(pca_error(6, data.train, data.test), rel=1e-9)
+    assert np.square(reconstructed.clip(0, 1) - scaled).mean() == pytest.approx(
+        pca_error(6, data.train, data.test), rel=1e-9
+    )
     np.testing.assert_allclose(found.digits.images.reshape(3, 20), data.test.images[:3] / 255, atol=1e-6)
     kernel = model.get_layer("encoder").get_layer("latent").kernel.numpy()
     expected = kernel.T * (data.train.images / 255).std(axis=0)
-    np.testing.assert_allclose(found.model.weights.reshape(6, 20), expected, atol=1e-6)
+    np.testing.assert_allclose(found.model.pictures.weights.reshape(6, 20), expected, atol=1e-6)
 
 
 def test_encoders_with_hidden_layers_have_no_weights_to_show() -> None:
@@ -107,14 +112,15 @@ def test_the_metrics_of_a_model_have_six_digits() -> None:
     ]
 
 
-def test_pca_of_as_many_numbers_as_pixels_has_no_error_among_the_metrics() -> None:
+def test_a_code_as_large_as_the_image_has_no_baseline_and_an_error_of_pca_of_0() -> None:
     pixels = made_up.HEIGHT * made_up.WIDTH
-    some = made_up.evaluation(made_up.result([1], pixels), made_up.result([1], pixels, mse=2.6e-31), [0])
+    some = made_up.evaluation(made_up.result([1], pixels), made_up.result([1], pixels), [0])
+    assert some.baselines == []
     assert json.loads(metrics_json(some))["mse_pca"] == 0
 
 
 def test_ssim_agrees_with_tensorflow(mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """Of square and of wide digits beside noisy ones."""
+    """Of square and of wide digits, compared with noisy ones."""
     images = mnist["train"][0][:50] / np.float32(255)
     noisy = (images + np.random.default_rng(0).normal(0, 0.2, images.shape)).clip(0, 1).astype(np.float32)
     for rows in (slice(0, 28), slice(4, 24)):
@@ -163,8 +169,9 @@ def test_any_data_and_any_size_of_code_are_measured_compared_and_drawn(
         figures = drawings(some, tables.comparison_table(comparisons), data.test.images.reshape(-1, 9, 14))
         images = {name: Image.open(io.BytesIO(png(figure, 50))) for name, figure in figures.items()}
     assert np.isfinite(numbers(some["deep"].model)).all()
-    assert some["deep"].model.reconstructions.shape == (classes, 9, 14)
-    assert list(comparisons) == ([f"deep / PCA ({latent_dim})"] if latent_dim < 9 * 14 else [])
+    assert some["deep"].model.reconstructions.shape == (14, 9, 14)
+    pairs = [(row.model, row.opponent) for row in comparisons]
+    assert pairs == ([("deep", f"PCA ({latent_dim})")] if latent_dim < 9 * 14 else [])
     page = tables.report(some, comparisons, tables.mse_per_class_table(some))
     assert len([line for line in page.splitlines() if line.startswith(tuple(f"| {n} " for n in range(12)))]) == classes
     for name, image in images.items():
@@ -179,7 +186,8 @@ def test_pca_of_the_pipeline_is_fitted_to_the_training_images_only(
     monkeypatch.chdir(run_template)
     found = load_evaluation(Path(f"data/evaluation/{name}.npz"))
     train, validation, test = (read_split(split) for split in ("train", "validation", "test"))
-    measured = (found.pca.mse_train, found.pca.mse_validation, found.pca.mse)
+    (pca,) = found.baselines
+    measured = (pca.mse_train, pca.mse_validation, pca.mse)
     expected = [pca_error(16, train, split) for split in (train, validation, test)]
     assert measured == pytest.approx(expected, rel=1e-5)
     expected_mean = np.square(test.images / 255 - (train.images / 255).mean(axis=0)).mean()

@@ -1,14 +1,29 @@
-"""Generated digits and their judge: against SciPy, scikit-learn and Keras on real digits, by hand, and as stages."""
+"""Generated digits and their classifier: against SciPy, scikit-learn and Keras on real digits, and as a stage."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import scipy
 import sklearn.mixture
 
 from stages.applications.classification import CrossEntropy, build_classification, labelled_rows
 from stages.applications.classifier import build_classifier, feature_model
-from stages.applications.generation import check_mixture, fit_mixture, frechet_distance, real_digits
+from stages.applications.generation import (
+    MIXTURE,
+    PER_CLASS,
+    REAL,
+    check_mixture,
+    fit_mixture,
+    frechet_distance,
+    real_digits,
+)
 from stages.applications.reference_classifier import classifying, reference_classifier
 from stages.applications.schema import ApplicationParams, SeededClassifier
 from stages.core.backend import tf
@@ -18,7 +33,7 @@ from stages.core.files import Split
 from stages.core.linear import Moments, code_moments, fit_pca, image_moments
 from stages.core.params import read_params
 from stages.core.training import epoch_order, resident, shift, train, whole_batches
-from tests.conftest import ROOT
+from tests.conftest import MODELS, ROOT, ask_for_generation, change_params, outputs, refuse, start, succeed, wait_until
 
 quick = pytest.mark.quick
 
@@ -262,3 +277,73 @@ def test_what_no_mixture_can_be_fitted_to(codes: tuple[np.ndarray, np.ndarray]) 
 
 
 # --- stages --------------------------------------------------------------------------------
+
+
+# --- the stage -----------------------------------------------------------------------------
+
+
+def test_generated_digits_are_measured_if_asked_for(run_project: Path) -> None:
+    """With a class missing, too, whose test digits then do not count; a killed run ends in the same bytes."""
+    change_params(run_project, ask_for_generation)
+    change_params(run_project, lambda p: p["prepare"].update(classes=[0, 1, 2, 4, 5, 6, 7, 8, 9]))
+    change_params(run_project, lambda p: p["generate"]["classifier"].update(epochs=40))
+    before = outputs(run_project)
+    output = succeed(run_project, "dvc", "repro", "generate@0")
+    names = ["data/generation/0.keras", "metrics/generation_0.md", "plots/generation_0.csv", "plots/generation_0.png"]
+    written = {name: (run_project / name).read_bytes() for name in names}
+    assert {run_project / name for name in names} == outputs(run_project).keys() - before.keys()
+
+    table = pd.read_csv(run_project / "plots/generation_0.csv")
+    ways = [(name, way) for name in ("PCA (16)", *MODELS) for way in (PER_CLASS, MIXTURE)]
+    assert list(zip(table["model"], table["method"], strict=True)) == [("real", REAL), *ways]
+    page = (run_project / "metrics/generation_0.md").read_text()
+    assert [name for name, way in ways if f"| {name}: {way} " not in page] == []
+    check_classifier(run_project, table.set_index(["model", "method"])["frechet"].to_dict(), output)
+
+    for path in map(run_project.joinpath, names):
+        path.unlink()
+    checkpoints = run_project / ".dvc/tmp/checkpoints"
+    killed = start(run_project, sys.executable, "-m", "stages.generate", "0")
+    wait_until(lambda: list(checkpoints.glob("[!.]*")))
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert not [name for name in names if (run_project / name).exists()]
+    succeed(run_project, sys.executable, "-m", "stages.generate", "0")
+    assert {name: (run_project / name).read_bytes() for name in names} == written
+    assert list(checkpoints.iterdir()) == []
+
+
+def check_classifier(project: Path, frechet: dict[Any, float], output: str) -> None:
+    """Its accuracy, and the distance of digits of PCA's Gaussians, by Keras."""
+    prepared = {
+        name: np.load(project / f"data/prepared/{name}.npy")
+        for name in ("train_images", "train_labels", "test_images", "test_labels")
+    }
+    train_images, test_images = (
+        prepared[f"{split}_images"].reshape(-1, 784) / np.float32(255) for split in ("train", "test")
+    )
+    known = prepared["test_labels"] != 3
+    classes = np.unique(prepared["train_labels"])
+    classifier = keras.saving.load_model(project / "data/generation/0.keras")
+    named = classes[classifier.predict(test_images[known], verbose=0).argmax(axis=1)]
+    share = (named == prepared["test_labels"][known]).mean()
+    assert f"classifier: {share:.2%} of the test images right" in output
+
+    pca = fit_pca(image_moments(prepared["train_images"].reshape(-1, 784), 100), 16)
+    mixture = class_mixture(pca.encode(train_images), prepared["train_labels"])
+    features = keras.Model(classifier.input, classifier.get_layer("features").output)
+    real, distances = code_moments(features.predict(test_images[known], verbose=0)), []
+    for draw in (0, 1):
+        digits = np.rint(pca.decode(draw_codes(mixture, 100, draw)[0]).clip(0, 1) * 255) / np.float32(255)
+        distances.append(frechet_distance(code_moments(features.predict(digits, verbose=0)), real))
+    assert frechet["PCA (16)", PER_CLASS] == pytest.approx(np.mean(distances), rel=1e-2)
+    assert frechet["real", REAL] < frechet["PCA (16)", PER_CLASS]
+
+
+def test_what_a_classifier_cannot_be_trained_on(run_project: Path) -> None:
+    change_params(run_project, ask_for_generation)
+    change_params(run_project, lambda p: p["generate"].update(digits=501))
+    refuse(run_project, 2, "generate.digits is 501, but has to be at most 500", "generate", "0")
+    change_params(run_project, lambda p: p["prepare"].update(classes=[4]))
+    succeed(run_project, "dvc", "repro", "prepare")
+    refuse(run_project, 2, "generate.seeds is not empty, but the training images are of one class", "generate", "0")

@@ -86,6 +86,7 @@ MISTAKES: list[tuple[str, Any, str, str]] = [  # the key, the value as YAML and 
     ("params.models.shallow.normalization", "batch", "batch", "set it to none"),
     ("params.models.deep", 3, "3", "a mapping"),
     ("params.models.pca", {}, "'pca'", "not be pca, the baseline"),
+    ("params.models.anomalies", {}, "'anomalies'", "not be pca, the baseline, or anomalies"),
     ("params.models.Deep", {}, "'Deep'", "1 to 40 of a-z, 0-9, _ and -"),
     ("params.models", {}, "{}", "at least 1 item"),
     ("params.defaults", [], "[]", "a mapping"),

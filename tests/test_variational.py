@@ -22,12 +22,14 @@ from stages.core.checkpoint import History
 from stages.core.encoder_decoder import Data
 from stages.core.evaluation import Evaluation, load_evaluation
 from stages.core.files import Split
+from stages.core.halves import encoder_kernel
 from stages.core.linear import image_moments
 from stages.core.objective import VariationalObjective
 from stages.core.params import read_params
 from stages.core.schema import Model, Params
+from stages.core.shown import SAMPLES
 from stages.core.training import Images, Training, add_noise, build_training, epoch_order, resident, whole_batches
-from stages.evaluate import collapse, encoder_kernel, evaluate
+from stages.evaluate import collapse, evaluate
 from stages.figures import loss_name
 from stages.tools.explore.answers import Question, answer
 from stages.tools.explore.library import Library
@@ -370,7 +372,7 @@ def data(classes: int = 3) -> Data:
 
 
 def measured(model: keras.Model) -> Evaluation:
-    return evaluate(model, data(), HISTORY, PARAMS.evaluate.model_copy(update={"samples_per_class": 4}))
+    return evaluate("vae", model, data(), HISTORY, PARAMS.evaluate)
 
 
 @quick
@@ -387,20 +389,19 @@ def test_divergence_and_active_units_are_those_of_the_posteriors() -> None:
     assert found.model.active_dimensions == 1
     np.testing.assert_allclose(found.model.codes, mean, atol=1e-5)
     assert found.model.variational
-    assert not found.pca.variational
+    assert not any(baseline.variational for baseline in found.baselines)
     assert (found.kl.tolist(), found.val_kl.tolist()) == ([3], [2])
     assert collapse(found) is None or "posterior" not in str(collapse(found))
 
 
 @quick
-def test_samples_are_decoded_from_the_prior_and_generation_is_that_of_every_model() -> None:
-    """As many as of a model with a Gaussian per class, which still judges the codes."""
+def test_samples_are_decoded_from_the_prior() -> None:
+    """As many as of a method with a Gaussian per class."""
     found = measured(build())
-    codes = np.random.default_rng(PARAMS.evaluate.seed).normal(size=(3 * 4, LATENT))
-    expected = np.asarray(build().get_layer("decoder")(codes)).reshape(3, 4, HEIGHT, WIDTH)
-    np.testing.assert_allclose(found.model.samples, expected, atol=1e-5)
-    assert found.pca.samples.shape == expected.shape
-    assert 0 <= found.model.generation <= 1
+    codes = np.random.default_rng(PARAMS.evaluate.seed).normal(size=(3 * SAMPLES, LATENT))
+    expected = np.asarray(build().get_layer("decoder")(codes)).reshape(3, SAMPLES, HEIGHT, WIDTH)
+    np.testing.assert_allclose(found.model.pictures.samples, expected, atol=1e-5)
+    assert found.baselines[0].pictures.samples.shape == expected.shape
 
 
 @quick
@@ -434,6 +435,8 @@ def test_a_posterior_without_an_active_unit_is_reported() -> None:
 def test_the_parts_of_a_loss_are_thin_lines_of_the_models_colour() -> None:
     model = made_up.evaluation(made_up.result([1]), made_up.result([1]), [0], kl=np.array([9, 3.0]), val_kl=np.ones(2))
     table = tables.loss_table({"vae": model}, {"vae": 0.5})
+    parts = table[["split", "part"]].drop_duplicates().to_numpy().tolist()
+    assert parts == [[split, part] for split in ("train", "validation") for part in ("total", "reconstruction", "KL")]
     assert table["loss"].tolist() == pytest.approx(
         [0.5, 0.4, 0.5 - 9 / 12, 0.4 - 3 / 12, 9 / 12, 3 / 12, 0.6, 0.3, 0.6 - 1 / 12, 0.3 - 1 / 12, 1 / 12, 1 / 12]
     )  # of six pixels
@@ -470,12 +473,13 @@ def test_a_block_with_a_weight_goes_through_the_whole_pipeline(
     monkeypatch.chdir(run_project)
     history = pd.read_csv("data/history/vae.csv")
     assert (history[["kl", "val_kl"]] > 0).all(axis=None)
-    losses = pd.read_csv("plots/losses.csv").query("model == 'vae'").pivot_table("loss", "epoch", "series")
-    for series, loss, kl in (("train", "loss", "kl"), ("validation", "val_loss", "val_kl")):
-        np.testing.assert_allclose(losses[series], history[loss], rtol=1e-8)
-        np.testing.assert_allclose(losses[f"{series}, KL"], 2 * history[kl] / 784, rtol=1e-6)
-        np.testing.assert_allclose(losses[f"{series}, reconstruction"] + losses[f"{series}, KL"], history[loss])
-    assert set(losses) == {f"{s}{part}" for s in ("train", "validation") for part in ("", ", reconstruction", ", KL")}
+    losses = pd.read_csv("plots/losses.csv").query("model == 'vae'")
+    for split, loss, kl in (("train", "loss", "kl"), ("validation", "val_loss", "val_kl")):
+        parts = losses[losses["split"] == split].pivot_table("loss", "epoch", "part")
+        assert set(parts) == {"total", "reconstruction", "KL"}
+        np.testing.assert_allclose(parts["total"], history[loss], rtol=1e-8)
+        np.testing.assert_allclose(parts["KL"], 2 * history[kl] / 784, rtol=1e-6)
+        np.testing.assert_allclose(parts["reconstruction"] + parts["KL"], history[loss])
 
     found = load_evaluation(Path("data/evaluation/vae.npz")).model
     row = next(line for line in Path("metrics/README.md").read_text().splitlines() if line.startswith("| `kl`"))

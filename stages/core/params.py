@@ -24,7 +24,8 @@ WORDS = {  # for types of problems that pydantic describes to programmers
     "invalid_key": "have a text as its key",
     "list_type": "be a list",
     "model_type": "be a mapping from keys to values",
-    "string_pattern_mismatch": "be 1 to 40 of a-z, 0-9, _ and -, start with a letter, and not be pca, the baseline",
+    "string_pattern_mismatch": "be 1 to 40 of a-z, 0-9, _ and -, start with a letter, and not be pca, the baseline, "
+    "or anomalies, a stage",
     "string_too_short": "not be empty",
     "string_type": "be a text",
 }

@@ -43,7 +43,8 @@ Weight = Annotated[float, Field(ge=0, le=1e6)]
 Epochs = Annotated[float, Field(ge=0, le=100_000)]  # or a part of one
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 BatchSize = Annotated[int, Field(ge=1, le=2**20)]
-ModelName = Annotated[str, StringConstraints(pattern=r"^(?!pca\Z)[a-z][a-z0-9_-]{0,39}\Z")]
+# Not anomalies: its metrics would be those of the stage.
+ModelName = Annotated[str, StringConstraints(pattern=r"^(?!(?:pca|anomalies)\Z)[a-z][a-z0-9_-]{0,39}\Z")]
 
 
 S = TypeVar("S", bound="Section")
