@@ -94,8 +94,7 @@ MISTAKES: list[tuple[str, Any, str, str]] = [  # the key, the value as YAML and 
     ("params.prepare.raw", "", "''", "not be empty"),
     *(("params.prepare.classes", v, repr(v), "all or a list of different labels from 0 to 255")
       for v in ("al", [], [3, 3], [True], [256])),
-    ("params.apply.noise", [0.1, 0.1], "[0.1, 0.1]", "no value twice"),
-    ("params.classifier.train", "yes", "'yes'", "true or false"),
+    ("params.denoise.noise", [0.1, 0.1], "[0.1, 0.1]", "no value twice"),
     ("params.generate.codes", 5, "5", "components is 10, but has to be at most codes"),
     ("params.figures.dpi", 10**6, "1000000", "less than or equal to 600"),
     ("presets.best16.epochs", 0, "0", "greater than or equal to 1"),
@@ -120,9 +119,9 @@ def test_a_mistake_ends_with_its_key_its_value_and_what_is_allowed(
     [
         ("params.models.deep.latent_dmi", "latent_dim"),
         ("params.modles", "models"),
-        ("params.aply", "apply"),
+        ("params.denois", "denoise"),
         ("params.tuen", "tune"),
-        ("params.classifier.fliters", "filters"),
+        ("params.generate.classifier.fliters", "filters"),
         ("presets.best16.epoch", "epochs"),
         ("params.models.deep.quite_another", None),
     ],
@@ -177,10 +176,10 @@ def test_beta_2_is_for_optimizers_that_have_it(optimizer: str) -> None:
         assert line.startswith(f"params.yaml: models.deep.beta_2 is 0.9, but {optimizer} ")
 
 
-@pytest.mark.parametrize("key", ["params.defaults", "params.models.deep", "presets.best16", "params.classifier"])
+@pytest.mark.parametrize("key", ["params.defaults", "params.models.deep", "presets.best16", "params.generate.classifier"])
 def test_test_images_choose_no_epoch(key: str) -> None:
     """Without validation images they would."""
-    changes = [(f"{key}.early_stopping", 2), ("params.classifier.train", True)]
+    changes = [(f"{key}.early_stopping", 2), ("params.generate.seeds", [0])]
     assert read(*changes)
     lines = problems(*changes, ("params.prepare.validation_images", 0))
     file, _, section = key.partition(".")
@@ -348,13 +347,13 @@ def valid_files(draw: st.DrawFn) -> tuple[Any, Any]:
         "classes": draw(st.just("all") | st.lists(st.integers(0, 255), min_size=1, max_size=9, unique=True)),
         "seed": draw(seeds),
     }
-    params["apply"]["noise"] = draw(st.lists(numbers, min_size=1, max_size=16, unique=True))
+    params["denoise"]["noise"] = draw(st.lists(numbers, min_size=1, max_size=16, unique=True))
     block: dict[str, Any] = {
         key: draw(numbers) for key in ("dropout", "noise", "code_l1", "learning_rate", "weight_decay")
     }
     block |= {key: draw(st.integers(1, 256)) for key in ("latent_dim", "batch_size", "epochs")}
     block |= {"hidden_units": draw(st.lists(st.integers(1, 16384), min_size=1, max_size=8)), "seed": draw(seeds)}
-    names = st.from_regex(r"[a-z][a-z0-9_-]{0,39}", fullmatch=True).filter(lambda name: name != "pca")
+    names = st.from_regex(r"[a-z][a-z0-9_-]{0,39}", fullmatch=True).filter(lambda name: name not in ("pca", "anomalies"))
     one, other = draw(st.lists(names, min_size=2, max_size=2, unique=True))
     params["models"] = {one: block}
     return params, {other: block}

@@ -76,9 +76,9 @@ class FewLabelsParams(Params):
 class GenerateParams(Params):
     generate: Generate
 
+    def recipes(self) -> dict[str, Recipe]:
+        return super().recipes() | ({"generate.classifier": self.generate.classifier} if self.generate.seeds else {})
+
 
 class ApplicationParams(DenoiseParams, FewLabelsParams, GenerateParams):
     """All of them."""
-
-    def recipes(self) -> dict[str, Recipe]:
-        return super().recipes() | ({"generate.classifier": self.generate.classifier} if self.generate.seeds else {})
