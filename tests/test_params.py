@@ -176,7 +176,9 @@ def test_beta_2_is_for_optimizers_that_have_it(optimizer: str) -> None:
         assert line.startswith(f"params.yaml: models.deep.beta_2 is 0.9, but {optimizer} ")
 
 
-@pytest.mark.parametrize("key", ["params.defaults", "params.models.deep", "presets.best16", "params.generate.classifier"])
+@pytest.mark.parametrize(
+    "key", ["params.defaults", "params.models.deep", "presets.best16", "params.generate.classifier"]
+)
 def test_test_images_choose_no_epoch(key: str) -> None:
     """Without validation images they would."""
     changes = [(f"{key}.early_stopping", 2), ("params.generate.seeds", [0])]
@@ -353,7 +355,9 @@ def valid_files(draw: st.DrawFn) -> tuple[Any, Any]:
     }
     block |= {key: draw(st.integers(1, 256)) for key in ("latent_dim", "batch_size", "epochs")}
     block |= {"hidden_units": draw(st.lists(st.integers(1, 16384), min_size=1, max_size=8)), "seed": draw(seeds)}
-    names = st.from_regex(r"[a-z][a-z0-9_-]{0,39}", fullmatch=True).filter(lambda name: name not in ("pca", "anomalies"))
+    names = st.from_regex(r"[a-z][a-z0-9_-]{0,39}", fullmatch=True).filter(
+        lambda name: name not in ("pca", "anomalies")
+    )
     one, other = draw(st.lists(names, min_size=2, max_size=2, unique=True))
     params["models"] = {one: block}
     return params, {other: block}
