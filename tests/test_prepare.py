@@ -167,8 +167,8 @@ def test_kept_classes_keep_their_images_and_order(labels: list[int], classes: se
     ("classes", "sentence"),
     [
         ([3, 12, 10], f"prepare.classes has 10, 12, but data/raw/{LABELS} only 0, 1, 2, 3, 4, 5, 6, 7, 8, 9."),
-        ([], "prepare.classes is []: it should be all or a list of different labels from 0 to 255"),
-        ([1, 1], "prepare.classes is [1, 1]: it should be all or a list of different labels from 0 to 255"),
+        ([], "prepare.classes is [], but has to be all or a list of different labels from 0 to 255"),
+        ([1, 1], "prepare.classes is [1, 1], but has to be all or a list of different labels from 0 to 255"),
     ],
 )
 def test_classes_that_cannot_be_are_refused(project: Path, prepare: Prepare, classes: list[int], sentence: str) -> None:
