@@ -25,6 +25,9 @@ KINDS = {
     "shallow": {"hidden_units": [], "normalization": "none", "optimizer": "muon", "learning_rate": 0.01},
     "conv": {"layers": "conv", "hidden_units": [2], "latent_dim": 4},
     "variational": {"hidden_units": [12], "latent_dim": 4, "kl_weight": 1.0, "noise": 0.2, "dropout": 0.1, "shift": 1},
+    "batch": {"hidden_units": [12], "latent_dim": 4, "normalization": "batch", "noise": 0.2, "code_l1": 0.001},
+    "mixed": {"hidden_units": [12], "loss": "mse", "optimizer": "lion", "precision": "mixed_bfloat16"},
+    "deep": {"batch_size": 128},
 }
 
 
