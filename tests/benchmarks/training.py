@@ -15,36 +15,6 @@ validation loss after the epoch. An epoch of all has the same number of whole ba
 leaves out the rest. Each runs in a process of its own; the processes take
 turns of at least a second, so that a machine that slows down slows all of them. First all
 have to reach the same validation loss.
-
-What was tried, on two cores of an AMD EPYC with AVX-512: median seconds per epoch of the
-55,000 training images. Interleaved are only the first and the third; the others are one
-or two runs in a row, and the noise between such runs is 10 to 20 %, so small differences
-mean nothing.
-
-- One compiled call per epoch instead of `fit`: shallow 2.8 -> 0.22, deep 9.4 -> 3.2. The rest is small.
-- XLA flags on shallow (0.19): multi_thread_eigen=false 0.24, prefer_vector_width 128 / 512
-  0.25 / 0.23, fast_math 0.20 (and other bytes), the older runtime 0.20, no fusion emitters
-  0.28, onednn, xnnpack and their graph fusion 0.18-0.20. None kept.
-- One thread instead of two: shallow 0.22 instead of 0.19, deep 4.6 instead of 2.7; three or
-  four threads on two cores: shallow 0.22.
-- Loss from logits: Keras finds the logits behind the sigmoid by itself, nothing to do.
-- Adam written out instead of Keras' own: no difference. No loss value at all: shallow 0.17
-  instead of 0.18, but then there is no curve to show.
-- Validation in one batch instead of batches of 128: 0.010 instead of 0.013; not kept, memory.
-- Compiled code cached between runs (TensorFlow's persistent cache): the first deep epoch 5.3
-  instead of 5.6 to 6.6 seconds. Not kept: machine code in a cache is no longer the same on every machine.
-- Where the start of deep goes, 10 seconds of one core next to 3.0 for loading TensorFlow: 2.9 trace the two
-  functions in Python, 1.9 turn their graphs into XLA's, 0.9 are XLA's passes, the rest is LLVM, on both cores.
-- Dropout of 0.1 sampled by threefry, as noise is, instead of by Keras' layer: 1.16 instead of 1.47 times the
-  plain epoch, interleaved, while the machine did other work too. Not kept: it takes a layer that is not Keras',
-  which a .keras file would name.
-- Images handed over without a copy (DLPack) instead of tf.constant: at four times the images 80 MB
-  less at the peak (1,054 instead of 1,134), at one time nothing; no time.
-- What is left in a step of shallow: 0.07 of its 0.19 seconds per epoch are matrix products, the rest
-  element-wise passes over 128x784 numbers that XLA has fused as far as it can (read off its dump): one for
-  exp, one for the loss' logarithm, one for the gradient; of the weights, one matrix of 16x784 and a bias are copied.
-- JAX with the XLA flags that this engine had then instead of as it comes: shallow 0.186 seconds, this engine
-  0.181, medians of nine interleaved turns; so JAX' distance came partly from the flags.
 """
 
 import argparse
