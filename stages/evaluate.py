@@ -52,8 +52,8 @@ def main() -> None:
     if warning := collapse(evaluation):
         print(f"warning: {key} collapsed: {warning}", file=sys.stderr)
     result = evaluation.model
-    kl = f", kl {result.kl.mean():.4g} nats" if result.variational else ""
-    print(f"{name}: test mse {result.mse:.4g} per pixel, PCA {mse_pca(evaluation):.4g}{kl}")
+    nats = f", kl {result.kl.mean():.4g}, nll {result.nll.mean():.4g} nats" if result.variational else ""
+    print(f"{name}: test mse {result.mse:.4g} per pixel, PCA {mse_pca(evaluation):.4g}{nats}")
 
 
 def evaluate(name: str, model: keras.Model, data: Data, history: pd.DataFrame, settings: Evaluate) -> Evaluation:

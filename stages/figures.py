@@ -39,7 +39,6 @@ def main() -> None:
             "interpolations": pictures.draw_interpolations(results, digits),
             "traversals": pictures.draw_traversals(results),
             "samples": pictures.draw_samples(results, classes),
-            "weights": pictures.draw_weights(results),
             "losses": charts.draw_losses(read_table(LOSSES), loss_names),
         }
         files.write_all({Path(f"plots/{name}.png"): png(figure, dpi) for name, figure in figures.items()})

@@ -59,6 +59,7 @@ def result(errors: list[float], latent_dim: int = 2, seed: int = 0, classes: int
         "probe": 0.555 + seed,
         "active_dimensions": 7 + seed,
         "kl": np.zeros(0),
+        "nll": np.zeros(0),
         "squared_error": squared,
         "codes": random.normal(size=(len(errors), latent_dim)).astype(np.float32),
         "code_mean": np.zeros(latent_dim),
@@ -68,7 +69,6 @@ def result(errors: list[float], latent_dim: int = 2, seed: int = 0, classes: int
             interpolations=pictures(classes // 2, STEPS),
             traversals=pictures(min(latent_dim, DIMENSIONS), STEPS),
             samples=pictures(classes, SAMPLES),
-            weights=pictures(min(latent_dim, DIMENSIONS)) - np.float32(0.5),
         ),
     }
     return Result(**defaults | values)

@@ -394,9 +394,9 @@ def data(middles: Middles, train: Split) -> Data:
 
 @pytest.fixture  # anew for each test, so that mutmut sees that each of them runs what is measured
 def measured(data: Data) -> Result:
-    """PCA of the training images; its kernel is doubled, which only the picture of weights shows."""
+    """PCA of the training images."""
     pca = fit_pca(data.moments, LATENT)
-    return measure(MODEL, "made up", EncoderDecoder(pca.encode, pca.decode, 777, pca.components * 2), data, SETTINGS)
+    return measure(MODEL, "made up", EncoderDecoder(pca.encode, pca.decode, 777), data, SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -455,7 +455,7 @@ def test_probes_are_judged_by_the_classes_that_they_were_fitted_to(data: Data, t
     train = Split(data.train.images[kept], data.train.labels[kept])
     some = data._replace(train=train, moments=image_moments(train.images, 100))
     pca = fit_pca(some.moments, LATENT)
-    found = measure(MODEL, "made up", EncoderDecoder(pca.encode, pca.decode, 0, pca.components), some, SETTINGS)
+    found = measure(MODEL, "made up", EncoderDecoder(pca.encode, pca.decode, 0), some, SETTINGS)
     asked = np.isin(data.test.labels, (0, 3, 4, 8))
     for share, transform in ((found.probe, pca.encode), (probe_pixels(some, SETTINGS), identity)):
         features, test = (transform(images / 255) for images in (train.images, data.test.images[asked]))
@@ -489,27 +489,15 @@ def test_traversals_follow_the_training_codes(measured: Result, theirs: Any) -> 
     np.testing.assert_allclose(measured.pictures.traversals[:, 0] - mean, -steps, atol=1e-4)
 
 
-def test_weights_are_scaled_by_how_much_their_pixel_varies(measured: Result, data: Data, theirs: Any) -> None:
-    deviation = (data.train.images / 255).std(axis=0)
-    expected = np.abs(theirs.components_ * 2 * deviation).reshape(LATENT, HEIGHT, WIDTH)
-    np.testing.assert_allclose(np.abs(measured.pictures.weights), expected, atol=1e-6)
-
-
 def test_images_need_not_be_square() -> None:
     """An encoder that keeps the left column of images of 2×3, a decoder that repeats it."""
     images = np.array([[[255, 255, 255], [0, 0, 0]], [[0, 255, 255], [255, 255, 0]]], np.uint8).reshape(2, 6)
     split = Split(images, np.array([4, 8], np.uint8))
-    codec = EncoderDecoder(
-        lambda batch: batch.reshape(-1, 2, 3)[:, :, 0],
-        lambda codes: np.repeat(codes, 3, axis=1),
-        0,
-        np.zeros((0, 6)),
-    )
+    codec = EncoderDecoder(lambda batch: batch.reshape(-1, 2, 3)[:, :, 0], lambda codes: np.repeat(codes, 3, axis=1), 0)
     found = measure(MODEL, "made up", codec, Data(split, split, split, (2, 3), image_moments(images, 9)), SETTINGS)
     assert found.squared_error.tolist() == [0, 3]
     assert found.mse == found.mse_train == found.mse_validation == 3 / 12
     assert found.reconstructions.tolist() == [[[255] * 3, [0] * 3], [[0] * 3, [255] * 3]]
-    assert found.pictures.weights.shape == (0, 2, 3)
 
 
 # --- evaluation ----------------------------------------------------------------------------

@@ -29,7 +29,6 @@ def nmf(images: Bytes, moments: Moments, latent_dim: int) -> EncoderDecoder:
         lambda x: fitted.transform(x.astype(np.float64)),
         lambda codes: (codes @ components).clip(0, 1),
         components.size,
-        components,
     )
 
 

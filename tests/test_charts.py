@@ -117,7 +117,7 @@ def test_the_page_needs_no_network(run_template: Path, tmp_path: Path) -> None:
     assert "https://cdn" in inert
     assert "https://" not in re.sub(r"var spec = .*", "", active)
     pictures = re.findall(r'<img src="([^"]+)"', page)
-    assert len(pictures) == 13
+    assert len(pictures) == 12
     for picture in pictures:
         assert imread(tmp_path / "page" / picture).size > 0
     charts = re.findall(r'id = "(plots_\w+_csv)"', page)

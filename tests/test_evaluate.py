@@ -20,7 +20,6 @@ from stages.core.comparison import compare_all
 from stages.core.encoder_decoder import Data
 from stages.core.evaluation import BASELINE, MODEL, Evaluation, Result, load_evaluation, results_by_name
 from stages.core.files import Split, read_split
-from stages.core.halves import encoder_kernel
 from stages.core.linear import image_moments
 from stages.core.measures import ssim
 from stages.core.params import read_params
@@ -90,13 +89,6 @@ def test_model_and_baselines_each_get_their_own_numbers() -> None:
         pca_error(6, data.train, data.test), rel=1e-9
     )
     np.testing.assert_allclose(found.digits.images.reshape(3, 20), data.test.images[:3] / 255, atol=1e-6)
-    kernel = model.get_layer("encoder").get_layer("latent").kernel.numpy()
-    expected = kernel.T * (data.train.images / 255).std(axis=0)
-    np.testing.assert_allclose(found.model.pictures.weights.reshape(6, 20), expected, atol=1e-6)
-
-
-def test_encoders_with_hidden_layers_have_no_weights_to_show() -> None:
-    assert encoder_kernel(autoencoder(4, 5, hidden_units=[7]).get_layer("encoder")).shape == (0, 20)
 
 
 def test_the_metrics_of_a_model_have_six_digits() -> None:
@@ -144,7 +136,6 @@ def drawings(some: dict[str, Evaluation], comparisons: pd.DataFrame, images: np.
         "interpolations": pictures.draw_interpolations(results, digits),
         "traversals": pictures.draw_traversals(results),
         "samples": pictures.draw_samples(results, 10),
-        "weights": pictures.draw_weights(results),
         "losses": charts.draw_losses(tables.loss_table(some, {"deep": 0.0}), {"deep": "mse"}),
     }
 

@@ -27,7 +27,7 @@ TRAIN, TEST, DEEP = (
 )
 OF_FIGURES = (
     "errors", "extremes", "interpolations", "latent_space", "losses", "mse_per_class", "reconstructions", "samples",
-    "traversals", "weights",
+    "traversals",
 )  # fmt: skip
 CASES = [
     Case("prepare", 100_000, TRAIN, "data/raw/t10k-labels-idx1-ubyte.gz", ("data/prepared/*",)),

@@ -41,7 +41,7 @@ from tests.conftest import (
 
 FIGURES = (
     "reconstructions", "errors", "mse_per_class", "extremes", "latent_space", "interpolations", "traversals", "samples",
-    "weights", "losses",
+    "losses",
 )  # fmt: skip
 OF_APPLICATIONS = ("anomalies", "denoising", "labels")
 METRICS = ["mse", "mse_pca", "mse_validation", "ssim", "probe", "parameters"]

@@ -22,7 +22,7 @@ def pca(images: Bytes, moments: Moments, latent_dim: int) -> EncoderDecoder:
 def clipped_pca(fitted: Pca) -> EncoderDecoder:
     """Principal components as a baseline, their outputs clipped to [0, 1]."""
     parameters = fitted.components.size + fitted.mean.size
-    return EncoderDecoder(fitted.encode, lambda codes: fitted.decode(codes).clip(0, 1), parameters, fitted.components)
+    return EncoderDecoder(fitted.encode, lambda codes: fitted.decode(codes).clip(0, 1), parameters)
 
 
 BASELINES: dict[str, Fit] = {"PCA": pca}  # PCA first: metrics/<model>.json has its error

@@ -11,8 +11,19 @@ from stages.core.codes import active_dimensions, sample_codes, sample_prior
 from stages.core.evaluation import Pictures, Result
 from stages.core.files import Split
 from stages.core.linear import Moments, class_means, code_moments, fit_probe
-from stages.core.measures import bce, divergence, in_batches, psnr, scaled_batches, squared_error, ssim
+from stages.core.measures import (
+    bce,
+    divergence,
+    in_batches,
+    negative_log_likelihood,
+    psnr,
+    scaled_batches,
+    squared_error,
+    ssim,
+)
 from stages.core.schema import Evaluate
+
+WEIGHTS = 100  # importance weights for the likelihood of an image
 
 
 class EncoderDecoder(NamedTuple):
@@ -21,7 +32,6 @@ class EncoderDecoder(NamedTuple):
     encode: Transform  # images float32 [images, pixels] in [0, 1] -> codes
     decode: Transform  # codes float [images, latent_dim] -> images in [0, 1]
     parameters: int  # how many numbers define both
-    kernel: Floats  # [latent_dim, pixels], of a linear encoder; empty for any other
     posterior: Transform | None = None  # images -> means and log-variances [images, 2, latent_dim], if variational
 
 
@@ -53,6 +63,7 @@ def measure(kind: str, name: str, method: EncoderDecoder, data: Data, settings: 
     outputs = measure_outputs(method.decode, codes, data.test.images, data.shape, settings.batch_size)
     mse = outputs.squared_error.mean() / data.test.images.shape[1]
     moments = code_moments(train_codes)
+    kl, nll = measure_posteriors(method, data.test.images, settings)
     return Result(
         kind=kind,
         name=name,
@@ -66,7 +77,8 @@ def measure(kind: str, name: str, method: EncoderDecoder, data: Data, settings: 
         bce=float(outputs.bce.mean()),
         probe=probe_codes(moments, train_codes, codes, data, settings),
         active_dimensions=active_dimensions(train_codes, settings.active_variance),
-        kl=divergences(method.posterior, data.test.images, settings.batch_size),
+        kl=kl,
+        nll=nll,
         squared_error=outputs.squared_error,
         codes=codes.astype(np.float32),
         code_mean=moments.mean,
@@ -98,23 +110,30 @@ def decode_pictures(method: EncoderDecoder, train_codes: Floats, codes: Floats, 
         drawn = sample_codes(train_codes, data.train.labels, shown.SAMPLES, seed)
     samples = method.decode(drawn.reshape(-1, drawn.shape[-1])).clip(0, 1).reshape(*drawn.shape[:2], -1)
     first = codes[shown.first_of_each_class(data.test.labels)]
-    deviation = np.sqrt(np.diag(data.moments.covariance).clip(0))  # pixels that never vary can have any weight
     return Pictures(
         interpolations=as_pictures(shown.interpolate(method.decode, first), data.shape),
         traversals=as_pictures(shown.traverse(method.decode, train_codes), data.shape),
         samples=as_pictures(samples, data.shape),
-        weights=as_pictures(method.kernel[: shown.DIMENSIONS] * deviation, data.shape),
     )
 
 
-def divergences(posterior: Transform | None, images: Bytes, batch_size: int) -> Float64:
-    """The divergence of each posterior from the prior in nats: float64 [images], empty without a posterior.
+def measure_posteriors(method: EncoderDecoder, images: Bytes, settings: Evaluate) -> tuple[Float64, Float64]:
+    """The divergence of each posterior from the prior, and minus the log-likelihood of each image, in nats.
 
-    images: uint8 [images, pixels].
+    Both: float64 [images], empty without a posterior. images: uint8 [images, pixels]. The likelihood is that of
+    black and white images, sampled with the greys as probabilities of white.
     """
+    posterior = method.posterior
     if posterior is None:
-        return np.zeros(0)
-    return in_batches(lambda batch: divergence(posterior(batch)), images, batch_size)
+        return np.zeros(0), np.zeros(0)
+    random = np.random.default_rng(settings.seed)
+
+    def likelihood(batch: Float32) -> Float64:
+        binary = (random.random(batch.shape) < batch).astype(np.float32)
+        return negative_log_likelihood(binary, posterior(binary), method.decode, WEIGHTS, random)
+
+    kl = in_batches(lambda batch: divergence(posterior(batch)), images, settings.batch_size)
+    return kl, in_batches(likelihood, images, settings.batch_size)
 
 
 def mean_squared_error(decode: Transform, codes: Floats, images: Bytes, batch_size: int) -> float:

@@ -29,12 +29,11 @@ class Digits:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """What a decoder makes of codes that belong to no image, and what a linear encoder looks at."""
+    """What a decoder makes of codes that belong to no image."""
 
     interpolations: Float32  # [pairs, STEPS, height, width], from one of Digits.images to another
     traversals: Float32  # [dimensions, STEPS, height, width], the most varied dimension first
     samples: Float32  # [trained classes, SAMPLES, height, width], generated digits; if variational, of no class
-    weights: Float32  # [dimensions, height, width], of a linear encoder; empty for one with hidden layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +54,7 @@ class Result:
     active_dimensions: int  # latent dimensions that vary over the training images
 
     kl: Float64  # [test images], divergence of the posterior from the prior in nats; empty if not variational
+    nll: Float64  # [test images, binarized], minus their log-likelihood in nats; empty if not variational
     squared_error: Float64  # [test images]
     codes: Float32  # [test images, latent_dim]
     code_mean: Float64  # [latent_dim], of the training codes

@@ -113,26 +113,3 @@ def draw_samples(results: dict[str, Result], classes: int) -> Figure:
         ax.set_title(f"{name}: from the prior" if result.variational else name)
     figure.suptitle("Generated digits, a row per class; those from a prior have no class")
     return figure
-
-
-def draw_weights(results: dict[str, Result]) -> Figure:
-    """What each latent unit of the shallow encoders looks for, next to PCA's components.
-
-    Weights times the standard deviation of their pixel, each picture scaled to its own
-    largest value. Encoders with hidden layers have none to show.
-    """
-    visible = {name: r.pictures.weights for name, r in results.items() if len(r.pictures.weights)}
-    columns = max(1, len(visible))  # none at all, and the figure says so
-    figure, axes = plt.subplots(1, columns, figsize=(2.6 * columns, 3.2), squeeze=False, layout="constrained")
-    if not visible:
-        axes[0, 0].text(0.5, 0.5, "no shallow encoder", ha="center")
-        axes[0, 0].set_axis_off()
-    for ax, (name, weights) in zip(axes[0], visible.items(), strict=False):
-        largest = np.abs(weights).max(axis=(1, 2), keepdims=True)
-        scaled = weights / np.where(largest > 0, largest, 1)
-        side = int(np.ceil(np.sqrt(len(scaled))))
-        filled = np.pad(scaled, ((0, -len(scaled) % side), (0, 0), (0, 0)))
-        show(ax, mosaic(filled.reshape(-1, side, *filled.shape[1:]), gap=np.nan), **SIGNED)
-        ax.set_title(name)
-    figure.suptitle("Weights of the latent units, times how much the pixel varies: blue positive, red negative")
-    return figure

@@ -28,6 +28,7 @@ MEASURES: dict[str, Callable[[Result], float | None]] = {
     "bce": lambda result: result.bce,
     "probe": lambda result: result.probe,
     "kl": lambda result: float(result.kl.mean()) if result.variational else None,
+    "nll": lambda result: float(result.nll.mean()) if result.variational else None,
     "active_dimensions": lambda result: result.active_dimensions,
     "latent_dim": lambda result: result.latent_dim,
     "parameters": lambda result: result.parameters,
