@@ -17,7 +17,7 @@ from stages.core.evaluation import load_evaluations, results_by_name
 from stages.core.params import read_params
 from stages.core.schema import Model, Params
 from stages.core.style import STYLE, png
-from stages.core.tables import COMPARISON, LOSSES, MSE_PER_CLASS, read_table
+from stages.core.tables import LOSSES, MSE_PER_CLASS, read_table
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     with plt.rc_context(STYLE):
         figures = {
             "reconstructions": pictures.draw_reconstructions(results, digits, classes),
-            "errors": charts.draw_errors(results, read_table(COMPARISON)),
+            "errors": charts.draw_errors(results),
             "mse_per_class": charts.draw_mse_per_class(read_table(MSE_PER_CLASS), overall, classes),
             "extremes": pictures.draw_extremes(results, files.read_images("test")),
             "latent_space": charts.draw_latent_space(results, digits.labels),

@@ -1,33 +1,29 @@
 """Every figure shows what its words say: data, colours, labels and order, read back from what was drawn."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
+import scipy.spatial
+import skimage.color
 import sklearn.decomposition
 from matplotlib.axes import Axes
-from matplotlib.collections import Collection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
 from stages.core import charts
-from stages.core.evaluation import Result
 from stages.core.linear import principal_plane
-from stages.core.style import COLOURS, GREY, SIGNED, STYLE, mosaic, png, show
+from stages.core.style import GREY, SIGNED, STYLE, class_colours, mosaic, png, show
 from stages.tools.reconstruct import sheets
 from stages.tools.reconstruct.digits import Digit
-from tests import made_up
 from tests.made_up import HEIGHT, WIDTH
 
 pytestmark = pytest.mark.quick
-
-LABELS = [3, 0, 3, 5, 8]  # of the test digits
-CLASSES = 4
-BLUE, ORANGE, GREEN = COLOURS[:3]
 
 
 @pytest.fixture(autouse=True)
@@ -35,16 +31,6 @@ def style() -> Iterator[None]:
     with plt.rc_context(STYLE):
         yield
     plt.close("all")
-
-
-@pytest.fixture
-def results() -> dict[str, Result]:
-    """As figures gets them: PCA, then the models in the order of params.yaml."""
-    return {
-        "PCA (2)": made_up.result([9, 8, 7, 6, 5], seed=1, classes=CLASSES),
-        "zebra": made_up.result([1, 2, 3, 4, 100], seed=2, classes=CLASSES),
-        "ant": made_up.result([2, 2, 2, 2, 2.5], seed=3, classes=CLASSES),
-    }
 
 
 def shown(ax: Axes) -> np.ndarray:
@@ -81,7 +67,7 @@ def suptitle(figure: Figure) -> str:
 
 def test_a_mosaic_has_rows_and_columns_with_a_gap_between() -> None:
     tiles = np.array([[[[1, 2]], [[3, 4]]], [[[5, 6]], [[7, 8]]]])  # 2 rows, 2 columns, 1×2 pixels
-    assert mosaic(tiles, gap=0).tolist() == [[1, 2, 0, 3, 4], [0, 0, 0, 0, 0], [5, 6, 0, 7, 8]]
+    assert mosaic(tiles).tolist() == [[1, 2, 1, 3, 4], [1, 1, 1, 1, 1], [5, 6, 1, 7, 8]]
 
 
 def test_a_png_is_as_large_as_its_dpi_says_and_names_no_program() -> None:
@@ -107,15 +93,6 @@ def test_a_picture_has_no_axes_and_sharp_pixels() -> None:
     assert is_grey(ax)
 
 
-# --- pictures ------------------------------------------------------------------------------
-
-
-def row_of(ax: Axes, row: int) -> np.ndarray:
-    """The pictures in a row of the mosaic in `ax`: [columns, height, width]."""
-    strip = shown(ax)[row * (HEIGHT + 1) :][:HEIGHT]
-    return np.stack([strip[:, start : start + WIDTH] for start in range(0, strip.shape[1], WIDTH + 1)])
-
-
 # --- charts --------------------------------------------------------------------------------
 
 
@@ -137,20 +114,38 @@ def test_codes_of_one_number_lie_on_a_line_and_dead_ones_on_a_point() -> None:
     assert share == 1
 
 
-def face(dots: Collection) -> Any:
-    """The colour of dots: red, green, blue, opacity."""
-    return tuple(np.asarray(dots.get_facecolor())[0])
+@pytest.mark.parametrize("classes", [10, 26])
+def test_every_class_has_a_colour_and_its_name_at_its_mean(classes: int) -> None:
+    labels = np.repeat(np.arange(classes, dtype=np.uint8), 2)
+    codes = np.random.default_rng(0).normal(size=(2 * classes, 2))
+    _, ax = plt.subplots()
+    charts.draw_classes(ax, codes, labels)
+    colours = np.asarray(ax.collections[0].get_facecolor())[:, :3]
+    assert len(np.unique(colours, axis=0)) == classes
+    for label, text in enumerate(ax.texts):
+        assert text.get_text() == str(label)
+        np.testing.assert_allclose(text.get_position(), codes[labels == label].mean(axis=0))
+        np.testing.assert_allclose(colours[labels == label], [to_rgb(text.get_color())] * 2)
 
 
-def test_many_classes_have_as_many_colours() -> None:
-    codes = np.random.default_rng(0).normal(size=(26, 2)).astype(np.float32)
-    figure = charts.draw_latent_space({"a": made_up.result([1] * 26, codes=codes)}, np.arange(26, dtype=np.uint8))
-    assert len({face(dots) for dots in figure.axes[0].collections}) == 26
+# Deuteranopia in linear RGB: G. Machado, M. Oliveira, L. Fernandes (2009), table 1
+DEUTERANOPIA = np.array(
+    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]]
+)
 
 
-def losses(**curves: list[float]) -> pd.DataFrame:
-    rows = [(epoch, *name.split("_"), loss) for name, values in curves.items() for epoch, loss in enumerate(values, 1)]
-    return pd.DataFrame(rows, columns=["epoch", "model", "series", "loss"])
+def test_ten_classes_differ_without_green_receptors() -> None:
+    """Twice as much as Matplotlib's usual ten colours, four pairs of which look alike."""
+
+    def smallest_distance(colours: Iterable[Any]) -> float:
+        rgb = np.array([to_rgb(colour) for colour in colours])
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        seen = (linear @ DEUTERANOPIA.T).clip(0, 1)
+        shown = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+        return float(scipy.spatial.distance.pdist(skimage.color.rgb2lab(shown)).min())
+
+    usual = smallest_distance(matplotlib.color_sequences["tab10"])
+    assert smallest_distance(class_colours(np.arange(10, dtype=np.uint8)).values()) > 2 * usual
 
 
 # --- sheets --------------------------------------------------------------------------------

@@ -124,12 +124,12 @@ def numbers(result: Result) -> list[float]:
     return [value for value in vars(result).values() if isinstance(value, int | float)]
 
 
-def drawings(some: dict[str, Evaluation], comparisons: pd.DataFrame, images: np.ndarray) -> dict[str, Any]:
+def drawings(some: dict[str, Evaluation], images: np.ndarray) -> dict[str, Any]:
     results, digits = results_by_name(some), next(iter(some.values())).digits
     overall = {name: result.mse for name, result in results.items()}
     return {
         "reconstructions": pictures.draw_reconstructions(results, digits, 10),
-        "errors": charts.draw_errors(results, comparisons),
+        "errors": charts.draw_errors(results),
         "mse_per_class": charts.draw_mse_per_class(tables.mse_per_class_table(some), overall, 10),
         "extremes": pictures.draw_extremes(results, images),
         "latent_space": charts.draw_latent_space(results, digits.labels),
@@ -157,7 +157,7 @@ def test_any_data_and_any_size_of_code_are_measured_compared_and_drawn(
             save_record(file, measured)
         some = {"deep": load_evaluation(tmp_path / "deep.npz")}
         comparisons = compare_all(some, 100, 0)
-        figures = drawings(some, tables.comparison_table(comparisons), data.test.images.reshape(-1, 9, 14))
+        figures = drawings(some, data.test.images.reshape(-1, 9, 14))
         images = {name: Image.open(io.BytesIO(png(figure, 50))) for name, figure in figures.items()}
     assert np.isfinite(numbers(some["deep"].model)).all()
     assert some["deep"].model.reconstructions.shape == (14, 9, 14)

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import sklearn.decomposition
 from PIL import Image
 
 from stages.applications.denoising import CLASSICAL
@@ -18,6 +19,7 @@ from stages.core.files import SPLITS, images_path, labels_path
 from stages.core.params import Choice, choose_model, read_params
 from stages.core.records import save_record
 from stages.tools import gallery
+from stages.tools.trained import TrainedModel
 from tests import made_up
 from tests.conftest import ROOT
 
@@ -136,11 +138,49 @@ def test_noisy_digits_of_other_settings_are_refused(denoising: Choice) -> None:
         gallery.draw_preset(denoising, one(), other)
 
 
-@pytest.mark.parametrize(("latent_dim", "expected"), [(16, ["best16"]), (2, ["best16", "best16-map"])])
-def test_a_preset_has_the_pictures_that_suit_it(latent_dim: int, expected: list[str]) -> None:
+# Its pictures have two pixels, the numbers of their code.
+SHOWS_CODES = TrainedModel("made up", 1, 2, 2, lambda images: images, lambda codes: codes, np.zeros(1))
+
+
+@pytest.mark.parametrize(("latent_dim", "expected"), [(16, ["best16"]), (2, ["best16", "best16-plane"])])
+def test_a_preset_has_the_pictures_that_suit_it(
+    latent_dim: int, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery, "load_model", lambda choice: SHOWS_CODES)
     evaluation = one(latent_dim)
     drawn = gallery.draw_preset(choose_model(PARAMS, "best16"), evaluation, PARAMS)
     assert [str(path) for path in drawn] == [f"plots/gallery/{stem}.png" for stem in expected]
+
+
+def test_a_decoded_code_is_where_the_map_has_it() -> None:
+    """In both pictures, the first number grows to the right and the second upwards; outliers are left out."""
+    codes = np.random.default_rng(0).normal(size=(1000, 2)).astype(np.float32) * [1, 5]
+    figure = gallery.draw_plane(codes, np.zeros(1000, np.uint8), SHOWS_CODES)
+    (left, right), (bottom, top) = np.quantile(codes, [0.01, 0.99], axis=0).T
+    for ax in figure.axes:
+        assert (*ax.get_xlim(), *ax.get_ylim()) == pytest.approx((left, right, bottom, top))
+    pixels = np.asarray(figure.axes[1].images[0].get_array())
+    for row, column, code in ((0, 0, (left, top)), (0, -2, (right, top)), (-1, 0, (left, bottom))):
+        assert pixels[row, [column, column + 1]].tolist() == pytest.approx(code)
+    assert figure.axes[1].images[0].get_extent() == pytest.approx((left, right, bottom, top))
+    plt.close(figure)
+
+
+def test_a_sparse_code_is_compared_with_pca_of_the_numbers_that_it_uses(
+    here: Path, mnist: dict[str, tuple[np.ndarray, np.ndarray]]
+) -> None:
+    train, test = (images.reshape(len(images), -1) / 255 for images, _ in (mnist["train"], mnist["test"]))
+    (here / "data/prepared").mkdir(parents=True)
+    np.save(images_path("test"), mnist["test"][0])
+    theirs = sklearn.decomposition.PCA(3, svd_solver="full").fit(train)
+    everything = sklearn.decomposition.PCA(svd_solver="full").fit(train)
+    codes = np.zeros((3, 1000), np.float32)
+    codes[[0, 0, 1, 1, 1, 2, 2, 2, 2], [1, 999, 0, 4, 5, 9, 10, 11, 500]] = 0.5  # 2, 3 and 4 numbers
+    sparse = replace(one(1000, codes=codes), pca_mean=everything.mean_, pca_components=everything.components_)
+    sparse = replace(sparse, digits=replace(sparse.digits, images=np.zeros((1, 28, 28), np.float32)))
+    expected = np.square(theirs.inverse_transform(theirs.transform(test)).clip(0, 1) - test).mean()
+    note = gallery.compare_sparse("sparse", sparse)
+    assert note == f"A code of sparse uses 3 numbers on average; PCA (3) has an mse of {expected:#.4g}."
 
 
 def test_the_table_has_settings_and_metrics(here: Path) -> None:

@@ -90,13 +90,13 @@ def draw_interpolations(results: dict[str, Result], digits: Digits) -> Figure:
 
 def draw_traversals(results: dict[str, Result]) -> Figure:
     """The decoder's answer to one latent dimension at a time, a row each, around the mean code."""
-    size = (2.6 * len(results), 5.0)
+    size = (2.6 * len(results), 2.4)
     figure, axes = plt.subplots(1, len(results), figsize=size, squeeze=False, layout="constrained")
     for ax, (name, result) in zip(axes[0], results.items(), strict=True):
         show(ax, mosaic(result.pictures.traversals), **GREY)
         ax.set_title(name)
         ax.set_xlabel(f"−{TRAVERSAL} to +{TRAVERSAL} standard deviations")
-    axes[0, 0].set_ylabel("latent dimension, the most varied first")
+    axes[0, 0].set_ylabel("most varied first")
     figure.suptitle("What each latent dimension does: all others at their means")
     return figure
 

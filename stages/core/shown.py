@@ -5,7 +5,7 @@ import numpy as np
 from stages.core.arrays import Bytes, Floats, Int64, Transform
 
 # Numbers of pictures and of steps between them, chosen to fit a page.
-SAMPLES, PAIRS, STEPS, DIMENSIONS = 10, 4, 9, 16
+SAMPLES, PAIRS, STEPS, DIMENSIONS = 10, 4, 9, 6
 TRAVERSAL = 2.5  # standard deviations to either side of the mean code
 
 

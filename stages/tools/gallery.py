@@ -13,15 +13,18 @@ from matplotlib.figure import Figure
 from stages.applications.denoising import CLASSICAL, Classical, denoising_table, draw_denoising, read_chosen
 from stages.applications.schema import ApplicationParams
 from stages.core import charts
+from stages.core.arrays import Bytes, Floats
+from stages.core.baselines import clipped_pca
 from stages.core.errors import ParamsError, StageError, run
 from stages.core.evaluation import Digits, Evaluation, Result, load_evaluation
-from stages.core.files import how_to_make, write_all
+from stages.core.files import how_to_make, read_images, write_all
+from stages.core.linear import Pca
 from stages.core.params import Choice, choose_model, nearest, read_params
 from stages.core.records import load_record
 from stages.core.schema import Model
-from stages.core.style import STYLE, png, show_rows
+from stages.core.style import GREY, STYLE, mosaic, png, show_rows
 from stages.core.tables import markdown, number
-from stages.tools.trained import check_trained, how_to_train
+from stages.tools.trained import TrainedModel, check_trained, how_to_train, load_model
 
 FOLDER = Path("plots/gallery")
 DESCRIPTION = """\
@@ -29,14 +32,16 @@ Make a picture of each preset's results, and print their metrics.
 
 A preset must be trained and evaluated with its current settings; without names, presets that
 are not are left out. Writes plots/gallery/<preset>.png, test digits above their
-reconstructions and generated digits; <preset>-map.png, the codes of all test digits, if a
-code is two numbers; and <preset>-noisy.png, denoised digits, if the preset was trained with
-at least the smallest noise of `denoise`.
+reconstructions and generated digits; <preset>-plane.png, if a code is two numbers: the codes
+of all test digits, and decoded codes; and <preset>-noisy.png, denoised digits, if the preset
+was trained with at least the smallest noise of `denoise`.
 
 examples:
   python -m stages gallery             # all trained presets
   python -m stages gallery best16      # one preset
 """
+SIDE = 20  # decoded digits in a row of a plane
+PERCENTILES = (1, 99)  # of the codes, the ends of a plane
 METRICS = ("mse", "mse_pca", "ssim", "probe", "parameters")
 
 
@@ -55,11 +60,15 @@ def main() -> None:
         chosen = those_ready(chosen)
     table = gallery_table(chosen)
     drawn: dict[Path, bytes] = {}
+    notes = []
     with plt.rc_context(STYLE):
         for choice in chosen:
-            drawn |= draw_preset(choice, load_evaluation(choice.files.evaluation), params)
+            evaluation = load_evaluation(choice.files.evaluation)
+            drawn |= draw_preset(choice, evaluation, params)
+            if choice.settings.code_l1:
+                notes.append(compare_sparse(choice.name, evaluation))
     write_all(drawn)
-    print(table)
+    print(table, *notes, sep="\n")
 
 
 def parse_arguments() -> list[str]:
@@ -116,10 +125,26 @@ def draw_preset(choice: Choice, evaluation: Evaluation, params: ApplicationParam
     result, digits, name = evaluation.model, evaluation.digits, choice.name
     figures: dict[str, Figure] = {name: draw_model(result, digits, params.figures.classes)}
     if result.latent_dim == 2:
-        figures[f"{name}-map"] = charts.draw_latent_space({name: result}, digits.labels)
+        figures[f"{name}-plane"] = draw_plane(result.codes, digits.labels, load_model(choice))
     if denoises(choice.settings, params):
         figures[f"{name}-noisy"] = draw_noisy(choice, params)
     return {FOLDER / f"{stem}.png": png(figure, params.figures.dpi) for stem, figure in figures.items()}
+
+
+def draw_plane(codes: Floats, labels: Bytes, model: TrainedModel) -> Figure:
+    """Codes of two numbers, float [images, 2], in the colours of their classes, and the same square decoded."""
+    low, high = np.percentile(codes, PERCENTILES, axis=0)
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 4.4), layout="constrained")
+    charts.draw_classes(axes[0], codes, labels)
+    axes[0].set_title("test digits, and their labels at the class means")
+    across, down = np.meshgrid(np.linspace(low[0], high[0], SIDE), np.linspace(high[1], low[1], SIDE))
+    decoded = model.decode(np.stack([across, down], axis=-1).reshape(-1, 2))
+    pictures = mosaic(decoded.reshape(SIDE, SIDE, model.height, model.width))
+    axes[1].imshow(pictures, extent=(low[0], high[0], low[1], high[1]), aspect="auto", **GREY)
+    axes[1].set_title("what the decoder makes of the codes")
+    for ax in axes:
+        ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel="latent 1", ylabel="latent 2", box_aspect=1)
+    return figure
 
 
 def draw_noisy(choice: Choice, params: ApplicationParams) -> Figure:
@@ -155,9 +180,18 @@ def gallery_table(presets: list[Choice]) -> str:
     """Settings and metrics of presets as a Markdown table, one row each. Raises StageError as `read_metrics` does."""
     rows = []
     for choice in presets:
-        cells = map(number, read_metrics(choice))
+        cells = (number(value) if value else "–" for value in read_metrics(choice))
         rows.append([f"`{choice.name}`", choice.settings.epochs, choice.settings.latent_dim, *cells])
     return markdown(["preset", "epochs", "latent_dim", *METRICS], rows)
+
+
+def compare_sparse(name: str, evaluation: Evaluation) -> str:
+    """How well PCA does with as many numbers as a code of the model has on average that are not zero."""
+    used = round(np.count_nonzero(evaluation.model.codes, axis=1).mean())
+    images = read_images("test").reshape(-1, evaluation.pixels) / 255
+    pca = clipped_pca(Pca(evaluation.pca_mean, evaluation.pca_components[:used]))
+    mse = float(np.square(pca.decode(pca.encode(images)) - images).mean())
+    return f"A code of {name} uses {used} numbers on average; PCA ({used}) has an mse of {number(mse)}."
 
 
 def read_metrics(choice: Choice) -> list[Any]:
