@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable, Iterator
+from itertools import combinations
 from typing import Any
 
 import matplotlib
@@ -146,6 +147,24 @@ def test_ten_classes_differ_without_green_receptors() -> None:
 
     usual = smallest_distance(matplotlib.color_sequences["tab10"])
     assert smallest_distance(class_colours(np.arange(10, dtype=np.uint8)).values()) > 2 * usual
+
+
+def test_names_at_the_ends_of_curves_do_not_cover_each_other() -> None:
+    figure, ax = plt.subplots(figsize=(7, 3.6))
+    ends = {
+        "equal": (1.0, 0.5, "red"),
+        "to it": (1.0, 0.5, "green"),
+        "near": (1.0, 0.48, "blue"),
+        "far": (1.0, 0.1, "red"),
+    }
+    charts.name_ends(ax, ends)
+    figure.canvas.draw()
+    places = {text.get_text(): text.get_window_extent() for text in ax.texts}
+    assert not any(a.overlaps(b) for a, b in combinations(places.values(), 2))
+    assert [text.get_color() for text in ax.texts if text.get_text() == "to it"] == ["green"]
+    left, bottom = ax.transData.transform((1, 0.1))
+    assert left < places["far"].x0 < left + 20
+    assert places["far"].y0 < bottom < places["far"].y1
 
 
 # --- sheets --------------------------------------------------------------------------------
