@@ -20,7 +20,7 @@ from stages.core.schema import Params
 from stages.core.training import build_training, resident, train
 from tests.conftest import RAW, ROOT
 
-KINDS = {
+KINDS: dict[str, dict[str, object]] = {
     "dense": {"hidden_units": [12], "latent_dim": 4},
     "shallow": {"hidden_units": [], "normalization": "none", "optimizer": "muon", "learning_rate": 0.01},
     "conv": {"layers": "conv", "hidden_units": [2], "latent_dim": 4},
