@@ -1,4 +1,4 @@
-"""The pipeline: prepare -> train -> evaluate -> compare -> figures, and the applications of its models.
+"""The pipeline: prepare -> train -> evaluate -> compare, figures, and the applications of its models.
 
 `core` is what the stages share, `applications` what autoencoders are good for, and `tools` what a person
 starts. `python -m stages` lists what can be run.

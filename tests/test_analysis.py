@@ -639,19 +639,3 @@ def test_text_is_to_the_left_and_numbers_are_to_the_right() -> None:
         assert re.fullmatch(":-+", left)
         assert len(others) == columns - 1
         assert all(re.fullmatch("-+:", cell) for cell in others)
-
-
-def test_a_table_that_is_missing_or_broken_is_said(tmp_path: Path) -> None:
-    path = tmp_path / "x.csv"
-    with pytest.raises(StageError, match=r"x\.csv is missing; run `dvc repro compare`\."):
-        tables.read_table(path)
-    for broken in (b"", b"a,b\n1,2,3\n1,2,3,4\n", b"a\n\xff\xfe\n"):
-        path.write_bytes(broken)
-        with pytest.raises(ValueError) as reason:  # noqa: PT011
-            pd.read_csv(path)
-        in_one_line = " ".join(str(reason.value).split())
-        with pytest.raises(StageError) as said:
-            tables.read_table(path)
-        assert str(said.value) == f"{path} is not a whole table ({in_one_line}); run `dvc repro compare`."
-    path.write_bytes(b"a,b\n1,x\n")
-    assert tables.read_table(path).to_dict("list") == {"a": [1], "b": ["x"]}

@@ -126,17 +126,14 @@ def numbers(result: Result) -> list[float]:
 
 def drawings(some: dict[str, Evaluation], images: np.ndarray) -> dict[str, Any]:
     results, digits = results_by_name(some), next(iter(some.values())).digits
-    overall = {name: result.mse for name, result in results.items()}
     return {
         "reconstructions": pictures.draw_reconstructions(results, digits, 10),
         "errors": charts.draw_errors(results),
-        "mse_per_class": charts.draw_mse_per_class(tables.mse_per_class_table(some), overall, 10),
         "extremes": pictures.draw_extremes(results, images),
         "latent_space": charts.draw_latent_space(results, digits.labels),
         "interpolations": pictures.draw_interpolations(results, digits),
         "traversals": pictures.draw_traversals(results),
         "samples": pictures.draw_samples(results, 10),
-        "losses": charts.draw_losses(tables.loss_table(some, {"deep": 0.0}), {"deep": "mse"}),
     }
 
 

@@ -26,8 +26,7 @@ TRAIN, TEST, DEEP = (
     f"data/{name}" for name in ("prepared/train_images.npy", "prepared/test_images.npy", "evaluation/deep.npz")
 )
 OF_FIGURES = (
-    "errors", "extremes", "interpolations", "latent_space", "losses", "mse_per_class", "reconstructions", "samples",
-    "traversals",
+    "errors", "extremes", "interpolations", "latent_space", "reconstructions", "samples", "traversals",
 )  # fmt: skip
 CASES = [
     Case("prepare", 100_000, TRAIN, "data/raw/t10k-labels-idx1-ubyte.gz", ("data/prepared/*",)),

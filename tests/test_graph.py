@@ -131,7 +131,6 @@ def test_a_stage_without_tensorflow_loads_only_what_was_found(name: str) -> None
 
 def test_an_edit_changes_the_stages_that_import_the_file(run_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     networks = {"denoise", "few_labels"}
-    plotting = {"figures", "anomalies", *networks}
     edits: dict[str, set[str]] = {
         "stages/figures.py": {"figures"},
         "stages/evaluate.py": EVALUATIONS,
@@ -141,7 +140,7 @@ def test_an_edit_changes_the_stages_that_import_the_file(run_project: Path, monk
         "stages/core/autoencoder.py": TRAININGS | EVALUATIONS | networks,
         "stages/core/baselines.py": EVALUATIONS | networks,
         "stages/core/pictures.py": {"figures"},
-        "stages/core/tables.py": {"compare", "classical", *plotting},
+        "stages/core/tables.py": {"compare", "classical", "anomalies", *networks},
         "stages/applications/denoisers.py": {"classical"},
         "stages/applications/labels.py": {"few_labels"},
         "stages/core/schema.py": set(),
@@ -239,8 +238,8 @@ def test_a_stage_lists_exactly_the_parameters_that_it_reads(run_project: Path) -
         found = ast.literal_eval(read)
         keys = {f"{classes[kind]}.{key}" for kind, key in found if kind in classes}
         if "Model" in {kind for kind, _ in found}:  # the blocks and what they override are listed as a whole
-            keys |= {"defaults", "models" if name in ("compare", "figures") else "models.${key}"}
-        if name in ("anomalies", "denoise", "few_labels", "generate"):
+            keys |= {"defaults", "models" if name == "compare" else "models.${key}"}
+        if name in ("figures", "anomalies", "denoise", "few_labels", "generate"):
             keys |= {"models"}  # they read the names
         listed = set()
         for param in stages_of_dvc_yaml()[name]["params"]:

@@ -1,14 +1,10 @@
-"""Charts: errors, losses and latent spaces."""
-
-from typing import Any
+"""Charts: errors and latent spaces. Losses and errors per class are interactive ones, in .dvc/plots."""
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
 
 from stages.core.arrays import Bytes, Floats
 from stages.core.evaluation import BASELINE, Result
@@ -67,33 +63,6 @@ def draw_errors(results: dict[str, Result]) -> Figure:
     return figure
 
 
-def draw_losses(histories: pd.DataFrame, loss_names: dict[str, str]) -> Figure:
-    """Loss against epoch: colour by model, training solid, validation dashed, parts of a loss thin.
-
-    A training loss is a mean over an epoch in which the weights move, so it is half an epoch before the validation
-    loss. histories: as `tables.loss_table` returns it. loss_names: the loss that each model minimises; curves of
-    different losses don't compare.
-    """
-    figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    same = len(set(loss_names.values())) == 1
-    ends = {}
-    for name, colour in colours(loss_names).items():
-        of_model = histories[histories["model"] == name]
-        title = name if same else f"{name} ({loss_names[name]})"
-        for (split, part), curve in of_model.groupby(["split", "part"], sort=False):
-            dashes: Any = "-" if split == "train" else (0, (4, 2))
-            epochs, loss = curve["epoch"] - (0.5 if split == "train" else 0), curve["loss"]
-            width = None if part == "total" else 0.7
-            marker = "o" if len(curve) == 1 else None  # a line needs two points
-            ax.plot(epochs, loss, color=colour, linestyle=dashes, linewidth=width, marker=marker)
-            ends[title if part == "total" else f"{name}, {part}"] = (epochs.iloc[-1], loss.iloc[-1], colour)
-    ax.set(xlabel="epoch", ylabel=next(iter(loss_names.values())).replace("_", " ") if same else "loss", xlim=(0, None))
-    ax.set_title("Loss per epoch: training solid, validation dashed", fontsize=10, loc="left")
-    ax.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True))
-    name_ends(ax, ends)
-    return figure
-
-
 def name_ends(ax: Axes, ends: dict[str, tuple[float, float, str]]) -> None:
     """Write names at the right ends of curves, none on top of another. ends: x, y and colour by name."""
     low, high = ax.get_ylim()
@@ -101,24 +70,3 @@ def name_ends(ax: Axes, ends: dict[str, tuple[float, float, str]]) -> None:
     for name, (x, y, colour) in sorted(ends.items(), key=lambda end: end[1][1]):
         height = max(y, height + 0.05 * (high - low))
         ax.annotate(name, (x, height), (6, 0), textcoords="offset points", color=colour, va="center")
-
-
-def draw_mse_per_class(per_class: pd.DataFrame, overall: dict[str, float], classes: int) -> Figure:
-    """Bars of each model's mean squared error per pixel over the test images of each class.
-
-    per_class: as `tables.mse_per_class_table` returns it. overall: each model's mse on all test images.
-    """
-    shown = sorted(per_class["class"].unique())[:classes]
-    figure, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
-    width = 0.8 / len(overall)
-    baselines = set(per_class["model"][per_class["kind"] == BASELINE])
-    for index, (name, colour) in enumerate(colours(overall, baselines).items()):
-        heights = per_class[per_class["model"] == name].set_index("class").loc[shown, "mse"]
-        offsets = np.arange(len(shown)) + (index - (len(overall) - 1) / 2) * width
-        ax.bar(offsets, heights, width * 0.92, color=colour, label=f"{name}, {overall[name]:.4f} overall")
-    ax.set_xticks(range(len(shown)), [str(label) for label in shown])
-    ax.set_xlabel("class")
-    ax.set_ylabel("MSE per pixel")
-    ax.set_title("Test error per class", fontsize=10, loc="left")
-    figure.legend(ncols=min(3, len(overall)), loc="outside lower center")
-    return figure

@@ -8,7 +8,6 @@ import pandas as pd
 from tabulate import tabulate
 
 from stages.core.comparison import Comparison
-from stages.core.errors import StageError
 from stages.core.evaluation import Evaluation, Result, results_by_name
 
 REPORT = Path("metrics/README.md")
@@ -144,15 +143,3 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def csv(table: pd.DataFrame, digits: int = 6, header: bool = True) -> bytes:
     """A table as a CSV file, numbers with `digits` significant digits."""
     return table.to_csv(index=False, header=header, float_format=f"%.{digits}g", lineterminator="\n").encode()
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """A table that compare wrote. Raises StageError if the file is missing or broken."""
-    try:
-        return pd.read_csv(path)
-    except FileNotFoundError:
-        raise StageError(f"{path} is missing; run `dvc repro compare`.") from None
-    except ValueError as error:  # pandas' own errors are kinds of ValueError
-        raise StageError(
-            f"{path} is not a whole table ({' '.join(str(error).split())}); run `dvc repro compare`."
-        ) from None
