@@ -9,6 +9,11 @@ same bytes on every x86-64 processor and under every configuration of the user's
 
 import os
 import platform
+import sys
+from contextlib import chdir
+from pathlib import Path
+
+NUMPY_CAME_FIRST = "numpy" in sys.modules  # and so ignores what is set below
 
 XLA_FLAGS = [
     "--xla_gpu_exclude_nondeterministic_ops=true",
@@ -33,3 +38,6 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["KERAS_HOME"] = os.devnull  # no keras.json: float32, 1e-7, channels_last
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors that end the process, and a few lines at the start
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # else one process takes a GPU's whole memory
+if Path("matplotlibrc").exists():  # in the working folder it counts more than MATPLOTLIBRC, and it can be broken
+    with chdir(Path(__file__).parent):
+        import matplotlib  # noqa: F401

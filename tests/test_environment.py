@@ -9,7 +9,7 @@ from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 from matplotlib import get_data_path
 
 from stages.__main__ import tools
-from tests.conftest import ARGUMENTS, STAGES, digests, outputs, succeed
+from tests.conftest import ARGUMENTS, ROOT, STAGES, call, digests, outputs, refused, succeed
 
 SITE = "import locale; locale.setlocale(locale.LC_ALL, '')"
 VARIABLES = {
@@ -71,3 +71,33 @@ def test_nothing_that_you_have_set_changes_a_result(run_template: Path, run_proj
     output = succeed(run_project, sys.executable, "-c", RUN_ALL, *pipeline, *helps)
     assert output.count("usage: python -m stages") == len(helps)
     assert digests(run_project) == digests(run_template)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("content", [b"font.size: 20", b"\xff"])
+def test_a_matplotlibrc_in_the_working_folder_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    """Even one that can't be read."""
+    (tmp_path / "matplotlibrc").write_bytes(content)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    code = "from stages.core.style import matplotlib as m; print(m.rcParams['font.size'], m.rcParams['backend'])"
+    assert succeed(tmp_path, sys.executable, "-c", code) == "10.0 agg\n"
+
+
+@pytest.mark.quick
+def test_numpy_that_python_loads_at_its_start_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But you can import the functions into a program of your own that has loaded NumPy."""
+    (tmp_path / "sitecustomize.py").write_text("import numpy")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    result = call(ROOT, sys.executable, "-m", "stages", "check")
+    refused(result.returncode, result.stderr, 1, "NumPy")
+    assert "sitecustomize.py" in result.stderr
+    succeed(ROOT, sys.executable, "-c", "from stages.core.autoencoder import build_autoencoder")
+
+
+@pytest.mark.quick
+def test_with_a_safe_path_the_stages_are_found_by_pythonpath(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    monkeypatch.setenv("PYTHONPATH", ".")
+    succeed(ROOT, sys.executable, "-m", "stages", "check")

@@ -491,6 +491,13 @@ def test_a_storage_that_cannot_be_reached_is_named_without_its_password(url: str
 
 
 @quick
+def test_a_missing_driver_is_a_sentence_that_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StageError, match=r"postgresql://.* \(.*psycopg.*\); .*`pip install 'psycopg\[binary\]'`\.$"):
+        open_storage("postgresql://127.0.0.1:1/x")
+
+
+@quick
 def test_git_ignores_the_default_storage() -> None:
     path = default_storage("deep").removeprefix("sqlite:///")
     assert subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, env=environment()).returncode == 0

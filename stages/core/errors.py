@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from stages import NUMPY_CAME_FIRST
+
 
 class StageError(Exception):
     """A fault that you can mend. Its text says what was found and what is allowed."""
@@ -29,6 +31,15 @@ def terminate(number: int, frame: object) -> NoReturn:
     raise TerminatedError
 
 
+def check_start() -> None:
+    """Raise StageError if NumPy ignores the settings of `stages/__init__.py`, since results would differ."""
+    if NUMPY_CAME_FIRST:
+        raise StageError(
+            "something that Python runs at its start loads NumPy, which changes results; remove the import of NumPy "
+            "from your sitecustomize.py, usercustomize.py or .pth file."
+        )
+
+
 def run(main: Callable[[], None]) -> None:
     """Call `main`, and end the process with one sentence if it fails in a foreseeable way.
 
@@ -41,6 +52,7 @@ def run(main: Callable[[], None]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what the encoding lacks, as on standard error
     try:
+        check_start()
         main()
         if sys.stdout:
             sys.stdout.flush()  # report a failure here; Python's own flush at exit has no sentence

@@ -18,7 +18,6 @@ from stages.core.arrays import Bytes, Floats
 # Design", 2008); the charts in .dvc/plots/ hold the same list, so a model keeps its colour everywhere.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 BASELINE_COLOURS = ("#8C8C8C", "#B8B8B8", "#5C5C5C")
-matplotlib.rcdefaults()  # a matplotlibrc in the working folder counts even where MATPLOTLIBRC names another
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with Matplotlib, so every machine draws the same
     "font.size": 9,

@@ -58,10 +58,11 @@ def storage_errors(url: str) -> Iterator[None]:
         yield
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
         cause: BaseException = error.__cause__ or error
-        reason = " ".join(str(getattr(cause, "orig", None) or cause).split())
-        raise StageError(
-            f"the storage {printable(url)} failed ({reason}); run the same command again once it works."
-        ) from None
+        reason = " ".join(str(getattr(cause, "orig", None) or cause).split()).rstrip(".")
+        remedy = "run the same command again once it works"
+        if isinstance(error, ImportError):
+            remedy = "install its driver, for PostgreSQL with `pip install 'psycopg[binary]'`"
+        raise StageError(f"the storage {printable(url)} failed ({reason}); {remedy}.") from None
 
 
 def open_storage(url: str) -> RDBStorage:
