@@ -1,5 +1,6 @@
 """The documentation against the project: its tables, commands, files, links and examples."""
 
+import gzip
 import importlib
 import json
 import re
@@ -17,11 +18,12 @@ import yaml
 from stages.__main__ import STAGES, tools
 from stages.core.comparison import Comparison
 from stages.core.errors import ParamsError
+from stages.core.idx import read_idx
 from stages.core.params import choose_model, parse_params, read_params
 from stages.core.schema import Params
 from stages.core.tables import MEASURES, interval, number
 from stages.tools.gallery import gallery_table
-from tests.conftest import ROOT, succeed
+from tests.conftest import ROOT, idx_bytes, succeed
 
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))}
 README = PAGES["README.md"]
@@ -216,6 +218,16 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
     code = next(block for language, block in blocks(README) if language == "python")
     out = succeed(tmp_path, sys.executable, "-c", code + "print(codes.shape, reconstructions.shape)")
     assert out.splitlines()[-1] == "(5, 16) (5, 784)"
+
+
+def test_the_example_turns_the_images_of_emnist(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+    path = tmp_path / "data/emnist/emnist-letters-train-images-idx3-ubyte.gz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(gzip.compress(idx_bytes(images.swapaxes(1, 2))))
+    code = next(block for language, block in blocks(PAGES["docs/your-own-digits.md"]) if language == "python")
+    succeed(tmp_path, sys.executable, "-c", code)
+    np.testing.assert_array_equal(read_idx(path, 3), images)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/reliability.md"])
