@@ -220,6 +220,15 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
     assert out.splitlines()[-1] == "(5, 16) (5, 784)"
 
 
+def test_the_tour_has_no_outputs_and_runs_in_the_folder_docs(project: Path) -> None:
+    cells = json.loads((ROOT / "docs/tour.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+    (project / "docs/tour.py").write_text("\n".join(code))
+    out = succeed(project / "docs", sys.executable, "tour.py")
+    assert len(re.findall(r"^\w+: squared error .* after ten steps", out, re.M)) == 2
+
+
 def test_the_example_turns_the_images_of_emnist(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
     path = tmp_path / "data/emnist/emnist-letters-train-images-idx3-ubyte.gz"

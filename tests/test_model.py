@@ -18,8 +18,10 @@ from stages.core.archive import keras_bytes
 from stages.core.autoencoder import build_autoencoder
 from stages.core.errors import StageError
 from stages.core.inference import compile_model, load_autoencoder
+from stages.core.measures import squared_error
 from stages.core.optimizer import build_optimizer
 from stages.core.params import read_params
+from stages.core.refinement import RATE, refine_codes
 from stages.core.schema import Activation, Model, Params
 from tests.conftest import ROOT, TUTORIAL
 
@@ -295,3 +297,44 @@ def test_a_compiled_encoder_with_two_outputs_has_a_row_for_each() -> None:
     found = compile_model(encoder, 4)(images)
     assert found.shape == (7, 2, 3)
     np.testing.assert_allclose(found, np.stack(encoder(images), axis=1), atol=1e-6)
+
+
+# --- refining codes ------------------------------------------------------------------------------
+
+
+@pytest.mark.quick
+def test_a_refined_code_is_a_step_along_the_gradient(mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Where that step lowers the error, by the derivative of a sigmoid layer; elsewhere the code stays."""
+    decoder = build([]).get_layer("decoder")
+    kernel, bias = decoder.layers[-1].get_weights()
+    kernel *= 9
+    decoder.layers[-1].set_weights([kernel, bias])
+
+    def decode(codes: np.ndarray) -> np.ndarray:
+        outputs: np.ndarray = 1 / (1 + np.exp(-(codes.astype(np.float64) @ kernel + bias)))
+        return outputs
+
+    codes = np.random.default_rng(0).normal(0, 0.1, (50, 16)).astype(np.float32)
+    images = np.divide(mnist["train"][0][:50].reshape(50, 784), 255, dtype=np.float32)
+    images[:25] = decode(codes[:25] + 0.05)  # so near that the step is too long
+    outputs = decode(codes)
+    moved = codes - RATE * (2 * (outputs - images) * outputs * (1 - outputs)) @ kernel.T
+    better = squared_error(images, decode(moved)) < squared_error(images, outputs)
+    assert better.tolist() == [False] * 25 + [True] * 25
+    expected = np.where(better[:, None], moved, codes)
+    np.testing.assert_allclose(refine_codes(decoder, images, codes, steps=1), expected, atol=1e-4)
+
+
+@pytest.mark.quick
+def test_more_steps_lower_the_error_and_raise_that_of_no_image(mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    images = np.divide(mnist["train"][0][:50].reshape(50, 784), 255, dtype=np.float32)
+    model = build([32, 16])
+    codes = model.get_layer("encoder").predict(images, verbose=0)
+    decoder = model.get_layer("decoder")
+    refined = [refine_codes(decoder, images, codes, steps) for steps in (0, 1, 10)]
+    assert {str(some.dtype) for some in refined} == {"float32"}
+    np.testing.assert_array_equal(refined[0], codes)
+    before, once, often = (squared_error(images, decoder.predict(some, verbose=0)) for some in refined)
+    assert (often <= once).all()
+    assert (once <= before).all()
+    assert often.mean() < once.mean() < before.mean()
