@@ -260,6 +260,15 @@ def test_buttons_move_where_they_say(trained: Library) -> None:
     assert len(ask(trained, Scene("deep", 1, start=np.array(mean, np.float32)), tab="Code")["walk"]) == answers.STEPS
 
 
+def test_refining_lowers_the_error_of_a_network_and_keeps_the_code_of_pca(trained: Library) -> None:
+    before, after = ask(trained, Scene("deep", 3)), ask(trained, Scene("deep", 3), do="refine")
+    assert after["squared_error"] < before["squared_error"]
+    again = ask(trained, read_scene(after["scene"], 28, 28, "none"), do="refine")
+    assert again["squared_error"] < after["squared_error"]
+    moved = Scene("PCA (16)", 3, code=np.ones(16, np.float32))
+    assert ask(trained, moved, do="refine")["code"] == ask(trained, Scene("PCA (16)", 3))["code"]
+
+
 @pytest.mark.parametrize(
     ("scene", "question", "reason"),
     [

@@ -1,6 +1,7 @@
 """A trained model as functions of arrays, for what applies it and for the tools that show what it does."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ class TrainedModel(NamedTuple):
     encode: Transform  # float32 [images, pixels] in [0, 1] -> float32 [images, latent_dim]
     decode: Transform  # and back
     test_errors: Float64  # [test images], ascending, squared errors summed over pixels
+    refine: Callable[[Float32, Float32], Floats] = lambda images, codes: codes  # as `refine_codes` does
 
     @property
     def unusual_error(self) -> float:
@@ -82,6 +84,7 @@ def build(chosen: Choice, evaluation: Evaluation, apply: Callable[[Any], Transfo
     """
     from stages.core.autoencoder import code_encoder
     from stages.core.inference import load_autoencoder
+    from stages.core.refinement import refine_codes
 
     _, height, width = evaluation.digits.images.shape
     model = load_autoencoder(chosen.files.model)
@@ -99,6 +102,7 @@ def build(chosen: Choice, evaluation: Evaluation, apply: Callable[[Any], Transfo
         apply(encoder),
         apply(decoder),
         np.sort(evaluation.model.squared_error),
+        partial(refine_codes, decoder),
     )
 
 

@@ -25,7 +25,7 @@ from stages.tools.explore.scenes import Scene, write_scene
 from stages.tools.reconstruct.digits import centre, read_digit
 from stages.tools.reconstruct.files import ImageFileError
 from stages.tools.reconstruct.sheets import draw_sheet
-from stages.tools.trained import Reconstructions, TrainedModel, decode_and_measure, encode, reconstruct
+from stages.tools.trained import Reconstructions, TrainedModel, decode_and_measure, encode, reconstruct, scaled
 
 SIDE = 6  # models side by side
 PREVIEWED = 64  # numbers of the largest code whose sliders have pictures at their ends
@@ -47,7 +47,7 @@ class Question(BaseModel):
     tab: Literal["Draw", "Code", "Map"] = "Draw"
     picture: Base64Bytes = b""  # an image file of the next digit: a photo or a drawing
     photo: str = Field(default="", pattern=r"^[^/\x00]*$")  # the name of the photo's file
-    do: Literal["random", "class", "best", "worst", "mean", "sample"] | None = None  # a button
+    do: Literal["random", "class", "best", "worst", "mean", "sample", "refine"] | None = None  # a button
     label: int | None = None  # the class that the button is for
 
 
@@ -113,10 +113,14 @@ def see(library: Library, scene: Scene) -> Seen:
 
 
 def act(library: Library, scene: Scene, do: str, label: int | None) -> Scene:
-    """The scene after a button. "mean" and "sample" move the code to a class, and the others take a test digit.
+    """The scene after a button. "mean" and "sample" move the code to a class, and "refine" towards a smaller error.
 
-    Raises StageError if there is no digit of the class.
+    The others take a test digit. Raises StageError if there is no digit of the class.
     """
+    if do == "refine":
+        seen = see(library, scene)
+        code = seen.model.refine(scaled(seen.image[None]), seen.code[None])[0]
+        return scene._replace(code=code.astype(np.float32))
     if do in ("mean", "sample"):
         codes = class_codes(library.atlas(scene.model), label)
         sample = sample_codes(codes, np.zeros(len(codes), np.uint8), 1, randbits(32))[0, 0]

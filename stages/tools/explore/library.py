@@ -100,11 +100,16 @@ class Library:
 
 
 def pca_model(name: str, evaluation: Evaluation) -> TrainedModel:
-    """PCA with as many numbers as the evaluated model's code has, clipped as `evaluate` measures it."""
+    """PCA with as many numbers as the evaluated model's code has, clipped as `evaluate` measures it.
+
+    A code needs no search: before clipping, the projection has the smallest error.
+    """
     pca = clipped_pca(Pca(evaluation.pca_mean, evaluation.pca_components))
     _, height, width = evaluation.digits.images.shape
     errors = np.sort(evaluation.baselines[0].squared_error)
-    return TrainedModel(name, height, width, evaluation.latent_dim, pca.encode, pca.decode, errors)
+    return TrainedModel(
+        name, height, width, evaluation.latent_dim, pca.encode, pca.decode, errors, lambda images, _: pca.encode(images)
+    )
 
 
 def describe(name: str, result: Result, evaluation: Evaluation) -> str:

@@ -2,7 +2,7 @@
 // answers how it looks. Only one question is open at a time; whatever changes meanwhile is asked next.
 
 const PEN = 22;                // pixels of the drawing pad, which has 280
-const MOVES = ["mean", "sample"]; // buttons that move the code; the others take another test digit
+const MOVES = ["mean", "sample", "refine"]; // buttons that move the code; the others take another test digit
 const $ = (id) => document.getElementById(id);
 const root = document.documentElement;
 const all = (selector) => [...document.querySelectorAll(selector)];
