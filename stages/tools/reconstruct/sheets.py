@@ -1,13 +1,12 @@
 """Show a user's images next to what a model makes of them."""
 
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from stages.core.arrays import Bytes, Float32, Float64, Floats
+from stages.core.arrays import Bytes, Float32, Float64
 from stages.core.style import GREY, SIGNED, show
 from stages.tools.reconstruct.digits import Digit
 
@@ -21,9 +20,9 @@ def draw_digit(digit: Digit, reconstruction: Float32, latent_dim: int, squared_e
     height, width = seen.shape
     figure, axes = plt.subplots(1, 4, figsize=(7.6, 2.55), layout="constrained")
     show(axes[0], digit.picture / 255)
-    draw_picture(axes[1], seen, error=False)
-    draw_picture(axes[2], reconstruction, error=False)
-    draw_picture(axes[3], reconstruction - seen, error=True)
+    show(axes[1], seen, **GREY)
+    show(axes[2], reconstruction, **GREY)
+    show(axes[3], reconstruction - seen, **SIGNED)
     captions = {
         "input": f"{digit.ink} ink",
         "what the model saw": f"{height}×{width} pixels",
@@ -53,20 +52,16 @@ def draw_sheet(images: Bytes, reconstructions: Float32, squared_errors: Float64,
     for index, (image, reconstruction) in enumerate(zip(images / 255, reconstructions, strict=True)):
         block, column = divmod(index, 10)
         rows = axes[3 * block : 3 * block + 3, column]
-        for ax, picture in zip(rows, (image, reconstruction, reconstruction - image), strict=True):
+        pictures = (image, reconstruction, reconstruction - image)
+        for ax, picture, options in zip(rows, pictures, (GREY, GREY, SIGNED), strict=True):
             ax.set_axis_on()
-            draw_picture(ax, picture, error=ax is rows[2])
+            show(ax, picture, **options)
         rows[2].set_xlabel(f"{squared_errors[index]:.1f}", fontsize=8, labelpad=2)
         if column == 0:
             for ax, name in zip(rows, ("input", "reconstruction", "error"), strict=True):
                 ax.set_ylabel(name, rotation=0, ha="right", va="center")
     finish(figure, axes.ravel().tolist(), title)
     return figure
-
-
-def draw_picture(ax: Axes, picture: Floats, error: bool) -> None:
-    """Show a picture from 0 black to 1 white, or an error from -1 to 1, without axes."""
-    show(ax, np.asarray(picture), **(SIGNED if error else GREY))
 
 
 def finish(figure: Figure, axes: list[Axes], title: str) -> None:
