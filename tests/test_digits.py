@@ -61,6 +61,13 @@ def test_mnists_own_images_stay_as_they_are(mnist: Mnist) -> None:
     assert np.mean(np.array(differences) > 10) < 0.03
 
 
+def test_no_stroke_of_mnists_own_images_is_taken_for_a_frame(mnist: Mnist) -> None:
+    for digit in mnist["train"][0][:150]:
+        found = find_ink(digit / 255)
+        assert found
+        assert difference(centre(found.strength, 28, 28), digit) < 35
+
+
 def test_the_centre_of_mass_lies_where_mnists_does(mnist: Mnist) -> None:
     for digit in mnist["train"][0][:50]:
         moved = np.zeros((90, 140))
