@@ -239,6 +239,17 @@ def test_digits_that_touch_the_edge_stay_whole(mnist: Mnist, tmp_path: Path, mar
     assert max(differences) < 35
 
 
+def test_a_rectangle_alone_is_the_digit(tmp_path: Path) -> None:
+    """A zero with corners, and a speck of dust."""
+    paper = np.zeros((200, 200))
+    paper[50:150, 70:130] = 1
+    paper[60:140, 80:120] = 0
+    zero = read_digit(save(1 - paper, tmp_path / "x.png"), 28, 28).image
+    assert zero[14, 14] == 0 < 200 < zero[14, 8]
+    paper[10, 10] = 1
+    assert difference(read_digit(save(1 - paper, tmp_path / "x.png"), 28, 28).image, zero) < 1
+
+
 def slice_of(flags: np.ndarray) -> np.ndarray:
     found = np.flatnonzero(flags)
     return np.arange(found[0], found[-1] + 1)

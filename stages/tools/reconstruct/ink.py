@@ -146,7 +146,7 @@ def foreign_ink(solid: Mask) -> Mask:
     # A digit may touch several edges, but not along half an edge, and it is larger than its detached parts.
     foreign = (touched >= 2) & ((longest >= 0.5) | (area < inside)) | (touched == 1) & (area < 0.1 * inside)
     for region in regionprops(parts):
-        foreign[region.label] |= is_outline(region, rest)
+        foreign[region.label] |= is_outline(region)
     foreign[0] = False
     digit = rest & ~foreign[parts]
     if digit.sum() < LEAST * solid.sum():
@@ -154,11 +154,9 @@ def foreign_ink(solid: Mask) -> Mask:
     return np.asarray(lines | near(foreign[parts]) & ~digit)
 
 
-def is_outline(region: Any, ink: Mask) -> bool:
-    """Whether a region of scikit-image is the outline of a rectangle with other ink inside."""
-    if region.area > region.area_bbox / 2 or region.area_filled < RECTANGLE * region.area_bbox:
-        return False
-    return bool(ink[region.slice].sum() - region.area > LEAST * region.area)
+def is_outline(region: Any) -> bool:
+    """Whether a region of scikit-image is the outline of a rectangle."""
+    return bool(region.area <= region.area_bbox / 2 and region.area_filled >= RECTANGLE * region.area_bbox)
 
 
 def near(mask: Mask) -> Mask:
