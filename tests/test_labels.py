@@ -149,6 +149,22 @@ def by_votes(features: np.ndarray, labels: np.ndarray, queries: np.ndarray, coun
     return np.array(found)
 
 
+def by_spreading(features: np.ndarray, labels: np.ndarray, some: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """The classes that label spreading gives in the limit, which is the solution of a linear system."""
+    near = [np.argsort(scipy.spatial.distance.cdist(rows, features), axis=1)[:, :10] for rows in (features, queries)]
+    graph = np.zeros((len(features), len(features)))
+    np.put_along_axis(graph, near[0], 1, axis=1)
+    graph = np.maximum(graph, graph.T)
+    np.fill_diagonal(graph, 0)
+    roots = np.sqrt(graph.sum(axis=1))
+    known = np.zeros((len(features), 10))
+    known[some, labels[some]] = 1
+    shares = np.linalg.solve(np.eye(len(features)) - 0.95 * graph / np.outer(roots, roots), known)
+    shares /= shares.sum(axis=1, keepdims=True)
+    found: np.ndarray = np.argmax(shares[near[1]].sum(axis=1), axis=1)
+    return found
+
+
 @pytest.fixture(scope="module")
 def coded(mnist: Mnist) -> tuple[Task, Any]:
     """300 training digits of which 40 or all have a label, 100 test digits, and PCA of 12 components."""
@@ -176,7 +192,10 @@ def test_accuracy_and_precision_are_those_of_scipy(coded: tuple[Task, Any]) -> N
             votes = by_votes(codes[some], labels[some], queries, SETTINGS.neighbours)
             assert found.logistic[row, column] == pytest.approx((logistic == task.queries.labels).mean(), abs=0.011)
             assert found.neighbours[row, column] == pytest.approx((votes == task.queries.labels).mean(), abs=1e-9)
-    assert found.logistic.shape == found.neighbours.shape == (2, 2)
+            limit = by_spreading(codes, labels, some, queries)
+            assert found.spreading[row, column] == pytest.approx((limit == task.queries.labels).mean(), abs=0.011)
+    assert found.logistic.shape == found.neighbours.shape == found.spreading.shape == (2, 2)
+    assert (found.spreading[0] > found.neighbours[0] + 0.05).all()  # the unlabelled images help
     assert found.logistic[0, 0] != found.logistic[0, 1]  # other images have a label
     nearest = np.argsort(scipy.spatial.distance.cdist(queries, codes), axis=1)[:, :10]
     np.testing.assert_allclose(found.precision, (labels[nearest] == task.queries.labels[:, None]).mean(axis=1))
@@ -216,13 +235,17 @@ def test_scaled_features_have_one_unit_and_keep_their_geometry() -> None:
 @quick
 @pytest.mark.parametrize("classes", [[5], [5, 7]])
 def test_of_one_class_everything_is_right(classes: list[int]) -> None:
-    """Of two, with a label of one only, half of it is, and with all labels everything; and nothing warns."""
+    """Of two, with a label of one only, half of it is, and with all labels everything; and nothing warns.
+
+    Except by spreading, where all four images are neighbours of all.
+    """
     labels = np.array(classes * 2, np.uint8)
     images = np.random.default_rng(0).integers(0, 256, (len(labels), 4), np.uint8)
     task = Task(Split(images, labels), Split(images, labels), [np.arange(len(labels))] * 2, np.array([1, len(labels)]))
     found = measure_labels(lambda pixels: pixels, task, SETTINGS)
     share = 1 / len(classes)
     assert found.logistic.tolist() == found.neighbours.tolist() == [[share, share], [1, 1]]
+    assert found.spreading.tolist() == [[share, share]] * 2
     assert found.precision.tolist() == [share] * len(labels)
 
 
@@ -243,7 +266,7 @@ def test_no_choice_is_made_by_the_classes_of_queries(coded: tuple[Task, Any]) ->
     called = [(task.queries.labels + shift) % 10 for shift in range(10)]
     tasks = [task._replace(queries=Split(task.queries.images, labels), numbers=task.numbers[:1]) for labels in called]
     found = [measure_labels(pca.encode, one, SETTINGS) for one in tasks]
-    for measure in ("logistic", "neighbours", "precision"):
+    for measure in ("logistic", "neighbours", "spreading", "precision"):
         np.testing.assert_allclose(sum(getattr(one, measure) for one in found), 1)
 
 

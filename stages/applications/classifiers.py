@@ -5,17 +5,20 @@ The same settings serve all kinds of features, so nothing is chosen here.
 
 import numpy as np
 import sklearn
+from scipy.sparse import csr_matrix
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from sklearn.semi_supervised import LabelSpreading
 
-from stages.applications.labels import NEAREST, Classified, Task
+from stages.applications.labels import CLASSIFIERS, NEAREST, Classified, Task
 from stages.applications.schema import FewLabels
-from stages.core.arrays import Bytes, Float32, Float64, Floats, Transform
+from stages.core.arrays import Bytes, Float32, Floats, Int64, Transform
 from stages.core.measures import in_batches
 
 BATCH = 1000  # images encoded at a time
-STEPS = 10_000  # of logistic regression, at most; it ends far earlier
+STEPS = 10_000  # of logistic regression and of label spreading, at most; they end far earlier
+ALPHA = 0.95  # share that an image's class takes from its neighbours; validation images chose it
 # Without scikit-learn's own threads, whose number would decide between equal distances; memory in MiB.
 ONE_THREAD = {"enable_cython_pairwise_dist": False, "working_memory": 64}
 
@@ -23,15 +26,19 @@ ONE_THREAD = {"enable_cython_pairwise_dist": False, "working_memory": 64}
 def measure_labels(encode: Transform, task: Task, settings: FewLabels) -> Classified:
     """What features do with few labels. encode: images float32 [images, pixels] in [0, 1] -> features."""
     candidates, queries = scale(*(encode_all(encode, split.images) for split in (task.candidates, task.queries)))
-    logistic, neighbours = [], []
-    for number in task.numbers:
+    graph, found = nearest_candidates(candidates, queries)
+    labels = task.candidates.labels
+    shares = np.empty((len(CLASSIFIERS), len(task.numbers), len(task.draws)))
+    for row, number in enumerate(task.numbers):
         draws = task.draws[:1] if number == len(candidates) else task.draws  # there is only one way to draw all
-        labelled = [draw[:number] for draw in draws]
-        classes = [classify(candidates[some], task.candidates.labels[some], queries, settings) for some in labelled]
-        right = np.broadcast_to((np.array(classes) == task.queries.labels).mean(axis=2), (len(task.draws), 2))
-        logistic.append(right[:, 0])
-        neighbours.append(right[:, 1])
-    return Classified(np.array(logistic), np.array(neighbours), precision(candidates, queries, task))
+        for column, draw in enumerate(draws):
+            some = draw[:number]
+            fitted = classify(candidates[some], labels[some], queries, settings)
+            classes = [*fitted, spread_labels(graph, found, labels, some)]
+            shares[:, row, column] = (np.array(classes) == task.queries.labels).mean(axis=1)
+        shares[:, row, len(draws) :] = shares[:, row, :1]
+    precision = (labels[found] == task.queries.labels[:, None]).mean(axis=1)
+    return Classified(**dict(zip(CLASSIFIERS, shares, strict=True)), precision=precision)
 
 
 def encode_all(encode: Transform, images: Bytes) -> Float32:
@@ -66,10 +73,29 @@ def classify(features: Float32, labels: Bytes, queries: Float32, settings: FewLa
     return by_logistic, by_neighbours
 
 
-def precision(candidates: Float32, queries: Float32, task: Task) -> Float64:
-    """Share of the NEAREST candidates that are of the query's class: float64 [queries]."""
+def nearest_candidates(candidates: Float32, queries: Float32) -> tuple[csr_matrix, Int64]:
+    """Which candidates are the NEAREST of each other, and of queries.
+
+    Returns a symmetric graph [candidates, candidates], 1 where one of the two is among the nearest of the other, and
+    positions int64 [queries, NEAREST]. Fewer candidates are all near.
+    """
     index = NearestNeighbors(n_neighbors=min(NEAREST, len(candidates)), algorithm="brute").fit(candidates)
     with sklearn.config_context(**ONE_THREAD):
-        found = index.kneighbors(queries, return_distance=False)
-    shares: Float64 = (task.candidates.labels[found] == task.queries.labels[:, None]).mean(axis=1)
-    return shares
+        graph = index.kneighbors_graph(candidates)
+        found: Int64 = index.kneighbors(queries, return_distance=False)
+    return graph.maximum(graph.T), found
+
+
+def spread_labels(graph: csr_matrix, found: Int64, labels: Bytes, some: Int64) -> Bytes:
+    """The classes of queries by the labels of some candidates, spread over the graph of all: uint8 [queries].
+
+    graph, found: as `nearest_candidates` returns them. labels: uint8 [candidates], of which those at `some` are known.
+    Zhou and others, "Learning with local and global consistency" (2003). A query gets the mean of its neighbours.
+    """
+    known = np.full(len(labels), -1)
+    known[some] = labels[some]
+    model = LabelSpreading(lambda *_: graph, alpha=ALPHA, max_iter=STEPS, tol=1e-5 * len(some))
+    model.fit(np.arange(len(labels))[:, None], known)  # the kernel is the graph, whatever the features
+    shares = model.label_distributions_[found].sum(axis=1)
+    classes: Bytes = model.classes_[shares.argmax(axis=1)].astype(np.uint8)
+    return classes

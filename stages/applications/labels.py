@@ -24,7 +24,11 @@ from stages.core.tables import markdown
 
 TABLE, FIGURE, REPORT = Path("plots/labels.csv"), Path("plots/labels.png"), Path("metrics/few_labels.md")
 NEAREST = 10  # candidates that are retrieved for a query
-CLASSIFIERS = {"logistic": "logistic regression", "neighbours": "k-nearest neighbours"}  # fields of Classified, names
+CLASSIFIERS = {  # fields of Classified, names
+    "logistic": "logistic regression",
+    "neighbours": "k-nearest neighbours",
+    "spreading": "label spreading",
+}
 
 
 class Task(NamedTuple):
@@ -42,6 +46,7 @@ class Classified:
 
     logistic: Float64  # [numbers, draws], accuracy of logistic regression on the queries
     neighbours: Float64  # [numbers, draws], accuracy of k-nearest neighbours
+    spreading: Float64  # [numbers, draws], accuracy of label spreading, which uses the unlabelled candidates too
     precision: Float64  # [queries], share of the NEAREST candidates that are of the query's class
 
 
@@ -86,9 +91,8 @@ def draw_in_turns(labels: Bytes, random: np.random.Generator) -> Int64:
 def labels_table(features: list[Features], numbers: Int64, resamples: int, seed: int) -> pd.DataFrame:
     """What every kind of features does with each number of labels, a row for both.
 
-    method, kind, labels, the mean accuracy over draws of both classifiers (logistic, neighbours) with its
-    standard deviation (_std), and the precision of retrieval, which needs no labels, with the ends of its
-    95 % interval (_low, _high).
+    method, kind, labels, the mean accuracy over draws of each of the CLASSIFIERS with its standard deviation
+    (_std), and the precision of retrieval, which needs no labels, with the ends of its 95 % interval (_low, _high).
     """
     shares = np.stack([one.classified.precision for one in features], axis=1)
     ends = np.percentile(bootstrap_means(shares, resamples, seed), PERCENTILES, axis=0).T
@@ -97,10 +101,7 @@ def labels_table(features: list[Features], numbers: Int64, resamples: int, seed:
             "method": name,
             "kind": kind,
             "labels": number,
-            "logistic": classified.logistic[row].mean(),
-            "logistic_std": spread(classified.logistic[row]),
-            "neighbours": classified.neighbours[row].mean(),
-            "neighbours_std": spread(classified.neighbours[row]),
+            **accuracies(classified, row),
             "precision": classified.precision.mean(),
             "precision_low": low,
             "precision_high": high,
@@ -108,6 +109,15 @@ def labels_table(features: list[Features], numbers: Int64, resamples: int, seed:
         for (kind, name, _, classified), (low, high) in zip(features, ends, strict=True)
         for row, number in enumerate(numbers)
     )
+
+
+def accuracies(classified: Classified, row: int) -> dict[str, float]:
+    """The mean accuracy of each classifier with one number of labels, and its standard deviation (_std)."""
+    columns: dict[str, float] = {}
+    for name in CLASSIFIERS:
+        values = getattr(classified, name)[row]
+        columns |= {name: values.mean(), f"{name}_std": spread(values)}
+    return columns
 
 
 def spread(values: Float64) -> float:
@@ -120,28 +130,29 @@ def report(table: pd.DataFrame, task: Task) -> str:
     numbers = [f"{number:,}" for number in task.numbers]
     rows = []
     for method, group in table.groupby("method", sort=False):
-        accuracies = [
+        cells = [
             f"{mean:.3f} ± {deviation:.3f}"
             for name in CLASSIFIERS
             for mean, deviation in zip(group[name], group[f"{name}_std"], strict=True)
         ]
         retrieval = group[["precision", "precision_low", "precision_high"]].iloc[0]
-        rows.append([method, *accuracies, "{:.3f} ({:.3f} to {:.3f})".format(*retrieval)])
+        rows.append([method, *cells, "{:.3f} ({:.3f} to {:.3f})".format(*retrieval)])
     header = [f"{classifier}, {number}" for classifier in CLASSIFIERS for number in numbers]
     return f"""\
 # Few labels
 
-Accuracy on {len(task.queries.labels):,} test images of logistic regression and of k-nearest neighbours, with the given
-number of labelled training images: mean ± standard deviation over {len(task.draws)} draws of these. `precision` is the
-share of the {NEAREST} nearest of {len(task.candidates.labels):,} training images that are of the same class, with 95 %
-intervals. [docs/few-labels.md](../docs/few-labels.md) explains the methods.
+Accuracy on {len(task.queries.labels):,} test images of logistic regression, k-nearest neighbours and label spreading,
+with the given number of labelled training images: mean ± standard deviation over {len(task.draws)} choices of these.
+Label spreading uses all {len(task.candidates.labels):,} training images, most of them without a label. `precision`
+is the share of the {NEAREST} nearest of these that are of the same class, with 95 % intervals.
+[docs/few-labels.md](../docs/few-labels.md) explains the methods.
 
 {markdown(["", *header, "precision"], rows)}
 """
 
 
 def draw_labels(features: list[Features], table: pd.DataFrame) -> Figure:
-    """Accuracy against the number of labels for both classifiers, and the precision of retrieval.
+    """Accuracy against the number of labels for each classifier, and the precision of retrieval.
 
     table: as `labels_table` returns it. An untrained encoder has its model's colour, with dashes.
     """
@@ -150,7 +161,8 @@ def draw_labels(features: list[Features], table: pd.DataFrame) -> Figure:
     inks = [palette.get(one.model or one.name, INK) for one in features]
     dashes = ["--" if one.kind == UNTRAINED else "-" if one in encoders else ":" for one in features]
     names = [one.name for one in features]
-    figure, (*charts, bars) = plt.subplots(1, 3, figsize=(9.6, 3.8), layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(9.6, 7.2), layout="constrained")
+    *charts, bars = axes.flat
     for ax, (classifier, title) in zip(charts, CLASSIFIERS.items(), strict=True):
         for name, ink, dash in zip(names, inks, dashes, strict=True):
             rows = table[table["method"] == name]
