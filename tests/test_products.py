@@ -120,9 +120,8 @@ def test_the_number_of_threads_changes_no_byte() -> None:
             stdout=subprocess.PIPE,
             text=True,
         )
-        for threads in (2, 3, 8)
+        for threads in (2, 5)
     ]
-    first, *others = (json.loads(process.communicate(timeout=600)[0].splitlines()[-1]) for process in processes)
+    first, other = (json.loads(process.communicate(timeout=600)[0].splitlines()[-1]) for process in processes)
     assert len(first) == 4
-    for other in others:
-        assert other == first
+    assert other == first
