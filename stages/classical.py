@@ -1,10 +1,10 @@
-"""Denoise test images with classical methods, which need no network.
+"""Denoise test images without a network: by wavelet shrinkage and by linear regression.
 
     python -m stages.classical
 
-Reads data/prepared. Writes data/classical/denoising.npz: noisy test images, and what non-local means,
-total variation and wavelets make of them, as scikit-image implements these. Noisy validation images choose their
-settings. Loads no TensorFlow.
+Reads data/prepared. Writes data/classical/denoising.npz: noisy test images, and what both methods make of
+them. The regression learns from noisy training images. Noisy validation images choose the settings of both. Loads no
+TensorFlow.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ from stages.applications.schema import Denoise, DenoiseParams
 from stages.core import files
 from stages.core.command import parse_no_arguments
 from stages.core.errors import run
-from stages.core.evaluation import REFERENCE
+from stages.core.evaluation import BASELINE, REFERENCE
 from stages.core.params import read_params
 from stages.core.records import save_record
 
@@ -42,16 +42,22 @@ def measure_classical(settings: Denoise) -> Classical:
     """Choose every method's setting on validation images, for each noise, and measure it on test images."""
     clean = read_chosen("test", settings.images, settings.seed)
     held_out = read_chosen("validation", settings.validation_images, settings.seed)
+    train = files.read_images("train")
     levels = list(zip(settings.noise, noisy_tests(clean, settings), strict=True))
     words, measured = [], [measure_denoised(REFERENCE, "noisy image", clean, (noisy for _, noisy in levels))]
-    for name, denoisers in CHOICES.items():
+    for name, candidates in CHOICES.items():
         chosen = [
-            choose(denoisers, held_out, add_noise(held_out, deviation, settings.seed, VALIDATION), deviation)
+            choose(
+                candidates(train, deviation, settings.seed),
+                held_out,
+                add_noise(held_out, deviation, settings.seed, VALIDATION),
+                deviation,
+            )
             for deviation in settings.noise
         ]
-        words.append([denoiser.setting for denoiser in chosen])
+        words.append([denoiser.words() for denoiser in chosen])
         outputs = (denoiser.apply(noisy, level) for denoiser, (level, noisy) in zip(chosen, levels, strict=True))
-        measured.append(measure_denoised(REFERENCE, name, clean, outputs))
+        measured.append(measure_denoised(BASELINE, name, clean, outputs))
     noise = np.array(settings.noise, np.float64)
     return Classical(noise, settings.seed, clean[:SHOWN], np.array(words), measured)
 

@@ -1,4 +1,4 @@
-"""Denoise test images with all models, and compare them with baselines and classical methods.
+"""Denoise test images with all models, and compare them with methods without a network.
 
     python -m stages.denoise
 
@@ -25,13 +25,15 @@ from stages.applications.denoising import (
     read_chosen,
     report,
 )
-from stages.applications.methods import all_methods, load_models, model_paths
+from stages.applications.methods import load_models, model_paths
 from stages.applications.schema import Denoise, DenoiseParams
 from stages.core.arrays import Float32
 from stages.core.backend import use_all_cores
 from stages.core.command import parse_no_arguments
 from stages.core.errors import StageError, run
-from stages.core.files import read_split, write_all
+from stages.core.evaluation import MODEL
+from stages.core.files import write_all
+from stages.core.halves import halves
 from stages.core.params import read_params
 from stages.core.records import load_record
 from stages.core.style import STYLE, png
@@ -46,7 +48,7 @@ def main() -> None:
     clean = read_chosen("test", settings.images, settings.seed)
     classical = load_record(Classical, CLASSICAL)
     check_same(classical, clean, settings)
-    methods = classical.methods + measure_methods(model_paths(params), clean, settings)
+    methods = classical.methods + measure_models(model_paths(params), clean, settings)
     table = denoising_table(methods, classical.noise, params.compare.resamples, params.compare.seed)
     with plt.rc_context(STYLE):
         picture = png(draw_denoising(classical.images, methods, table), params.figures.dpi)
@@ -64,12 +66,13 @@ def check_same(classical: Classical, clean: Float32, settings: Denoise) -> None:
         raise StageError(f"{CLASSICAL} is of other images or noise than the `denoise` section; run `dvc repro`.")
 
 
-def measure_methods(paths: dict[str, Path], clean: Float32, settings: Denoise) -> list[Denoised]:
-    """What the models and the baselines of their latent sizes make of noisy images."""
+def measure_models(paths: dict[str, Path], clean: Float32, settings: Denoise) -> list[Denoised]:
+    """What the models in these files make of noisy images."""
     noisy = [images.reshape(len(images), -1) for images in noisy_tests(clean, settings)]
+    models = {name: halves(model) for name, model in load_models(paths).items()}
     return [
-        measure_denoised(kind, name, clean, (halves.decode(halves.encode(images)) for images in noisy))
-        for kind, name, halves in all_methods(load_models(paths), read_split("train"))
+        measure_denoised(MODEL, name, clean, (model.decode(model.encode(images)) for images in noisy))
+        for name, model in models.items()
     ]
 
 

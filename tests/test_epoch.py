@@ -281,21 +281,19 @@ def test_noise_dropout_and_shifts_change_training_and_are_functions_of_the_seed(
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("level", [0.3, 2.0])
-def test_noise_has_the_standard_deviation_of_its_setting(level: float) -> None:
-    images = np.random.default_rng(0).random((400, 36), np.float32)
+def test_noise_has_the_standard_deviation_of_its_setting_and_is_clipped() -> None:
+    def noisy(level: float, seed: int, step: int) -> np.ndarray:
+        add = tf.function(lambda step: add_noise(tf.fill((400, 36), 0.5), level, seed, step), jit_compile=True)
+        return np.asarray(add(tf.constant(step, tf.int64)))
 
-    def added(seed: int, step: int) -> np.ndarray:
-        noisy = tf.function(lambda step: add_noise(tf.constant(images), level, seed, step), jit_compile=True)
-        return np.asarray(noisy(tf.constant(step, tf.int64))) - images
-
-    every = [added(seed, step) for seed, step in ((0, 0), (0, 1), (1, 0), (2**32 - 1, 10**9))]
+    every = [noisy(0.1, seed, step) - 0.5 for seed, step in ((0, 0), (0, 1), (1, 0), (2**32 - 1, 10**9))]
     for noise in every:
-        assert noise.std() == pytest.approx(level, rel=0.03)
-        assert abs(noise.mean()) < 0.03 * level
-        assert noise.std(axis=0) == pytest.approx(np.full(36, level), rel=0.2)  # in every pixel
+        assert noise.std() == pytest.approx(0.1, rel=0.03)
+        assert abs(noise.mean()) < 0.003
+        assert noise.std(axis=0) == pytest.approx(np.full(36, 0.1), rel=0.2)  # in every pixel
     assert abs(np.corrcoef([noise.ravel() for noise in every]) - np.eye(4)).max() < 0.05  # other samples
-    np.testing.assert_array_equal(added(0, 1), every[1])
+    np.testing.assert_array_equal(noisy(0.1, 0, 1) - 0.5, every[1])
+    np.testing.assert_allclose(noisy(2.0, 0, 0), (0.5 + 20 * every[0]).clip(0, 1), atol=1e-4)
 
 
 @pytest.mark.quick

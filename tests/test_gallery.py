@@ -18,6 +18,7 @@ from stages.core.evaluation import Evaluation
 from stages.core.files import SPLITS, images_path, labels_path
 from stages.core.params import Choice, choose_model, read_params
 from stages.core.records import save_record
+from stages.core.style import COLOURS
 from stages.tools import gallery
 from stages.tools.trained import TrainedModel
 from tests import made_up
@@ -115,18 +116,23 @@ def denoising(here: Path, mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> Ch
     with CLASSICAL.open("wb") as file:
         save_record(file, measure_classical(FEW.denoise))
     choice = choose_model(PARAMS, "denoising")
-    choice.files.model.parent.mkdir()
-    build_autoencoder(28, 28, choice.settings).save(choice.files.model)
+    for one in (choice, *(choose_model(PARAMS, name) for name in PARAMS.models)):
+        one.files.model.parent.mkdir(exist_ok=True)
+        build_autoencoder(28, 28, one.settings).save(one.files.model)
     return choice
 
 
 def test_a_preset_that_saw_noise_is_drawn_with_noisy_digits(denoising: Choice) -> None:
-    """Every method has a row and a curve: the noisy images, three classical ones, PCA and the preset."""
+    """Every method has a row and a curve; the models of params.yaml keep their colours."""
     figure = gallery.draw_noisy(denoising, FEW)
     digits, chart = figure.axes[:2]
     rows = [label.get_text() for label in digits.get_yticklabels()]
-    assert [rows[0], rows[1], *rows[-2:]] == ["original", "noisy image", "PCA (16)", "denoising"]
-    assert {container.get_label() for container in chart.containers} == set(rows[1:])
+    assert [rows[0], rows[1], *rows[-3:]] == ["original", "noisy image", *PARAMS.models, "denoising"]
+    drawn_in = {str(container.get_label()): container.lines[0].get_color() for container in chart.containers}
+    assert set(drawn_in) == set(rows[1:])
+    assert [drawn_in[name] for name in rows[-3:]] == list(COLOURS[:3])
+    assert len(set(drawn_in.values())) == len(drawn_in)
+    assert {text.get_text(): text.get_color() for text in chart.texts} == drawn_in
     plt.close(figure)
     drawn = gallery.draw_preset(denoising, one(), FEW)
     assert [path.name for path in drawn] == ["denoising.png", "denoising-noisy.png"]

@@ -179,7 +179,7 @@ def test_keys_of_noise_count_down_where_those_of_shifts_count_up() -> None:
     @tf.function(jit_compile=True)
     def both(step: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         noise = 0.25 * tf.random.stateless_normal((20, 6), key, alg="threefry")
-        return add_noise(tf.fill((20, 6), 0.5), 0.25, 7, step), 0.5 + noise
+        return add_noise(tf.fill((20, 6), 0.5), 0.25, 7, step), tf.minimum(tf.maximum(0.5 + noise, 0), 1)
 
     for step in (0, 5):
         found, expected = both(tf.constant(step, tf.int64), tf.constant([7, -1 - step], tf.int64))

@@ -5,7 +5,6 @@ Every method gets the same noisy test images, and its outputs are clipped to [0,
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,21 +13,20 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stages.applications.charts import INK, name_lines
+from stages.applications.charts import INK, name_ends
 from stages.applications.schema import Denoise
 from stages.core.arrays import Float32, Float64, Floats
 from stages.core.comparison import PERCENTILES, bootstrap_means
-from stages.core.evaluation import BASELINE, REFERENCE
+from stages.core.evaluation import MODEL
 from stages.core.files import read_images
 from stages.core.measures import psnr, squared_error, ssim
-from stages.core.style import colours, show_rows
+from stages.core.style import COLOURS, colours, show_rows
 from stages.core.tables import interval, markdown
 
 CLASSICAL = Path("data/classical/denoising.npz")
 TABLE, FIGURE, REPORT = Path("plots/denoising.csv"), Path("plots/denoising.png"), Path("metrics/denoising.md")
 SHOWN = 8  # images in the figure
-TEST, VALIDATION = 0, 1  # streams of random numbers, so that no image of either gets the other's noise
-DASHES = (":", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))  # of the noisy images and the classical methods
+TEST, VALIDATION, TRAINING = 0, 1, 2  # streams of random numbers; from TRAINING on, one a block of images
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,17 +160,23 @@ def draw_denoising(images: Float32, methods: list[Denoised], table: pd.DataFrame
     show_rows(ax, np.stack(rows), ["original", *(method.name for method in methods)])
     ax.set_title(f"noise of standard deviation {noise[level]:g}")
 
-    coloured = [method for method in methods if method.kind != REFERENCE]
-    palette = colours([m.name for m in coloured], [m.name for m in coloured if m.kind == BASELINE])
-    dashes = cycle(DASHES)
-    for name in (method.name for method in methods):
+    palette = {methods[0].name: INK} | method_colours(methods[1:])
+    for name, colour in palette.items():
         curve = table[table["method"] == name].sort_values("noise")
         ends = [curve["psnr"] - curve["psnr_low"], curve["psnr_high"] - curve["psnr"]]
-        style = {"color": palette[name]} if name in palette else {"color": INK, "linestyle": next(dashes)}
-        chart.errorbar(curve["noise"], curve["psnr"], ends, marker="o", markersize=3, capsize=2, label=name, **style)
+        chart.errorbar(
+            curve["noise"], curve["psnr"], ends, marker="o", markersize=3, capsize=2, label=name, color=colour
+        )
     chart.set_xticks(noise, [f"{deviation:g}" for deviation in noise])
     chart.set(xlabel="standard deviation of the noise", ylabel="PSNR in dB, with 95 % intervals")
-    chart.set_title("higher is closer to the original", loc="left")
-    name_lines(chart, fontsize=8)
+    chart.set_title("PSNR: higher is better", loc="left")
+    name_ends(chart)
     figure.suptitle("Noisy test digits, and what each method makes of them")
     return figure
+
+
+def method_colours(methods: list[Denoised]) -> dict[str, str]:
+    """The palette from its start for models, as on all pages, and from its end for methods without a network."""
+    models = colours(method.name for method in methods if method.kind == MODEL)
+    others = [method.name for method in methods if method.kind != MODEL]
+    return dict(zip(others, reversed(COLOURS), strict=False)) | models

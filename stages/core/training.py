@@ -255,10 +255,11 @@ def shift(images: tf.Tensor, shape: tuple[int, int], pixels: int, seed: int, ste
 
 
 def add_noise(images: tf.Tensor, deviation: float, seed: int, step: tf.Tensor) -> tf.Tensor:
-    """Add Gaussian noise of this standard deviation to every pixel of float32 [images, pixels].
+    """Images float32 [images, pixels] with Gaussian noise of this standard deviation, clipped to [0, 1].
 
-    A layer of Keras would do the same at five times the cost of the rest of the step, since
-    XLA would sample its numbers again wherever they are used.
+    The stage `denoise` clips its noisy images too. A layer of Keras would do the same at five times the cost of
+    the rest of the step, since XLA would sample its numbers again wherever they are used.
     """
     key = tf.stack([tf.constant(seed, tf.int64), -1 - tf.cast(step, tf.int64)])  # not the key of the shifts
-    return images + deviation * tf.random.stateless_normal(images.shape, key, alg="threefry")
+    noise = deviation * tf.random.stateless_normal(images.shape, key, alg="threefry")
+    return tf.clip_by_value(images + noise, 0.0, 1.0)

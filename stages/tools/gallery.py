@@ -148,13 +148,15 @@ def draw_plane(codes: Floats, labels: Bytes, model: TrainedModel) -> Figure:
 
 
 def draw_noisy(choice: Choice, params: ApplicationParams) -> Figure:
-    """Noisy digits, denoised by the preset, by baselines and by classical methods."""
-    from stages.denoise import check_same, measure_methods  # loads TensorFlow, which other pictures don't need
+    """Noisy digits, denoised by methods without a network, by the models of params.yaml, and by the preset."""
+    from stages.applications.methods import model_paths
+    from stages.denoise import check_same, measure_models  # loads TensorFlow, which other pictures don't need
 
     classical = load_record(Classical, CLASSICAL)
     clean = read_chosen("test", params.denoise.images, params.denoise.seed)
     check_same(classical, clean, params.denoise)
-    methods = classical.methods + measure_methods({choice.name: choice.files.model}, clean, params.denoise)
+    paths = model_paths(params) | {choice.name: choice.files.model}
+    methods = classical.methods + measure_models(paths, clean, params.denoise)
     table = denoising_table(methods, classical.noise, params.compare.resamples, params.compare.seed)
     return draw_denoising(classical.images, methods, table)
 
