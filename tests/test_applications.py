@@ -253,15 +253,15 @@ def test_wavelet_shrinkage_is_that_of_scikit_image(mnist: Mnist) -> None:
 def test_linear_regression_is_scikit_learns_ridge(mnist: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
     """From noisy to clean training images, whose blocks have noise of their own."""
     monkeypatch.setattr(denoisers, "BLOCK", 400)
-    images, new = mnist["train"][0][:700, 5:19, 8:20], mnist["test"][0][:9, 5:19, 8:20]
+    images, new = mnist["train"][0][:600, 5:19, 8:20], mnist["test"][0][:9, 5:19, 8:20]
     clean, unseen = ((part / np.float32(255)).astype(np.float32) for part in (images, new))
     blocks = [
         add_noise(clean[:400], 0.3, 4, denoising.TRAINING),
         add_noise(clean[400:], 0.3, 4, denoising.TRAINING + 1),
     ]
-    noisy = np.concatenate(blocks).reshape(700, -1).astype(np.float64)
+    noisy = np.concatenate(blocks).reshape(600, -1).astype(np.float64)
     for denoiser, penalty in zip(denoisers.linear_of(images, 0.3, 4), denoisers.PENALTIES, strict=True):
-        ridge = sklearn.linear_model.Ridge(penalty).fit(noisy, clean.reshape(700, -1))
+        ridge = sklearn.linear_model.Ridge(penalty).fit(noisy, clean.reshape(600, -1))
         expected = ridge.predict(unseen.reshape(9, -1)).reshape(unseen.shape).clip(0, 1)
         np.testing.assert_allclose(denoiser.apply(unseen, 0.3), expected, atol=1e-4)
 
