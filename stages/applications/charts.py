@@ -4,28 +4,30 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
+from matplotlib.lines import Line2D
 
 INK = "#222222"
 
 
+def lines_by_name(ax: Axes) -> dict[str, Line2D]:
+    """The lines that have error bars."""
+    drawn = [container for container in ax.containers if isinstance(container, ErrorbarContainer)]
+    return {str(container.get_label()): container.lines[0] for container in drawn}
+
+
 def name_lines(ax: Axes, **options: Any) -> None:
     """A legend of lines with error bars, with enough of each line to distinguish dashes, and no bars."""
-    drawn = [container for container in ax.containers if isinstance(container, ErrorbarContainer)]
-    names = [str(container.get_label()) for container in drawn]
-    ax.legend([container.lines[0] for container in drawn], names, handlelength=4, **options)
+    lines = lines_by_name(ax)
+    ax.legend(lines.values(), lines.keys(), handlelength=4, **options)
 
 
-def name_ends(ax: Axes, size: float = 8) -> None:
-    """Name each line with error bars at its right end, in its colour; names keep a distance from one another.
-
-    size: of the letters, in points.
-    """
-    lines = [(container.lines[0], container.get_label()) for container in ax.containers]
-    ends = sorted([(line.get_ydata()[-1], line, name) for line, name in lines], key=lambda end: end[0])
+def name_ends(ax: Axes) -> None:
+    """Name each line with error bars at its right end, in its colour; names keep a distance from one another."""
     bottom, top = ax.get_ylim()
-    step = 1.25 * size / 72 * (top - bottom) / (ax.get_figure().get_figheight() * 0.8)
-    place = bottom
-    for value, line, name in ends:
-        place = max(value, place + step)
-        at = (line.get_xdata()[-1], place)
-        ax.annotate(name, at, (6, 0), textcoords="offset points", va="center", size=size, color=line.get_color())
+    place, step = bottom, 0.045 * (top - bottom)
+    lines = sorted(lines_by_name(ax).items(), key=lambda named: float(named[1].get_xydata()[-1, 1]))
+    for name, line in lines:
+        x, y = line.get_xydata()[-1]
+        place = max(y, place + step)
+        options = {"textcoords": "offset points", "va": "center", "fontsize": 8}
+        ax.annotate(name, (x, place), (6, 0), color=line.get_color(), **options)

@@ -13,7 +13,7 @@ import numpy as np
 from skimage.restoration import cycle_spin, denoise_wavelet
 
 from stages.applications.denoising import TRAINING, add_noise
-from stages.core.arrays import Bytes, Float32, Float64, Floats
+from stages.core.arrays import Bytes, Float32, Floats
 
 BLOCK = 1000  # training images at a time
 PENALTIES = (1.0, 30.0, 1000.0)
@@ -89,7 +89,7 @@ def linear_of(images: Bytes, deviation: float, seed: int) -> list[Denoiser]:
     return found
 
 
-def linear(image: Float32, deviation: float, weights: Float64, intercept: Float64) -> Floats:
+def linear(image: Float32, deviation: float, weights: Floats, intercept: Floats) -> Floats:
     """A weighted sum of all noisy pixels for every clean one."""
     found: Floats = image.ravel() @ weights + intercept
     return found

@@ -5,6 +5,7 @@ Every method gets the same noisy test images, and its outputs are clipped to [0,
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -42,13 +43,13 @@ class Denoised:
 
 @dataclass(frozen=True, eq=False)
 class Classical:
-    """What does not depend on a model: the noisy test images, and what classical methods make of them."""
+    """What does not depend on a model: the noisy test images, and what methods without a network make of them."""
 
     noise: Float64  # [noise], standard deviations
     seed: int  # of the noise and of the choice of images
     images: Float32  # [SHOWN, height, width], the first images without noise
-    settings: NDArray[np.str_]  # [classical methods, noise], what was chosen for each, in words
-    methods: list[Denoised]  # the noisy images, then the classical methods
+    settings: NDArray[np.str_]  # [methods without a network, noise], what was chosen, in words
+    methods: list[Denoised]  # the noisy images, then these methods
 
 
 def read_chosen(split: str, count: int, seed: int) -> Float32:
@@ -140,7 +141,8 @@ the clean ones, with 95 % intervals. [docs/denoising.md](../docs/denoising.md) e
 
 {measured("ssim")}
 
-Noisy validation images choose the settings of the classical methods; σ is the noise.
+Noisy validation images choose the settings of the methods without a network, and how their output x is corrected;
+σ is the noise.
 
 {markdown(["noise", *noise], settings)}
 """
@@ -179,4 +181,4 @@ def method_colours(methods: list[Denoised]) -> dict[str, str]:
     """The palette from its start for models, as on all pages, and from its end for methods without a network."""
     models = colours(method.name for method in methods if method.kind == MODEL)
     others = [method.name for method in methods if method.kind != MODEL]
-    return dict(zip(others, reversed(COLOURS), strict=False)) | models
+    return dict(zip(others, cycle(reversed(COLOURS)), strict=False)) | models
