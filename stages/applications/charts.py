@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.lines import Line2D
@@ -25,9 +26,9 @@ def name_ends(ax: Axes) -> None:
     """Name each line with error bars at its right end, in its colour; names keep a distance from one another."""
     bottom, top = ax.get_ylim()
     place, step = bottom, 0.045 * (top - bottom)
-    lines = sorted(lines_by_name(ax).items(), key=lambda named: float(named[1].get_xydata()[-1, 1]))
+    lines = sorted(lines_by_name(ax).items(), key=lambda named: float(np.asarray(named[1].get_ydata())[-1]))
     for name, line in lines:
-        x, y = line.get_xydata()[-1]
+        x, y = (float(np.asarray(values)[-1]) for values in line.get_data())
         place = max(y, place + step)
-        options = {"textcoords": "offset points", "va": "center", "fontsize": 8}
+        options: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 8}
         ax.annotate(name, (x, place), (6, 0), color=line.get_color(), **options)
