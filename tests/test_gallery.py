@@ -11,7 +11,6 @@ import pytest
 import sklearn.decomposition
 from PIL import Image
 
-from stages.applications.charts import lines_by_name
 from stages.applications.denoising import CLASSICAL
 from stages.applications.schema import ApplicationParams
 from stages.core.errors import ParamsError, StageError
@@ -129,7 +128,7 @@ def test_a_preset_that_saw_noise_is_drawn_with_noisy_digits(denoising: Choice) -
     digits, chart = figure.axes[:2]
     rows = [label.get_text() for label in digits.get_yticklabels()]
     assert [rows[0], rows[1], *rows[-3:]] == ["original", "noisy image", *PARAMS.models, "denoising"]
-    drawn_in = {name: line.get_color() for name, line in lines_by_name(chart).items()}
+    drawn_in = {str(container.get_label()): container[0].get_color() for container in chart.containers}
     assert set(drawn_in) == set(rows[1:])
     assert [drawn_in[name] for name in rows[-3:]] == list(COLOURS[:3])
     assert len(set(drawn_in.values())) == len(drawn_in)

@@ -14,9 +14,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stages.applications.charts import INK, name_ends
+from stages.applications.charts import INK
 from stages.applications.schema import Denoise
 from stages.core.arrays import Float32, Float64, Floats
+from stages.core.charts import name_ends
 from stages.core.comparison import PERCENTILES, bootstrap_means
 from stages.core.evaluation import MODEL
 from stages.core.files import read_images
@@ -163,16 +164,18 @@ def draw_denoising(images: Float32, methods: list[Denoised], table: pd.DataFrame
     ax.set_title(f"noise of standard deviation {noise[level]:g}")
 
     palette = {methods[0].name: INK} | method_colours(methods[1:])
+    last: dict[str, tuple[float, float, str]] = {}
     for name, colour in palette.items():
         curve = table[table["method"] == name].sort_values("noise")
         ends = [curve["psnr"] - curve["psnr_low"], curve["psnr_high"] - curve["psnr"]]
         chart.errorbar(
             curve["noise"], curve["psnr"], ends, marker="o", markersize=3, capsize=2, label=name, color=colour
         )
+        last[name] = (noise[-1], curve["psnr"].iloc[-1], colour)
     chart.set_xticks(noise, [f"{deviation:g}" for deviation in noise])
     chart.set(xlabel="standard deviation of the noise", ylabel="PSNR in dB, with 95 % intervals")
     chart.set_title("PSNR: higher is better", loc="left")
-    name_ends(chart)
+    name_ends(chart, last)
     figure.suptitle("Noisy test digits, and what each method makes of them")
     return figure
 
