@@ -92,7 +92,8 @@ def denoised(*levels: list[float], seed: int = 0, kind: str = REFERENCE, name: s
 def classified(seed: int = 0) -> Classified:
     """Accuracies with two numbers of labels, three samples each, and the precision for four queries."""
     random = np.random.default_rng(seed)
-    return Classified(random.random((2, 3)), random.random((2, 3)), random.random(4))
+    logistic, neighbours, spreading = random.random((3, 2, 3))
+    return Classified(logistic, neighbours, spreading, random.random(4))
 
 
 def classical(*levels: list[float]) -> Classical:

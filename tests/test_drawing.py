@@ -17,6 +17,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
+from stages.applications.charts import name_ends
 from stages.core import charts
 from stages.core.linear import principal_plane
 from stages.core.style import GREY, SIGNED, STYLE, class_colours, mosaic, png, show
@@ -157,7 +158,7 @@ def test_names_at_the_ends_of_curves_do_not_cover_each_other() -> None:
         "near": (1.0, 0.48, "blue"),
         "far": (1.0, 0.1, "red"),
     }
-    charts.name_ends(ax, ends)
+    name_ends(ax, ends)
     figure.canvas.draw()
     places = {text.get_text(): text.get_window_extent() for text in ax.texts}
     assert not any(a.overlaps(b) for a, b in combinations(places.values(), 2))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
@@ -13,3 +14,12 @@ def name_lines(ax: Axes, **options: Any) -> None:
     drawn = [container for container in ax.containers if isinstance(container, ErrorbarContainer)]
     names = [str(container.get_label()) for container in drawn]
     ax.legend([container.lines[0] for container in drawn], names, handlelength=4, **options)
+
+
+def name_ends(ax: Axes, ends: dict[str, tuple[float, float, str]]) -> None:
+    """Write names at the right ends of curves, none on top of another. ends: x, y and colour by name."""
+    low, high = ax.get_ylim()
+    height = -np.inf
+    for name, (x, y, colour) in sorted(ends.items(), key=lambda end: end[1][1]):
+        height = max(y, height + 0.05 * (high - low))
+        ax.annotate(name, (x, height), (6, 0), textcoords="offset points", color=colour, va="center")

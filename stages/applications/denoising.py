@@ -14,10 +14,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stages.applications.charts import INK
+from stages.applications.charts import INK, name_ends
 from stages.applications.schema import Denoise
 from stages.core.arrays import Float32, Float64, Floats
-from stages.core.charts import name_ends
 from stages.core.comparison import PERCENTILES, bootstrap_means
 from stages.core.evaluation import MODEL
 from stages.core.files import read_images

@@ -61,12 +61,3 @@ def draw_errors(results: dict[str, Result]) -> Figure:
     ax.xaxis.set_major_formatter("{x:g}")
     figure.suptitle("How many test digits have which error; dashed: the median")
     return figure
-
-
-def name_ends(ax: Axes, ends: dict[str, tuple[float, float, str]]) -> None:
-    """Write names at the right ends of curves, none on top of another. ends: x, y and colour by name."""
-    low, high = ax.get_ylim()
-    height = -np.inf
-    for name, (x, y, colour) in sorted(ends.items(), key=lambda end: end[1][1]):
-        height = max(y, height + 0.05 * (high - low))
-        ax.annotate(name, (x, height), (6, 0), textcoords="offset points", color=colour, va="center")
