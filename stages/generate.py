@@ -44,7 +44,7 @@ from stages.core.style import STYLE, png
 from stages.core.tables import csv
 from stages.core.training import resident, train
 
-Ways = tuple[str, str, Iterable[tuple[str, Iterator[Split]]]]  # kind and name of a method, its ways to draw codes
+Ways = tuple[str, str, Iterable[tuple[str, Iterator[Split]]]]  # kind and name of a method, its ways to sample codes
 
 
 def main() -> None:

@@ -96,7 +96,7 @@ def noisy_digits(mnist: Mnist) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("columns", [slice(0, 28), slice(4, 24)])
 def test_ssim_agrees_with_scikit_image(mnist: Mnist, columns: slice) -> None:
-    """Of square and of higher digits beside noisy ones."""
+    """Of square and of higher digits next to noisy ones."""
     images, noisy = (digits[:, :, columns] for digits in noisy_digits(mnist))
     options = {"data_range": 1, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     expected = [skimage.metrics.structural_similarity(a, b, **options) for a, b in zip(images, noisy, strict=True)]
@@ -392,7 +392,7 @@ def data(middles: Middles, train: Split) -> Data:
     return Data(fitted, held_out, middles["test"], (HEIGHT, WIDTH), image_moments(fitted.images, 100))
 
 
-@pytest.fixture  # anew for each test, so that mutmut sees that each of them runs what is measured
+@pytest.fixture  # built again for each test, so that mutmut sees that each of them runs what is measured
 def measured(data: Data) -> Result:
     """PCA of the training images."""
     pca = fit_pca(data.moments, LATENT)

@@ -251,7 +251,7 @@ def test_wavelet_shrinkage_is_that_of_scikit_image(mnist: Mnist) -> None:
 
 @quick
 def test_linear_regression_is_scikit_learns_ridge(mnist: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From noisy to clean training images, whose blocks have noise of their own."""
+    """From noisy to clean training images, with different noise for each block."""
     monkeypatch.setattr(denoisers, "BLOCK", 400)
     images, new = mnist["train"][0][:600, 5:19, 8:20], mnist["test"][0][:9, 5:19, 8:20]
     clean, unseen = ((part / np.float32(255)).astype(np.float32) for part in (images, new))

@@ -172,7 +172,7 @@ def test_names_at_the_ends_of_curves_do_not_cover_each_other() -> None:
 
 
 def legend_of_errors(figure: Figure) -> dict[str, tuple[float, ...]]:
-    """The words beside the colour bar and the colours that they stand for."""
+    """The words next to the colour bar and the colours that they stand for."""
     bar = figure.axes[-1]
     colour_map = plt.get_cmap(SIGNED["cmap"])
     low, high = bar.get_ylim()

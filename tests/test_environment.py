@@ -87,7 +87,7 @@ def test_a_matplotlibrc_in_the_working_folder_changes_nothing(
 
 @pytest.mark.quick
 def test_numpy_that_python_loads_at_its_start_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But you can import the functions into a program of your own that has loaded NumPy."""
+    """But your own program can import the functions after it has loaded NumPy."""
     (tmp_path / "sitecustomize.py").write_text("import numpy")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     result = call(ROOT, sys.executable, "-m", "stages", "check")

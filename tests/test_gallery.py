@@ -158,7 +158,7 @@ def test_a_preset_has_the_pictures_that_suit_it(
     assert [str(path) for path in drawn] == [f"plots/gallery/{stem}.png" for stem in expected]
 
 
-def test_a_decoded_code_is_where_the_map_has_it() -> None:
+def test_a_decoded_code_has_the_same_place_as_on_the_map() -> None:
     """In both pictures, the first number grows to the right and the second upwards; outliers are left out."""
     codes = np.random.default_rng(0).normal(size=(1000, 2)).astype(np.float32) * [1, 5]
     figure = gallery.draw_plane(codes, np.zeros(1000, np.uint8), SHOWS_CODES)

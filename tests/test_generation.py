@@ -176,7 +176,7 @@ def test_a_classifier_is_shown_shifted_images() -> None:
 
 @quick
 def test_only_training_drops_features(mnist: Mnist) -> None:
-    """With 99 % of them dropped, next to nothing is left to tell classes apart by."""
+    """With 99 % of them dropped, almost nothing is left to distinguish classes by."""
     settings = SMALL.model_copy(update={"dropout": 0.99})
     model = build_classifier(28, 28, 10, settings)
     images, labels = (part[:50] for part in flat(mnist["train"]))

@@ -34,7 +34,7 @@ SETTINGS = read_params(ApplicationParams, ROOT / "params.yaml").few_labels.model
 
 @pytest.fixture
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mnist: Mnist) -> Path:
-    """A folder with prepared images, of which training lacks the class 3."""
+    """A folder with prepared images; the training images lack the class 3."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/prepared").mkdir(parents=True)
     images, labels = mnist["train"]
@@ -55,7 +55,7 @@ def save_split(split: str, images: np.ndarray, labels: np.ndarray) -> None:
 @settings(max_examples=50, deadline=None)
 @given(labels=st.lists(st.integers(0, 4), min_size=1, max_size=40), seed=st.integers(0, 2**32 - 1))
 def test_classes_take_turns(labels: list[int], seed: int) -> None:
-    """Among the first images of a draw no class is ahead of another that has images left; in the end all are drawn."""
+    """No class is ahead of another that has images left; in the end, all images are chosen."""
     given_labels = np.array(labels, np.uint8)
     order = draw_in_turns(given_labels, np.random.default_rng(seed))
     assert sorted(order) == list(range(len(labels)))
@@ -150,7 +150,7 @@ def by_votes(features: np.ndarray, labels: np.ndarray, queries: np.ndarray, coun
 
 
 def by_spreading(features: np.ndarray, labels: np.ndarray, some: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """The classes that label spreading gives in the limit, which is the solution of a linear system."""
+    """The classes that label spreading converges to, which is the solution of a linear system."""
     near = [np.argsort(scipy.spatial.distance.cdist(rows, features), axis=1)[:, :10] for rows in (features, queries)]
     graph = np.zeros((len(features), len(features)))
     np.put_along_axis(graph, near[0], 1, axis=1)
@@ -167,7 +167,7 @@ def by_spreading(features: np.ndarray, labels: np.ndarray, some: np.ndarray, que
 
 @pytest.fixture(scope="module")
 def coded(mnist: Mnist) -> tuple[Task, Any]:
-    """300 training digits of which 40 or all have a label, 100 test digits, and PCA of 12 components."""
+    """300 training digits, 40 or all of them labelled, 100 test digits, and PCA of 12 components."""
     candidates = Split(mnist["train"][0][:300].reshape(300, -1), mnist["train"][1][:300])
     queries = Split(mnist["test"][0][:100].reshape(100, -1), mnist["test"][1][:100])
     random = np.random.default_rng(0)
@@ -235,7 +235,7 @@ def test_scaled_features_have_one_unit_and_keep_their_geometry() -> None:
 @quick
 @pytest.mark.parametrize("classes", [[5], [5, 7]])
 def test_of_one_class_everything_is_right(classes: list[int]) -> None:
-    """Of two, with a label of one only, half of it is, and with all labels everything; and nothing warns.
+    """With labels of one of two classes, half is right; with all labels, everything is. Nothing warns.
 
     Except by spreading, where all four images are neighbours of all.
     """

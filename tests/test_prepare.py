@@ -366,7 +366,7 @@ def test_a_home_folder_that_dvc_does_not_expand_is_refused(
 
 @pytest.mark.parametrize("name", [*NAMES["train"], *NAMES["test"]])
 def test_the_digest_of_each_of_the_four_files_is_verified(project: Path, prepare: Prepare, name: str) -> None:
-    """A file is replaced by another whole one: only its digest can tell."""
+    """A file is replaced by another whole one: only its digest differs."""
     raw = project / "data/raw"
     write_sums(raw)
     listed = hashlib.sha256((raw / name).read_bytes()).hexdigest()

@@ -1,6 +1,6 @@
 """Generating digits from random codes, and measuring them together with real ones.
 
-Every way to draw codes is a mixture of Gaussians: one for each class, several fitted without
+Every way to sample codes is a mixture of Gaussians: one for each class, several fitted without
 labels, or the prior alone. A classifier that was trained on real digits measures what is decoded.
 """
 
@@ -34,7 +34,7 @@ class Generated(NamedTuple):
 
     kind: str  # MODEL, BASELINE or REFERENCE
     name: str  # of the method, to display
-    way: str  # to draw codes
+    way: str  # to sample codes
     frechet: Float64  # [draws], distance between their features and those of the test images
     accuracy: Float64  # [draws], of a classifier on the test images after learning from them
     images: Bytes  # [SHOWN, pixels], the first ones
@@ -89,7 +89,7 @@ def frechet_distance(first: Moments, second: Moments) -> float:
 def generate(
     method: Method, train: Split, classifier: ReferenceClassifier, settings: Generate, seed: int
 ) -> Iterator[tuple[str, Iterator[Split]]]:
-    """Each way to draw codes, and the digits with their classes that a method generates from them, draw after draw.
+    """Each way to sample codes, and the digits with their classes that a method generates from them, draw after draw.
 
     Where a way knows no class, the classifier predicts it.
     """
@@ -118,7 +118,7 @@ def real_digits(train: Split, settings: Generate, seed: int) -> Iterator[Split]:
 def measure_generated(
     kind: str, name: str, ways: Iterable[tuple[str, Iterator[Split]]], classifier: ReferenceClassifier, test: Split
 ) -> Iterator[Generated]:
-    """Measure the digits of each way to draw codes. test: real digits of the trained classes."""
+    """Measure the digits of each way to sample codes. test: real digits of the trained classes."""
     real = code_moments(classifier.features(test.images))
     for way, draws in ways:
         distances, accuracies, first = [], [], []

@@ -12,8 +12,8 @@ def refine_codes(decoder: keras.Model, images: Float32, codes: Float32, steps: i
     """Take gradient steps that lower the squared error between images and what is decoded from their codes.
 
     images: float32 [images, pixels] in [0, 1]. codes: float32 [images, latent_dim], where the steps begin.
-    Each image has its own rate. A step that lowers the image's error doubles the rate; another one is not taken, and
-    halves it. Returns float32 [images, latent_dim]. No image's error rises.
+    Each image has its own rate. A step that lowers the image's error doubles the rate; any other step is
+    rejected and halves it. Returns float32 [images, latent_dim]. No image's error rises.
     """
     rates = np.full((len(codes), 1), RATE, np.float32)
     errors, gradients = errors_and_gradients(decoder, images, codes)
