@@ -47,8 +47,9 @@ def main() -> None:
         picture = png(draw_labels(features, table), params.figures.dpi)
     write_all({TABLE: csv(table), FIGURE: picture, REPORT: report(table, task).encode()})
     for name, rows in table.groupby("method", sort=False):
-        shares = zip(rows["labels"], rows["logistic"], strict=True)
-        print(f"{name}: accuracy {', '.join(f'{share:.3f} with {number:,} labels' for number, share in shares)}")
+        shares = zip(rows["labels"], rows["spreading"], strict=True)
+        found = ", ".join(f"{share:.3f} with {number:,} labels" for number, share in shares)
+        print(f"{name}: accuracy of label spreading {found}")
 
 
 def measure_features(paths: dict[str, Path], task: Task, settings: FewLabels) -> list[Features]:

@@ -151,17 +151,18 @@ def by_votes(features: np.ndarray, labels: np.ndarray, queries: np.ndarray, coun
 
 def by_spreading(features: np.ndarray, labels: np.ndarray, some: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """The classes that label spreading converges to, which is the solution of a linear system."""
-    near = [np.argsort(scipy.spatial.distance.cdist(rows, features), axis=1)[:, :10] for rows in (features, queries)]
-    graph = np.zeros((len(features), len(features)))
-    np.put_along_axis(graph, near[0], 1, axis=1)
+    distances = scipy.spatial.distance.cdist(features, features)
+    np.fill_diagonal(distances, np.inf)
+    graph = np.zeros_like(distances)
+    np.put_along_axis(graph, np.argsort(distances, axis=1)[:, :10], 1, axis=1)
     graph = np.maximum(graph, graph.T)
-    np.fill_diagonal(graph, 0)
     roots = np.sqrt(graph.sum(axis=1))
     known = np.zeros((len(features), 10))
     known[some, labels[some]] = 1
     shares = np.linalg.solve(np.eye(len(features)) - 0.95 * graph / np.outer(roots, roots), known)
     shares /= shares.sum(axis=1, keepdims=True)
-    found: np.ndarray = np.argmax(shares[near[1]].sum(axis=1), axis=1)
+    near = np.argsort(scipy.spatial.distance.cdist(queries, features), axis=1)[:, :10]
+    found: np.ndarray = np.argmax(shares[near].sum(axis=1), axis=1)
     return found
 
 

@@ -1,6 +1,6 @@
-"""Classifiers and retrieval of scikit-learn, on features of which few have a label.
+"""Classifiers and retrieval of scikit-learn, on features that mostly have no label.
 
-The same settings serve all kinds of features, so nothing is chosen here.
+The same settings serve all kinds of features.
 """
 
 import numpy as np
@@ -34,7 +34,7 @@ def measure_labels(encode: Transform, task: Task, settings: FewLabels) -> Classi
         for column, draw in enumerate(draws):
             some = draw[:number]
             fitted = classify(candidates[some], labels[some], queries, settings)
-            classes = [*fitted, spread_labels(graph, found, labels, some)]
+            classes = [*fitted, spread_labels(graph, found, labels, some, otherwise=fitted[1])]
             shares[:, row, column] = (np.array(classes) == task.queries.labels).mean(axis=1)
         shares[:, row, len(draws) :] = shares[:, row, :1]
     precision = (labels[found] == task.queries.labels[:, None]).mean(axis=1)
@@ -76,26 +76,27 @@ def classify(features: Float32, labels: Bytes, queries: Float32, settings: FewLa
 def nearest_candidates(candidates: Float32, queries: Float32) -> tuple[csr_matrix, Int64]:
     """Which candidates are the NEAREST of each other, and of queries.
 
-    Returns a symmetric graph [candidates, candidates], 1 where one of the two is among the nearest of the other, and
-    positions int64 [queries, NEAREST]. Fewer candidates are all near.
+    Returns a symmetric graph [candidates, candidates], 1 where one of the two is among the nearest of the other or
+    is the other, and positions int64 [queries, NEAREST]. Fewer candidates are all near.
     """
     index = NearestNeighbors(n_neighbors=min(NEAREST, len(candidates)), algorithm="brute").fit(candidates)
     with sklearn.config_context(**ONE_THREAD):
-        graph = index.kneighbors_graph(candidates)
+        graph = index.kneighbors_graph(candidates, min(NEAREST + 1, len(candidates)))  # each is its own nearest
         found: Int64 = index.kneighbors(queries, return_distance=False)
     return graph.maximum(graph.T), found
 
 
-def spread_labels(graph: csr_matrix, found: Int64, labels: Bytes, some: Int64) -> Bytes:
+def spread_labels(graph: csr_matrix, found: Int64, labels: Bytes, some: Int64, otherwise: Bytes) -> Bytes:
     """The classes of queries by the labels of some candidates, spread over the graph of all: uint8 [queries].
 
-    graph, found: as `nearest_candidates` returns them. labels: uint8 [candidates], of which those at `some` are known.
-    Zhou and others, "Learning with local and global consistency" (2003). A query gets the mean of its neighbours.
+    graph, found: as `nearest_candidates` returns them. labels: uint8 [candidates], known at `some` only.
+    Zhou and others, "Learning with local and global consistency" (2003). A query gets the mean of its neighbours, or
+    its class in `otherwise` if no label reaches them.
     """
     known = np.full(len(labels), -1)
     known[some] = labels[some]
     model = LabelSpreading(lambda *_: graph, alpha=ALPHA, max_iter=STEPS, tol=1e-5 * len(some))
     model.fit(np.arange(len(labels))[:, None], known)  # the kernel is the graph, whatever the features
     shares = model.label_distributions_[found].sum(axis=1)
-    classes: Bytes = model.classes_[shares.argmax(axis=1)].astype(np.uint8)
+    classes: Bytes = np.where(shares.any(axis=1), model.classes_[shares.argmax(axis=1)], otherwise).astype(np.uint8)
     return classes

@@ -16,9 +16,9 @@ from stages.applications.denoising import TRAINING, add_noise
 from stages.core.arrays import Bytes, Float32, Floats
 
 BLOCK = 1000  # training images at a time
-PENALTIES = (1.0, 30.0, 1000.0)
-STRENGTHS = (0.5, 0.75, 1.0)  # multiples of the noise
-OFFSETS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1)  # multiples of the noise
+PENALTIES = (0.1, 1.0, 10.0, 100.0)
+STRENGTHS = (0.5, 0.75, 1.0, 1.25)  # multiples of the noise
+OFFSETS = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.0)  # multiples of the noise
 FACTORS = (1.0, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.25, 2.5, 3.0)
 
 

@@ -89,7 +89,7 @@ def draw_in_turns(labels: Bytes, random: np.random.Generator) -> Int64:
 
 
 def labels_table(features: list[Features], numbers: Int64, resamples: int, seed: int) -> pd.DataFrame:
-    """What every kind of features does with each number of labels, a row for both.
+    """What every kind of features does with each number of labels, in a row of its own.
 
     method, kind, labels, the mean accuracy over draws of each of the CLASSIFIERS with its standard deviation
     (_std), and the precision of retrieval, which needs no labels, with the ends of its 95 % interval (_low, _high).

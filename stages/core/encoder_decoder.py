@@ -24,6 +24,7 @@ from stages.core.measures import (
 from stages.core.schema import Evaluate
 
 WEIGHTS = 100  # importance weights for the likelihood of an image
+SAMPLED = 1000  # images sampled at a time, so that evaluate.batch_size changes no sample
 
 
 class EncoderDecoder(NamedTuple):
@@ -133,7 +134,7 @@ def measure_posteriors(method: EncoderDecoder, images: Bytes, settings: Evaluate
         return negative_log_likelihood(binary, posterior(binary), method.decode, WEIGHTS, random)
 
     kl = in_batches(lambda batch: divergence(posterior(batch)), images, settings.batch_size)
-    return kl, in_batches(likelihood, images, settings.batch_size)
+    return kl, in_batches(likelihood, images, SAMPLED)
 
 
 def mean_squared_error(decode: Transform, codes: Floats, images: Bytes, batch_size: int) -> float:

@@ -36,7 +36,7 @@ def check_start() -> None:
     if NUMPY_CAME_FIRST:
         raise StageError(
             "something that Python runs at its start loads NumPy, which changes results; remove the import of NumPy "
-            "from your sitecustomize.py, usercustomize.py or .pth file."
+            "from your sitecustomize.py, usercustomize.py or .pth file, or import stages before it."
         )
 
 

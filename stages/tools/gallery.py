@@ -19,6 +19,7 @@ from stages.core.errors import ParamsError, StageError, run
 from stages.core.evaluation import Digits, Evaluation, Result, load_evaluation
 from stages.core.files import how_to_make, read_images, write_all
 from stages.core.linear import Pca
+from stages.core.measures import in_batches, squared_error
 from stages.core.params import Choice, choose_model, nearest, read_params
 from stages.core.records import load_record
 from stages.core.schema import Model
@@ -40,6 +41,7 @@ examples:
   python -m stages gallery             # all trained presets
   python -m stages gallery best16      # one preset
 """
+BATCH = 1000  # images at a time
 SIDE = 20  # decoded digits in a row of a plane
 PERCENTILES = (1, 99)  # of the codes, the ends of a plane
 METRICS = ("mse", "mse_pca", "ssim", "probe", "parameters")
@@ -190,9 +192,10 @@ def gallery_table(presets: list[Choice]) -> str:
 def compare_sparse(name: str, evaluation: Evaluation) -> str:
     """How well PCA does with as many numbers as a code of the model has on average that are not zero."""
     used = round(np.count_nonzero(evaluation.model.codes, axis=1).mean())
-    images = read_images("test").reshape(-1, evaluation.pixels) / 255
     pca = clipped_pca(Pca(evaluation.pca_mean, evaluation.pca_components[:used]))
-    mse = float(np.square(pca.decode(pca.encode(images)) - images).mean())
+    images = read_images("test").reshape(-1, evaluation.pixels)
+    errors = in_batches(lambda batch: squared_error(batch, pca.decode(pca.encode(batch))), images, BATCH)
+    mse = errors.mean() / evaluation.pixels
     return f"A code of {name} uses {used} numbers on average; PCA ({used}) has an mse of {number(mse)}."
 
 
