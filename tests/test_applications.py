@@ -323,7 +323,7 @@ def test_settings_are_chosen_on_validation_images_only(
     assert (first.methods[0].squared_error != second.methods[0].squared_error).all()
     np.save(files.images_path("validation"), even)
     third = run()
-    assert all(setting.startswith("sigma = 1.0 σ") for setting in third.settings[0])
+    assert all(setting.startswith(f"sigma = {denoisers.STRENGTHS[-1]} σ") for setting in third.settings[0])
     assert (first.settings != third.settings).all()
 
 
