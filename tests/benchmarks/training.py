@@ -6,8 +6,8 @@
     python -m tests.benchmarks.training --models shallow --rounds 9
     python -m tests.benchmarks.training --memory --models shallow   # this engine alone, ever more images: 75 seconds
 
-Needs the arrays of `dvc repro prepare`. `pip install -r requirements-bench.txt` brings the
-peers; those that are missing are named and left out. Every contender trains the same
+Needs the arrays of `dvc repro prepare`. `pip install -r requirements-bench.txt`, after
+`requirements-dev.txt`, brings the peers; those that are missing are named and left out. Every contender trains the same
 network from the same weights with the tutorial's recipe (ReLU, no normalization, Adam at a
 constant 0.001), with --quality also with that of params.yaml, on images that are
 resident as bytes where its library allows, adds up the training loss, and computes the
@@ -513,7 +513,8 @@ def grow(model: str) -> None:
     for factor in (1, 2, 4, 8, 50):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            shutil.copy("params.yaml", folder)
+            for settings in ("params.yaml", "presets.yaml"):
+                shutil.copy(settings, folder)
             images = files.read_images("train")
             target = folder / files.images_path("train")
             target.parent.mkdir(parents=True)
