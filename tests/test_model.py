@@ -21,8 +21,8 @@ from stages.core.inference import compile_model, load_autoencoder
 from stages.core.measures import squared_error
 from stages.core.optimizer import build_optimizer
 from stages.core.params import read_params
-from stages.core.refinement import RATE, refine_codes
 from stages.core.schema import Activation, Model, Params
+from stages.tools.refinement import RATE, refine_codes
 from tests.conftest import ROOT, TUTORIAL
 
 MODELS = read_params(Params, ROOT / "params.yaml").models

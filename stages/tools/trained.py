@@ -84,7 +84,7 @@ def build(chosen: Choice, evaluation: Evaluation, apply: Callable[[Any], Transfo
     """
     from stages.core.autoencoder import code_encoder
     from stages.core.inference import load_autoencoder
-    from stages.core.refinement import refine_codes
+    from stages.tools.refinement import refine_codes
 
     _, height, width = evaluation.digits.images.shape
     model = load_autoencoder(chosen.files.model)
