@@ -10,7 +10,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -304,6 +306,21 @@ study.HEARTBEAT, study.GRACE = 1, 2
 found = study.load_study(sys.argv[1], "deep")
 found.optimize(lambda trial: (trial.suggest_float("noise", 0, 1), print("running", flush=True), time.sleep(600)))
 """
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_any_number_may_open_an_empty_database_at_once(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("postgres") if kind == "postgresql" else f"sqlite:///{tmp_path}/s.db"
+    together = threading.Barrier(8)
+
+    def open_it(_: int) -> int:
+        together.wait(timeout=30)
+        return create_study(url, "deep", study_of(), {})._study_id
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(open_it, range(8)))) == 1
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

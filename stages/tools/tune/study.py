@@ -21,6 +21,7 @@ FOLDER = Path(".dvc/tmp/studies")
 HEARTBEAT = 10  # seconds between two heartbeats of a running trial
 GRACE = 60  # seconds without a heartbeat after which a trial counts as abandoned
 BUSY = 60  # seconds to wait for another process that writes to the same SQLite file
+TRIES = 5  # to open an empty database while other processes create the same tables
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 # Which way each objective improves.
@@ -73,15 +74,23 @@ def open_storage(url: str) -> RDBStorage:
     """
     address = sqlalchemy.make_url(url)
     options: dict[str, Any] = {"pool_pre_ping": True}
+    race: tuple[type[Exception], ...] = (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError)
     if address.get_backend_name() == "sqlite":
         Path(address.database or "").parent.mkdir(parents=True, exist_ok=True)
         options = {"connect_args": {"timeout": BUSY}}
+        race = (*race, sqlalchemy.exc.OperationalError)
     heartbeat: dict[str, Any] = {"heartbeat_interval": HEARTBEAT, "grace_period": GRACE}
     with storage_errors(url):
-        try:
-            return RDBStorage(url, engine_kwargs=options, heartbeat_stale_trial_callback=retry, **heartbeat)
-        except RuntimeError as error:  # tables of another version of Optuna
-            raise StageError(f"the storage {printable(url)} cannot be used: {error}") from None
+        tries = TRIES
+        while True:
+            try:
+                return RDBStorage(url, engine_kwargs=options, heartbeat_stale_trial_callback=retry, **heartbeat)
+            except race:
+                tries -= 1
+                if not tries:
+                    raise
+            except RuntimeError as error:  # tables of another version of Optuna
+                raise StageError(f"the storage {printable(url)} cannot be used: {error}") from None
 
 
 def create_study(url: str, name: str, tune: Tune, digests: Mapping[str, str]) -> optuna.Study:
