@@ -1,14 +1,12 @@
 """params.yaml and presets.yaml: what the schema accepts, and that it refuses the rest in one sentence a problem."""
 
 import copy
-import inspect
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import keras
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +14,7 @@ from hypothesis import strategies as st
 
 from stages.core.errors import ParamsError
 from stages.core.params import choose_model, parse_params, read_params
-from stages.core.schema import Model, Optimizer, Params
+from stages.core.schema import Model, Params
 from stages.tools import check
 from stages.tools.check import AllParams
 from tests import made_up
@@ -163,17 +161,6 @@ def test_a_span_of_epochs_has_to_end_before_the_last_one(key: str) -> None:
     assert getattr(read(*changes, (f"params.models.deep.{key}", 6)).models["deep"], key) == 6
     (line,) = problems(*changes, (f"params.models.deep.{key}", 7))
     assert line.startswith(f"params.yaml: models.deep.{key} is 7")
-
-
-@pytest.mark.parametrize("optimizer", get_args(Optimizer))
-def test_beta_2_is_for_optimizers_that_have_it(optimizer: str) -> None:
-    changes = [("params.models.deep.optimizer", optimizer), ("params.models.deep.beta_2", 0.9)]
-    kind = keras.optimizers.get({"class_name": optimizer, "config": {}}).__class__
-    if "beta_2" in inspect.signature(kind.__init__).parameters:
-        assert read(*changes).models["deep"].beta_2 == 0.9
-    else:
-        (line,) = problems(*changes)
-        assert line.startswith(f"params.yaml: models.deep.beta_2 is 0.9, but {optimizer} ")
 
 
 @pytest.mark.parametrize(

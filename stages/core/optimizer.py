@@ -10,6 +10,8 @@ from stages.core.arrays import Float32
 from stages.core.backend import keras, tf
 from stages.core.schema import Recipe
 
+BETA_2 = ("adam", "adamax", "adamw", "lion", "nadam")  # the optimizers that have it
+
 
 def build_optimizer(settings: Recipe, steps_per_epoch: int) -> keras.Optimizer:
     """The Keras optimizer, with its schedule, and with loss scaling if the precision needs that."""
@@ -21,7 +23,7 @@ def build_optimizer(settings: Recipe, steps_per_epoch: int) -> keras.Optimizer:
         config["weight_decay"] = settings.weight_decay  # it refuses None
     if settings.optimizer == "muon":
         config["adam_weight_decay"] = settings.weight_decay or None  # of what is no matrix, which it leaves to Adam
-    if settings.beta_2:
+    if settings.beta_2 and settings.optimizer in BETA_2:
         config["beta_2"] = settings.beta_2
     if settings.ema_momentum:
         config |= {"use_ema": True, "ema_momentum": settings.ema_momentum}

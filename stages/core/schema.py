@@ -19,7 +19,6 @@ Loss = Literal["binary_crossentropy", "mse", "mae", "huber"]
 Optimizer = Literal[
     "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "lion", "muon", "nadam", "rmsprop", "sgd",
 ]  # fmt: skip
-BETA_2 = ("adam", "adamax", "adamw", "lion", "nadam")  # the optimizers that have it
 
 
 def no_value_twice(values: list[Any]) -> list[Any]:
@@ -82,8 +81,6 @@ class Recipe(Section):
 
     def clashes(self) -> list[str]:
         problems = []
-        if self.beta_2 > 0 and self.optimizer not in BETA_2:
-            problems.append(f"beta_2 is {self.beta_2:g}, but {self.optimizer} has no beta_2; set it to 0")
         if self.schedule == "constant" and self.warmup_epochs > 0:
             problems.append(
                 f"warmup_epochs is {self.warmup_epochs:g}, but schedule is constant; set it to 0, or schedule to "
