@@ -2,7 +2,7 @@
 
     python -m stages.anomalies
 
-Reads data/evaluation/<name>.npz of every model in params.yaml, and the test images in data/prepared. Writes
+Reads data/evaluation/<name>.npz of every model in params.yaml, and the images in data/prepared. Writes
 metrics/anomalies.json and .md, and plots/anomalies.png. Loads no TensorFlow.
 """
 
@@ -11,11 +11,13 @@ import matplotlib.pyplot as plt
 from stages.applications.anomalies import (
     FIGURE,
     METRICS,
+    NEAREST_IMAGES,
     REPORT,
     compare_aurocs,
     draw_anomalies,
     metrics_json,
     missing_classes,
+    nearest_scores,
     report,
     scores,
 )
@@ -37,13 +39,14 @@ def main() -> None:
     images = read_images("test")
     pixel_mass = images.sum(axis=(1, 2)) / 255
     scored = {name: scores(result, pixel_mass) for name, result in results.items()}
-    areas = compare_aurocs(scored, digits, params.compare.resamples, params.compare.seed)
+    missing = missing_classes(digits)
+    rival = {NEAREST_IMAGES: nearest_scores(read_images("train"), images, pixel_mass)} if missing else {}
+    areas = compare_aurocs(scored | rival, digits, params.compare.resamples, params.compare.seed)
     with plt.rc_context(STYLE):
         picture = png(draw_anomalies(results, scored, digits, images), params.figures.dpi)
-    missing = missing_classes(digits)
     write_all({METRICS: metrics_json(areas), FIGURE: picture, REPORT: report(areas, missing).encode()})
     for name, of_scores in areas.items():
-        print(f"{name}: AUROC {of_scores['combined'].auroc:.3f} for the classes {', '.join(map(str, missing))}")
+        print(f"{name}: AUROC {list(of_scores.values())[-1].auroc:.3f} for the classes {', '.join(map(str, missing))}")
     if not areas:
         print("training lacks no class, so there is none to find")
 

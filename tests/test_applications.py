@@ -17,6 +17,7 @@ import skimage
 import sklearn.covariance
 import sklearn.linear_model
 import sklearn.metrics
+import sklearn.neighbors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
@@ -25,6 +26,7 @@ from stages import classical as classical_stage
 from stages.applications import denoisers, denoising
 from stages.applications.anomalies import (
     METRICS,
+    NEAREST_IMAGES,
     REPORT,
     auroc,
     bootstrap_aurocs,
@@ -380,7 +382,10 @@ def test_missing_classes_are_found_as_often_as_scikit_learn_says(run_project: Pa
         halves = [functools.partial(model.get_layer(half).predict, verbose=0) for half in ("encoder", "decoder")]
         encoded[name] = (halves[0], halves[1])
     aurocs = json.loads((run_project / METRICS).read_text())["auroc"]
-    assert list(aurocs) == list(encoded)
+    assert list(aurocs) == [*encoded, NEAREST_IMAGES]
+    index = sklearn.neighbors.NearestNeighbors(n_neighbors=5).fit(scaled["train"])
+    nearest = np.square(index.kneighbors(scaled["test"])[0]).mean(axis=1)
+    assert aurocs[NEAREST_IMAGES] == pytest.approx(sklearn.metrics.roc_auc_score(labels == 3, nearest / pixel_mass))
     page = (run_project / REPORT).read_text()
     assert "Missing from training: 3." in page
     for name, (encode, decode) in encoded.items():

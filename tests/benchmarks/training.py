@@ -47,7 +47,7 @@ from tests.conftest import TUTORIAL
 Contender = Callable[[Model], Iterator[float | None]]  # each step trains an epoch and yields the validation loss
 ROOT = Path(__file__).parents[2]
 ENDLESS = TUTORIAL | {"epochs": 1000}  # more than all turns take
-OURS = {"optimizer": "adam", "beta_2": 0.0}  # to the recipe of params.yaml, whose Nadam is not the peers'
+WITH_ADAM = {"optimizer": "adam", "beta_2": 0.0}  # of the recipe of params.yaml, whose Nadam is not the peers'
 TUTORIAL_EPOCHS = 50  # after which its validation loss is the quality that others have to reach
 SAME_LOSS = 0.02  # relative, after an epoch: rounding differs, and `fit` shuffles in an order of its own
 LAYER_EPSILON, ADAM_EPSILON = 1e-3, 1e-7  # as Keras has them
@@ -453,7 +453,7 @@ def cost(model: str, rounds: int) -> None:
 
 def reach(model: str) -> None:
     """Print how long each contender takes, from the start of its process, to the tutorial's validation loss."""
-    for changes in (ENDLESS, OURS):
+    for changes in (ENDLESS, WITH_ADAM):
         check_peers(model, changes)
     present = title(model, [name for name, _ in QUALITY])
     print("| contender | recipe | epochs | seconds | to the first epoch's end | its val_loss | times as fast |")
@@ -465,7 +465,7 @@ def reach(model: str) -> None:
             continue
         time.sleep(PAUSE)
         began = time.perf_counter()
-        worker = start(name, model, ENDLESS if of_tutorial else OURS)
+        worker = start(name, model, ENDLESS if of_tutorial else WITH_ADAM)
         losses: list[float] = []
         most = TUTORIAL_EPOCHS if goal == -math.inf else 2 * TUTORIAL_EPOCHS
         if not of_tutorial:
