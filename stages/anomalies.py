@@ -15,6 +15,7 @@ from stages.applications.anomalies import (
     REPORT,
     compare_aurocs,
     draw_anomalies,
+    main_area,
     metrics_json,
     missing_classes,
     nearest_scores,
@@ -46,7 +47,7 @@ def main() -> None:
         picture = png(draw_anomalies(results, scored, digits, images), params.figures.dpi)
     write_all({METRICS: metrics_json(areas), FIGURE: picture, REPORT: report(areas, missing).encode()})
     for name, of_scores in areas.items():
-        print(f"{name}: AUROC {list(of_scores.values())[-1].auroc:.3f} for the classes {', '.join(map(str, missing))}")
+        print(f"{name}: AUROC {main_area(of_scores).auroc:.3f} for the classes {', '.join(map(str, missing))}")
     if not areas:
         print("training lacks no class, so there is none to find")
 

@@ -124,18 +124,18 @@ def denoising(here: Path, mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> Ch
 
 def test_a_preset_that_saw_noise_is_drawn_with_noisy_digits(denoising: Choice) -> None:
     """Every method has a row and a curve; the models of params.yaml keep their colours."""
-    figure = gallery.draw_noisy(denoising, FEW)
+    figure, table = gallery.draw_noisy(denoising, FEW)
     digits, chart = figure.axes[:2]
     rows = [label.get_text() for label in digits.get_yticklabels()]
     assert [rows[0], rows[1], *rows[-3:]] == ["original", "noisy image", *PARAMS.models, "denoising"]
     drawn_in = {str(container.get_label()): container[0].get_color() for container in chart.containers}
-    assert set(drawn_in) == set(rows[1:])
+    assert set(drawn_in) == set(rows[1:]) == set(table["method"])
     assert [drawn_in[name] for name in rows[-3:]] == list(COLOURS[:3])
     assert len(set(drawn_in.values())) == len(drawn_in)
     assert {text.get_text(): text.get_color() for text in chart.texts} == drawn_in
     plt.close(figure)
     drawn = gallery.draw_preset(denoising, one(), FEW)
-    assert [path.name for path in drawn] == ["denoising.png", "denoising-noisy.png"]
+    assert [path.name for path in drawn] == ["denoising.png", "denoising-noisy.png", "denoising-noisy.csv"]
 
 
 def test_noisy_digits_of_other_settings_are_refused(denoising: Choice) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -24,7 +25,7 @@ from stages.core.params import Choice, choose_model, nearest, read_params
 from stages.core.records import load_record
 from stages.core.schema import Model
 from stages.core.style import GREY, STYLE, mosaic, png, show_rows
-from stages.core.tables import markdown, number
+from stages.core.tables import csv, markdown, number
 from stages.tools.trained import TrainedModel, check_trained, how_to_train, load_model
 
 FOLDER = Path("plots/gallery")
@@ -34,8 +35,8 @@ Make a picture of each preset's results, and print their metrics.
 A preset must be trained and evaluated with its current settings; without names, presets that
 are not are left out. Writes plots/gallery/<preset>.png, test digits above their
 reconstructions and generated digits; <preset>-plane.png, if a code is two numbers: the codes
-of all test digits, and decoded codes; and <preset>-noisy.png, denoised digits, if the preset
-was trained with at least the smallest noise of `denoise`.
+of all test digits, and decoded codes; and <preset>-noisy.png and .csv, denoised digits and
+their PSNR and SSIM, if the preset was trained with at least the smallest noise of `denoise`.
 
 examples:
   python -m stages gallery             # all trained presets
@@ -123,14 +124,16 @@ def those_ready(presets: list[Choice]) -> list[Choice]:
 
 
 def draw_preset(choice: Choice, evaluation: Evaluation, params: ApplicationParams) -> dict[Path, bytes]:
-    """The pictures of one preset by their files."""
-    result, digits, name = evaluation.model, evaluation.digits, choice.name
-    figures: dict[str, Figure] = {name: draw_model(result, digits, params.figures.classes)}
+    """The pictures of one preset, and the table of one that denoises, by their files."""
+    result, digits, dpi = evaluation.model, evaluation.digits, params.figures.dpi
+    drawn = {FOLDER / f"{choice.name}.png": png(draw_model(result, digits, params.figures.classes), dpi)}
     if result.latent_dim == 2:
-        figures[f"{name}-plane"] = draw_plane(result.codes, digits.labels, load_model(choice))
+        plane = draw_plane(result.codes, digits.labels, load_model(choice))
+        drawn[FOLDER / f"{choice.name}-plane.png"] = png(plane, dpi)
     if denoises(choice.settings, params):
-        figures[f"{name}-noisy"] = draw_noisy(choice, params)
-    return {FOLDER / f"{stem}.png": png(figure, params.figures.dpi) for stem, figure in figures.items()}
+        noisy, table = draw_noisy(choice, params)
+        drawn |= {FOLDER / f"{choice.name}-noisy.png": png(noisy, dpi), FOLDER / f"{choice.name}-noisy.csv": csv(table)}
+    return drawn
 
 
 def draw_plane(codes: Floats, labels: Bytes, model: TrainedModel) -> Figure:
@@ -149,8 +152,11 @@ def draw_plane(codes: Floats, labels: Bytes, model: TrainedModel) -> Figure:
     return figure
 
 
-def draw_noisy(choice: Choice, params: ApplicationParams) -> Figure:
-    """Noisy digits, denoised by methods without a network, by the models of params.yaml, and by the preset."""
+def draw_noisy(choice: Choice, params: ApplicationParams) -> tuple[Figure, pd.DataFrame]:
+    """Noisy digits, denoised by methods without a network, by the models of params.yaml, and by the preset.
+
+    The table is that of `denoising_table`.
+    """
     from stages.applications.methods import model_paths
     from stages.denoise import check_same, measure_models  # loads TensorFlow, which other pictures don't need
 
@@ -160,7 +166,7 @@ def draw_noisy(choice: Choice, params: ApplicationParams) -> Figure:
     paths = model_paths(params) | {choice.name: choice.files.model}
     methods = classical.methods + measure_models(paths, clean, params.denoise)
     table = denoising_table(methods, classical.noise, params.compare.resamples, params.compare.seed)
-    return draw_denoising(classical.images, methods, table)
+    return draw_denoising(classical.images, methods, table), table
 
 
 def draw_model(result: Result, digits: Digits, classes: int) -> Figure:
