@@ -157,9 +157,11 @@ def draw_noisy(choice: Choice, params: ApplicationParams) -> tuple[Figure, pd.Da
 
     The table is that of `denoising_table`.
     """
-    from stages.applications.methods import model_paths
-    from stages.denoise import check_same, measure_models  # loads TensorFlow, which other pictures don't need
+    from stages.applications.methods import model_paths  # loads TensorFlow, which other pictures don't need
+    from stages.core.backend import use_all_cores
+    from stages.denoise import check_same, measure_models
 
+    use_all_cores()
     classical = load_record(Classical, CLASSICAL)
     clean = read_chosen("test", params.denoise.images, params.denoise.seed)
     check_same(classical, clean, params.denoise)
