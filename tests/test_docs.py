@@ -101,7 +101,7 @@ def test_every_measure_is_explained_and_the_table_of_pairs_is_the_committed_comp
 
 def test_the_tables_and_pictures_of_presets_are_the_committed_ones() -> None:
     assert gallery_table([choose_model(PARAMS, name) for name in PARAMS.presets]) in PAGES["docs/gallery.md"]
-    shown = set(re.findall(r"\.\./plots/gallery/([a-z0-9-]+\.png)", "".join(PAGES.values())))
+    shown = set(re.findall(r"\.\./plots/gallery/([a-z0-9-]+\.(?:png|csv))", "".join(PAGES.values())))
     assert shown == {path.name for path in (ROOT / "plots/gallery").iterdir()}
     for name, (_, epochs, *errors) in table("docs/presets.md", "preset").items():
         row = measured(name.strip("`"))
