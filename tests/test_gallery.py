@@ -102,11 +102,13 @@ def test_without_a_name_what_is_not_trained_is_left_out(
 
 
 @pytest.fixture
-def denoising(here: Path, mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> Choice:
+def denoising(here: Path, mnist: dict[str, tuple[np.ndarray, np.ndarray]], monkeypatch: pytest.MonkeyPatch) -> Choice:
     """The preset `denoising`, untrained, with 15 real images of each split and what `classical` makes of the noise."""
     from stages.classical import measure_classical
-    from stages.core.autoencoder import build_autoencoder  # loads TensorFlow
+    from stages.core import backend  # loads TensorFlow, which may have run already in this process
+    from stages.core.autoencoder import build_autoencoder
 
+    monkeypatch.setattr(backend, "use_all_cores", lambda: None)
     (here / "data/prepared").mkdir(parents=True)
     for split in SPLITS:
         images, labels = mnist["test" if split == "test" else "train"]
