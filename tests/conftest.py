@@ -263,7 +263,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, mnist: dict[str, tuple[np
         params["defaults"]["epochs"] = 2
         params["models"]["shallow"]["batch_size"] = 64
         # no partial batch, which takes as long to compile as a whole one
-        params["models"]["deep"].update(batch_size=50, hidden_units=[64, 32])
+        params["models"]["deep"].update(batch_size=50, hidden_units=[32])
         params["tune"] = {}
         params["denoise"].update(noise=[0.2, 0.5], images=40, validation_images=10)
         params["few_labels"].update(labels=[10, 100], draws=3, training_images=300, queries=100)
@@ -310,6 +310,50 @@ def run_template(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         succeed(project, "git", "commit", "-qm", "results")
 
     return made_once("run", make, tmp_path_factory)
+
+
+OF_VAE: dict[str, Any] = {
+    "kl_weight": 2.0,
+    "kl_warmup_epochs": 0.5,
+    "hidden_units": [30],
+    "latent_dim": 4,
+    "batch_size": 50,
+}
+
+
+@pytest.fixture(scope="session")
+def extended_template(run_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of that clone with a variational model more, coarser figures and other resamples.
+
+    It has run again, but nothing is committed; not to be changed. What `dvc repro` printed is in .dvc/tmp/repro.log.
+    """
+
+    def change(params: Any) -> None:
+        params["models"]["vae"] = OF_VAE
+        params["figures"].update(dpi=60)
+        params["compare"].update(resamples=100)
+
+    def make(project: Path) -> None:
+        shutil.copytree(run_template, project, symlinks=True)
+        change_params(project, change)
+        (project / ".dvc/tmp/repro.log").write_text(succeed(project, "dvc", "repro"))
+
+    return made_once("extended", make, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def one_missing(run_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of that clone after an experiment without the class 3, which generates digits; not to be changed."""
+
+    def make(project: Path) -> None:
+        shutil.copytree(run_template, project, symlinks=True)
+        change_params(project, ask_for_generation)
+        change_params(project, lambda p: p["generate"]["classifier"].update(epochs=40))
+        classes = "prepare.classes=[0,1,2,4,5,6,7,8,9]"
+        output = succeed(project, "dvc", "exp", "run", "-n", "odd", "-S", classes, "anomalies", "generate@0")
+        (project / ".dvc/tmp/repro.log").write_text(output)
+
+    return made_once("one-missing", make, tmp_path_factory)
 
 
 @pytest.fixture

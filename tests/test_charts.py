@@ -15,7 +15,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from stages.core.style import BASELINE_COLOURS, COLOURS
-from tests.conftest import ROOT, change_params, succeed
+from tests.conftest import ROOT, succeed
 
 CHARTS = ("losses", "mse_per_class", "comparison")
 VEGA_LITE = "5.8"  # the oldest here; DVC's own page asks for 5.2
@@ -121,14 +121,9 @@ def test_the_page_needs_no_network(run_template: Path, tmp_path: Path) -> None:
         assert f"#{plot} {{ order: " in page
 
 
-def test_two_revisions_side_by_side(run_project: Path, tmp_path: Path) -> None:
-    def change(params: Any) -> None:
-        params["figures"].update(dpi=60)
-        params["compare"].update(resamples=100)
-
-    change_params(run_project, change)
-    succeed(run_project, "dvc", "repro")
-    succeed(run_project, "dvc", "plots", "diff", "-o", str(tmp_path / "page"))
+def test_two_revisions_side_by_side(extended_template: Path, tmp_path: Path) -> None:
+    """The second has a model more."""
+    succeed(extended_template, "dvc", "plots", "diff", "-o", str(tmp_path / "page"))
     page = (tmp_path / "page/index.html").read_text()
     for name in ("reconstructions", "errors"):
         assert len(re.findall(rf'<img src="[^"]*{name}\.png"', page)) == 2
@@ -140,5 +135,6 @@ def test_two_revisions_side_by_side(run_project: Path, tmp_path: Path) -> None:
     (comparison,) = (chart for chart in charts if "ratio" in chart["data"]["values"][0])
     lines = intervals(comparison)
     colours = [(revision, colour) for revision, colour, _, _ in lines]
-    assert sorted(colours) == sorted([("workspace", COLOURS[0])] * len(PAIRS) + [("HEAD", COLOURS[1])] * len(PAIRS))
-    assert len({(start, end) for *_, start, end in lines}) == 2 * len(PAIRS)  # fewer resamples, other intervals
+    more = len(PAIRS) + 3  # with each of two models and with PCA
+    assert sorted(colours) == sorted([("workspace", COLOURS[0])] * more + [("HEAD", COLOURS[1])] * len(PAIRS))
+    assert len({(start, end) for *_, start, end in lines}) == more + len(PAIRS)  # fewer resamples, other intervals

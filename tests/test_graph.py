@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,11 @@ from tests.conftest import (
     STAGES,
     ask_for_generation,
     change_params,
+    outputs,
+    stages_in_turn,
     succeed,
 )
+from tests.imports import files_of, imported_files, imported_names, names
 
 quick = pytest.mark.quick
 EVALUATIONS = {f"evaluate@{model}" for model in MODELS}
@@ -37,40 +39,6 @@ def stages_of_dvc_yaml() -> dict[str, Any]:
 
 
 # --- code ----------------------------------------------------------------------------------
-
-
-def imported_files(path: Path, root: Path) -> set[Path]:
-    """The file itself and those of root/stages that it imports anywhere, directly or through others."""
-    found: set[Path] = set()
-    waiting = [path]
-    while waiting:
-        path = waiting.pop()
-        if path not in found:
-            found.add(path)
-            waiting += [file for name in imported_names(path) for file in files_of(name, root)]
-    return found
-
-
-def imported_names(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path} has a relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)  # a module or something in one
-
-
-def files_of(name: str, root: Path) -> Iterator[Path]:
-    """What Python runs to import "stages.a.b": stages/__init__.py, stages/a/__init__.py and stages/a/b.py."""
-    parts = name.split(".")
-    if parts[0] == "stages":
-        for length in range(1, len(parts) + 1):
-            place = root.joinpath(*parts[:length])
-            yield from (file for file in (place / "__init__.py", place.with_suffix(".py")) if file.exists())
-
-
-def names(files: set[Path], root: Path) -> set[str]:
-    return {file.relative_to(root).as_posix() for file in files}
 
 
 # They check settings, report errors or progress, or name types; so they change no output.
@@ -129,7 +97,7 @@ def test_a_stage_without_tensorflow_loads_only_what_was_found(name: str) -> None
     assert files <= imported_files(ROOT / f"stages/{name}.py", ROOT)
 
 
-def test_an_edit_changes_the_stages_that_import_the_file(run_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edit_changes_the_stages_that_depend_on_it(run_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     networks = {"denoise", "few_labels"}
     edits: dict[str, set[str]] = {
         "stages/figures.py": {"figures"},
@@ -164,6 +132,13 @@ def test_an_edit_changes_the_stages_that_import_the_file(run_project: Path, monk
         path.unlink()
         if before is not None:
             path.write_bytes(before)
+    plain = (run_project / "params.yaml").read_bytes()
+    of_applications = {"anomalies", "denoise", "few_labels"}
+    for section, key, expected in (("figures", "dpi", {"figures"}), ("compare", "seed", {"compare"})):
+        change_params(run_project, lambda params: params[section].update({key: 61}))  # noqa: B023 (called at once)
+        with Repo() as repo:
+            assert set(repo.status()) == expected | of_applications, section
+        (run_project / "params.yaml").write_bytes(plain)
     with Repo() as repo:
         assert repo.status() == {}
 
@@ -181,13 +156,21 @@ def without_applications(project: Path) -> None:
     change_params(project, lambda params: [params.pop(key) for key in ("denoise", "few_labels", "generate", "tune")])
 
 
-def test_the_core_alone_gives_the_same_models_and_metrics(run_template: Path, project: Path) -> None:
-    without_applications(project)
-    succeed(project, "dvc", "repro")
-    for name in MODELS:
-        for path in (f"data/models/{name}.keras", f"data/evaluation/{name}.npz", f"metrics/{name}.json"):
-            assert (project / path).read_bytes() == (run_template / path).read_bytes(), path
-    assert (project / "metrics/README.md").read_bytes() == (run_template / "metrics/README.md").read_bytes()
+def test_the_core_alone_gives_the_same_bytes(run_project: Path) -> None:
+    without_applications(run_project)
+    expected = outputs(run_project)
+    for path in expected.keys() - set(run_project.glob("data/raw/*")):
+        path.unlink()
+    of_models = [f"{name} {model}" for name in ("train", "evaluate") for model in MODELS]
+    result = stages_in_turn(run_project, "prepare", *of_models, "compare", "figures")
+    assert result.returncode == 0, result.stderr
+    written = outputs(run_project)
+    assert written.items() <= expected.items()
+    assert {path.name for path in expected.keys() - written.keys()} == {
+        "anomalies.json", "anomalies.md", "anomalies.png", "denoising.csv", "denoising.md", "denoising.npz",
+        "denoising.png", "few_labels.md", "labels.csv", "labels.png",
+    }  # fmt: skip
+    assert "up to date" in succeed(run_project, "dvc", "status")
 
 
 # --- settings ------------------------------------------------------------------------------
@@ -224,12 +207,11 @@ for command in sys.argv[1:]:
 
 
 def test_a_stage_lists_exactly_the_parameters_that_it_reads(run_project: Path) -> None:
-    """Run the stages in processes that note which settings each of them looks up after validation."""
+    """Run the stages in a process that notes which settings each of them looks up after validation."""
     recording = (sys.executable, "-c", RECORDER)
     others = [name for name in STAGES if name not in ("prepare", "train", "evaluate", "generate")]
-    out = succeed(run_project, *recording, "prepare", "train deep", "evaluate deep", *others)
     change_params(run_project, ask_for_generation)
-    out += succeed(run_project, *recording, "generate 0")
+    out = succeed(run_project, *recording, "prepare", "train deep", "evaluate deep", *others, "generate 0")
     recorded = dict(line.split(maxsplit=2)[1:] for line in out.splitlines() if line.startswith("READ "))
     assert recorded.keys() == set(STAGES)
     sections = {key: field.annotation for key, field in ApplicationParams.model_fields.items() if key in OF_STAGES}
