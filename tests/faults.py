@@ -1,4 +1,4 @@
-"""Run a stage of the project in the current folder under one fault after another.
+"""Run a stage of the project in the current folder under one fault after another, and then without any.
 
     python tests/faults.py '["train", "shallow"]' 50000 data/history data/prepared/train_images.npy
 
@@ -54,6 +54,7 @@ def faults(limit: int, folder: Path, source: Path) -> dict[str, AbstractContextM
         "file for the folder": replaced(folder, Path.touch, Path.unlink),
         "unreadable input": mode(source, 0),
         "folder for the input": replaced(source, Path.mkdir, Path.rmdir),
+        "none": contextlib.nullcontext(),
     }
 
 
