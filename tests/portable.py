@@ -23,7 +23,7 @@ from tests.conftest import RAW, ROOT
 KINDS: dict[str, dict[str, object]] = {
     "dense": {"hidden_units": [12], "latent_dim": 4},
     "shallow": {"hidden_units": [], "normalization": "none", "optimizer": "muon", "learning_rate": 0.01},
-    "conv": {"layers": "conv", "hidden_units": [2], "latent_dim": 4},
+    "conv": {"layers": "conv", "hidden_units": [8], "latent_dim": 12},
     "variational": {"hidden_units": [12], "latent_dim": 4, "kl_weight": 1.0, "noise": 0.2, "dropout": 0.1, "shift": 1},
     "batch": {"hidden_units": [12], "latent_dim": 4, "normalization": "batch", "noise": 0.2, "code_l1": 0.001},
     "mixed": {"hidden_units": [12], "loss": "mse", "optimizer": "lion", "precision": "mixed_bfloat16"},

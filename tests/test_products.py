@@ -94,10 +94,8 @@ plain = read_params(Params).models["deep"].model_copy(
     update={"hidden_units": [128], "latent_dim": 16, "batch_size": 100, "epochs": 2, "early_stopping": 0}
 )
 kinds = {
-    "layer normalization": {"normalization": "layer", "optimizer": "adam"},
+    "dense": {"kl_weight": 1.0, "normalization": "layer", "optimizer": "muon"},
     "convolutions": {"layers": "conv", "hidden_units": [8, 16], "normalization": "batch", "optimizer": "adam"},
-    "variational": {"kl_weight": 1.0, "normalization": "none", "optimizer": "adam"},
-    "muon": {"normalization": "none", "optimizer": "muon"},
 }
 images = resident(np.random.default_rng(0).integers(0, 256, (450, 784), np.uint8))
 digests = {}
@@ -111,7 +109,7 @@ print(json.dumps(digests))
 
 
 def test_the_number_of_threads_changes_no_byte() -> None:
-    """Of a small training of every kind."""
+    """Of small trainings with every kind of product and of sum."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", TRAINING, str(threads)],
@@ -123,5 +121,5 @@ def test_the_number_of_threads_changes_no_byte() -> None:
         for threads in (2, 5)
     ]
     first, other = (json.loads(process.communicate(timeout=600)[0].splitlines()[-1]) for process in processes)
-    assert len(first) == 4
+    assert len(first) == 2
     assert other == first
