@@ -146,18 +146,17 @@ def test_rows_agree_with_keras_and_with_the_evaluation(run_template: Path, mnist
     assert contents(tmp_path / "again") == contents(tmp_path / "out")
 
 
-@pytest.mark.parametrize("model", ["shallow", "deep"])
-def test_codes_only_agrees_with_keras(run_template: Path, mnist: Mnist, tmp_path: Path, model: str) -> None:
+def test_codes_only_agrees_with_keras(run_template: Path, mnist: Mnist, tmp_path: Path) -> None:
     images = mnist["train"][0]  # 600: two whole batches and a part
     np.save(tmp_path / "a.npy", images)
     np.save(tmp_path / "b.npy", images[7])
     a, b = tmp_path / "a.npy", tmp_path / "b.npy"
-    assert run_in(run_template, tmp_path / "out", "--codes-only", a, b, a, model=model).returncode == 0
+    assert run_in(run_template, tmp_path / "out", "--codes-only", a, b, a, model="shallow").returncode == 0
     assert set(contents(tmp_path / "out")) == {"codes.npy", "inputs.csv"}
     codes = np.load(tmp_path / "out/codes.npy", allow_pickle=False)
     from stages.core.backend import keras
 
-    encoder = keras.saving.load_model(run_template / f"data/models/{model}.keras").get_layer("encoder")
+    encoder = keras.saving.load_model(run_template / "data/models/shallow.keras").get_layer("encoder")
     expected = encoder.predict(np.concatenate([images, images[7:8]]).reshape(601, -1) / np.float32(255), verbose=0)
     assert (codes.dtype, codes.shape) == (np.float32, (601, 16))
     np.testing.assert_allclose(codes, expected, rtol=1e-4, atol=1e-4)

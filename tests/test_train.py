@@ -133,7 +133,7 @@ def test_averaged_weights_are_those_of_fit(
     settings, images = variant(ema_momentum=0.6, early_stopping=early_stopping), pixels(10)
     ours, theirs = (build_autoencoder(HEIGHT, WIDTH, settings) for _ in range(2))
     history = run(tmp_path, settings, images, ours)
-    theirs.compile(keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.6), "mse")
+    theirs.compile(keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.6), "mse", run_eagerly=True)
     x = images.astype(np.float32) / 255
     swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=False)
     expected = theirs.fit(

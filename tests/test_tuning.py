@@ -216,9 +216,8 @@ def test_objectives_are_those_of_the_validation_images(mnist: Mnist) -> None:
 @pytest.mark.parametrize(
     ("changes", "schedule"),
     [
-        ({"normalization": "layer"}, "cosine"),
+        ({"normalization": "layer", "kl_weight": 0.5}, "cosine"),
         ({"dropout": 0.3, "noise": 0.1, "optimizer": "nadam", "schedule": "cosine"}, "linear"),
-        ({"kl_weight": 0.5}, "cosine"),
     ],
 )
 def test_a_shared_epoch_trains_what_a_new_one_trains(mnist: Mnist, changes: dict[str, Any], schedule: str) -> None:
@@ -302,7 +301,7 @@ def test_an_interrupted_trial_is_queued_again_three_times(tmp_path: Path, mnist:
 HANG = """
 import sys, time
 from stages.tools.tune import study
-study.HEARTBEAT, study.GRACE = 1, 2
+study.HEARTBEAT, study.GRACE = 1, 5
 found = study.load_study(sys.argv[1], "deep")
 found.optimize(lambda trial: (trial.suggest_float("noise", 0, 1), print("running", flush=True), time.sleep(600)))
 """
@@ -330,7 +329,7 @@ def test_the_trial_of_a_dead_process_runs_again(
     """Once the grace period is over, as a new trial with the same settings; other trials run meanwhile."""
     url = request.getfixturevalue("postgres") if kind == "postgresql" else f"sqlite:///{tmp_path}/s.db"
     monkeypatch.setattr(study_module, "HEARTBEAT", 1)
-    monkeypatch.setattr(study_module, "GRACE", 2)
+    monkeypatch.setattr(study_module, "GRACE", 5)
     study = create_study(url, "deep", study_of(), {})
     process = start(ROOT, sys.executable, "-c", HANG, url)
     assert process.stdout
@@ -583,7 +582,7 @@ def test_a_killed_study_continues(project: Path) -> None:
         assert process.stdout
         seen = next(line for line in iter(process.stdout.readline, "") if " of 9: trial " in line)
         os.killpg(process.pid, number)
-        output = seen + process.communicate(timeout=60)[0]
+        output = seen + process.communicate(timeout=240)[0]
         assert process.returncode == status, output
         assert "Traceback" not in output
     study = load_study(f"sqlite:///{project}/.dvc/tmp/studies/deep.db", "deep")
@@ -602,7 +601,7 @@ def test_a_process_ends_alone_if_sigterm_reaches_only_its_parent(project: Path) 
     assert process.stdout
     assert next(line for line in iter(process.stdout.readline, "") if "1 of 9" in line)
     process.terminate()
-    assert process.communicate(timeout=60)[0].endswith("terminated.\n")
+    assert process.communicate(timeout=240)[0].endswith("terminated.\n")
     assert process.returncode == 143
 
 
