@@ -323,7 +323,7 @@ OF_VAE: dict[str, Any] = {
 
 @pytest.fixture(scope="session")
 def extended_template(run_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of that clone with a variational model more, coarser figures and other resamples.
+    """A copy of that clone with one more model, a variational one, coarser figures and other resamples.
 
     It has run again, but nothing is committed; not to be changed. What `dvc repro` printed is in .dvc/tmp/repro.log.
     """

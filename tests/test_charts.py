@@ -122,7 +122,7 @@ def test_the_page_needs_no_network(run_template: Path, tmp_path: Path) -> None:
 
 
 def test_two_revisions_side_by_side(extended_template: Path, tmp_path: Path) -> None:
-    """The second has a model more."""
+    """The second has one more model."""
     succeed(extended_template, "dvc", "plots", "diff", "-o", str(tmp_path / "page"))
     page = (tmp_path / "page/index.html").read_text()
     for name in ("reconstructions", "errors"):

@@ -141,6 +141,11 @@ def test_the_tables_of_anomalies_are_the_committed_studies() -> None:
             means = [*rows["mean"][::order], rows["mean"].mean()]  # the last set of nine classes lacks 0
             row = "PCA (16)" if series == "PCA" else str(series)
             assert table("docs/anomalies.md", first)[row] == [f"{value:.3f}" for value in means]
+    on_validation = study("anomaly_scores").groupby(["score", "method"])["auroc"].mean().unstack()
+    shown = table("docs/anomalies.md", "AUROC of")
+    of_each = ["error", "distance", "error / ink", *(f"error / ink, {w} log distance" for w in (0.25, 0.5, 0.75, 1.0))]
+    expected = on_validation.loc[of_each, ["PCA (16)", "shallow", "deep"]].to_numpy()
+    assert [[cell.strip("*") for cell in cells] for cells in shown.values()] == np.char.mod("%.4f", expected).tolist()
     sizes = study("code_sizes").groupby("series", sort=False)
     assert table("docs/anomalies.md", "`latent_dim`") == {series: spreads(rows) for series, rows in sizes}
 

@@ -143,7 +143,7 @@ LOSS_OF = {"adam": "mae", "adamax": "mse", "nadam": "huber"}  # others: binary_c
 
 @pytest.mark.quick
 def test_every_loss_is_that_of_an_optimizer() -> None:
-    """Or the test after this one would leave one out."""
+    """The next test covers each loss."""
     assert {*LOSS_OF.values(), "binary_crossentropy"} == {*get_args(Loss)} == LOSSES.keys()
 
 

@@ -276,7 +276,7 @@ def test_dvc_shows_one_table_and_one_page(run_template: Path, tmp_path: Path) ->
 
 
 def test_a_raw_file_without_images_stops_at_prepare(run_project: Path) -> None:
-    """Which writes the same bytes."""
+    """A new raw file re-runs only `prepare`, which writes the same bytes."""
     (run_project / "data/raw/NOTE").write_text("nothing of importance")
     assert stages_run(succeed(run_project, "dvc", "repro")) == {"prepare"}
 

@@ -19,13 +19,14 @@ from stages.core.arrays import Bytes, Float32, Float64, Floats
 from stages.core.comparison import PERCENTILES
 from stages.core.evaluation import BASELINE, Digits, Result
 from stages.core.linear import Moments
+from stages.core.measures import in_batches, scaled_batches
 from stages.core.style import GREY, colours, mosaic, show
 from stages.core.tables import interval, markdown
 
 METRICS, FIGURE, REPORT = Path("metrics/anomalies.json"), Path("plots/anomalies.png"), Path("metrics/anomalies.md")
 NEAREST_IMAGES = "nearest training images"  # a name that no model can have
 NEAREST = 5  # of these
-BLOCK = 1000  # training images at a time
+BLOCK = 1000  # images at a time
 UNUSUAL = 10  # most and least anomalous digits in the figure
 ALARM = "#D00000"
 SMALLEST = float(np.finfo(np.float64).tiny)  # keeps the logarithm of a perfect reconstruction finite
@@ -80,20 +81,19 @@ def nearest_scores(train: Bytes, test: Bytes, pixel_mass: Float64) -> dict[str, 
     """
     from sklearn.metrics.pairwise import euclidean_distances  # takes a second to load, and the defaults need none
 
-    test_pixels = scale_pixels(test)
-    nearest = np.empty((len(test), 0), np.float32)
-    for start in range(0, len(train), BLOCK):
-        distances = euclidean_distances(test_pixels, scale_pixels(train[start : start + BLOCK]), squared=True)
-        nearest = np.hstack([nearest, distances])
-        kept = min(NEAREST, nearest.shape[1])
-        nearest = np.partition(nearest, kept - 1)[:, :kept]
-    error: Float64 = np.sort(nearest).mean(axis=1, dtype=np.float64)
+    known = train.reshape(len(train), -1)
+
+    def mean_distance(images: Float32) -> Float64:
+        nearest = np.empty((len(images), 0), np.float32)
+        for block in scaled_batches(known, BLOCK):
+            distances = np.hstack([nearest, euclidean_distances(images, block, squared=True)])
+            kept = min(NEAREST, distances.shape[1])
+            nearest = np.partition(distances, kept - 1)[:, :kept].copy()
+        means: Float64 = np.sort(nearest).mean(axis=1, dtype=np.float64)
+        return means
+
+    error = in_batches(mean_distance, test.reshape(len(test), -1), BLOCK)
     return {"error": error, "error / ink": combined_score(error, pixel_mass, np.ones_like(error))}
-
-
-def scale_pixels(images: Bytes) -> Float32:
-    """Images uint8 [images, height, width] as rows of pixels in [0, 1]: float32 [images, pixels]."""
-    return np.divide(images.reshape(len(images), -1), np.float32(255), dtype=np.float32)
 
 
 def of_missing_class(digits: Digits) -> NDArray[np.bool_]:

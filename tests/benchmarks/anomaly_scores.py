@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from stages.applications.anomalies import inverse_covariance, mahalanobis, scale_pixels
+from stages.applications.anomalies import inverse_covariance, mahalanobis
 from stages.applications.methods import all_methods, load_models, model_paths
 from stages.core.evaluation import load_evaluations, results_by_name
 from stages.core.files import read_images, read_split
@@ -30,7 +30,8 @@ WEIGHTS = (0.25, 0.5, 0.75, 1.0)  # of the logarithm of the distance; `combined`
 def main() -> None:
     params = read_params(Params)
     normal, unseen = read_images("validation"), missing_digits(params)
-    pixels = scale_pixels(np.concatenate([normal, unseen]))
+    images = np.concatenate([normal, unseen])
+    pixels = np.divide(images.reshape(len(images), -1), np.float32(255), dtype=np.float32)
     anomalous = np.arange(len(pixels)) >= len(normal)
     results = results_by_name(load_evaluations(list(params.models)))
     table = {}

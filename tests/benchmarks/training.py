@@ -9,7 +9,7 @@
 Needs the arrays of `dvc repro prepare`. `pip install -r requirements-bench.txt`, after
 `requirements-dev.txt`, brings the peers; those that are missing are named and left out. Every contender trains the same
 network from the same weights with the tutorial's recipe (ReLU, no normalization, Adam at a
-constant 0.001), with --quality also with that of params.yaml, on images that are
+constant 0.001), with --quality also with that of params.yaml, but Adam instead of Nadam, on images that are
 resident as bytes where its library allows, adds up the training loss, and computes the
 validation loss after the epoch. An epoch of all has the same number of whole batches and
 leaves out the rest. Each runs in a process of its own; the processes take

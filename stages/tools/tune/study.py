@@ -1,5 +1,6 @@
 """Studies in Optuna's storage: opening one, its sampler and pruner, and when it is complete."""
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -74,20 +75,18 @@ def open_storage(url: str) -> RDBStorage:
     """
     address = sqlalchemy.make_url(url)
     options: dict[str, Any] = {"pool_pre_ping": True}
-    race: tuple[type[Exception], ...] = (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError)
     if address.get_backend_name() == "sqlite":
         Path(address.database or "").parent.mkdir(parents=True, exist_ok=True)
         options = {"connect_args": {"timeout": BUSY}}
-        race = (*race, sqlalchemy.exc.OperationalError)
     heartbeat: dict[str, Any] = {"heartbeat_interval": HEARTBEAT, "grace_period": GRACE}
     with storage_errors(url):
         tries = TRIES
         while True:
             try:
                 return RDBStorage(url, engine_kwargs=options, heartbeat_stale_trial_callback=retry, **heartbeat)
-            except race:
+            except sqlalchemy.exc.DBAPIError as error:
                 tries -= 1
-                if not tries:
+                if not tries or not re.search("already exists|unique|duplicate", str(error), re.IGNORECASE):
                     raise
             except RuntimeError as error:  # tables of another version of Optuna
                 raise StageError(f"the storage {printable(url)} cannot be used: {error}") from None
