@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
 from stages import classical as classical_stage
-from stages.applications import denoisers, denoising
+from stages.applications import anomalies, denoisers, denoising
 from stages.applications.anomalies import (
     METRICS,
     NEAREST_IMAGES,
@@ -135,6 +135,21 @@ def test_resampled_areas_are_those_of_scikit_learn(codes: tuple[np.ndarray, np.n
         scipy.stats.mannwhitneyu(columns[anomalous, 1], columns[~anomalous, 1]).statistic
         / (anomalous.sum() * (~anomalous).sum())
     )
+
+
+@quick
+@pytest.mark.parametrize("count", [3, 40])
+def test_distances_to_the_nearest_images_are_those_of_scikit_learn(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over several blocks of either kind of images, and where there are fewer than the nearest ones."""
+    monkeypatch.setattr(anomalies, "BLOCK", 7)
+    images = np.random.default_rng(0).integers(1, 256, (count + 20, 3, 4), np.uint8)
+    train, test = images[:count], images[count:]
+    rows = [part.reshape(len(part), -1) / 255 for part in (train, test)]
+    index = sklearn.neighbors.NearestNeighbors(n_neighbors=min(5, count)).fit(rows[0])
+    expected = np.square(index.kneighbors(rows[1])[0]).mean(axis=1)
+    found = anomalies.nearest_scores(train, test, rows[1].sum(axis=1))
+    np.testing.assert_allclose(found["error"], expected, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(found["error / ink"]), expected / rows[1].sum(axis=1), rtol=1e-5)
 
 
 @quick

@@ -1,6 +1,6 @@
 """Which anomaly score do validation digits choose? AUROC of candidates, on no test image.
 
-    dvc exp apply one-class-3 && python -m tests.benchmarks.anomaly_scores
+    dvc exp apply one-class-4 && python -m tests.benchmarks.anomaly_scores
 
 Takes the models of the workspace, trained without some classes. The anomalies are digits of those classes from the
 training file, which the models have not seen. docs/anomalies.md has the mean over ten classes.
