@@ -7,6 +7,8 @@ them. The regression learns from noisy training images. Noisy validation images 
 TensorFlow.
 """
 
+from functools import partial
+
 import numpy as np
 
 from stages.applications.denoisers import CHOICES, choose
@@ -32,8 +34,7 @@ from stages.core.records import save_record
 def main() -> None:
     parse_no_arguments("classical", __doc__)
     classical = measure_classical(read_params(DenoiseParams).denoise)
-    with files.replacing(CLASSICAL) as file:
-        save_record(file, classical)
+    files.write_all({CLASSICAL: partial(save_record, record=classical)})
     for method, chosen in zip(CHOICES, classical.settings, strict=True):
         print(f"{method}: {'; '.join(chosen)}")
 

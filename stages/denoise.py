@@ -33,7 +33,7 @@ from stages.core.command import parse_no_arguments
 from stages.core.errors import StageError, run
 from stages.core.evaluation import MODEL
 from stages.core.files import write_all
-from stages.core.halves import halves
+from stages.core.inference import halves
 from stages.core.params import read_params
 from stages.core.records import load_record
 from stages.core.style import STYLE, png

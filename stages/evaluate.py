@@ -10,6 +10,7 @@ which compare, figures and the applications read.
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,7 @@ from stages.core.command import parse_model
 from stages.core.encoder_decoder import Data, as_pictures, mean_of_batches, measure, probe_pixels
 from stages.core.errors import StageError, run
 from stages.core.evaluation import BASELINE, MODEL, Digits, Evaluation, shown_name
-from stages.core.halves import halves
-from stages.core.inference import check_size, load_autoencoder
+from stages.core.inference import check_size, halves, load_autoencoder
 from stages.core.linear import fit_pca, image_moments
 from stages.core.measures import scaled_batches, squared_error
 from stages.core.params import choose_model, read_params
@@ -46,9 +46,8 @@ def main() -> None:
     check_size(written.model, model, height, width)
     data = Data(train, validation, test, (height, width), image_moments(train.images, params.evaluate.batch_size))
     evaluation = evaluate(name, model, data, history, params.evaluate)
-    with files.replacing_all([written.metrics, written.evaluation]) as (metrics, file):
-        metrics.write(metrics_json(evaluation))
-        save_record(file, evaluation)
+    record = partial(save_record, record=evaluation)
+    files.write_all({written.metrics: metrics_json(evaluation), written.evaluation: record})
     if warning := collapse(evaluation):
         print(f"warning: {key} collapsed: {warning}", file=sys.stderr)
     result = evaluation.model

@@ -49,12 +49,10 @@ def main() -> None:
     given, test = read_pair(raw, "train"), read_pair(raw, "test")
     check_fit(params, raw, given, test)
     train, validation = split_training(params, given, test)
-    arrays: dict[Path, Bytes] = {}
+    arrays: dict[Path, files.Content] = {}
     for split, (images, labels) in zip(files.SPLITS, (train, validation, test), strict=True):
-        arrays |= {files.images_path(split): images, files.labels_path(split): labels}
-    with files.replacing_all(list(arrays)) as outputs:
-        for file, array in zip(outputs, arrays.values(), strict=True):
-            files.write_npy(file, array)
+        arrays |= {files.images_path(split): files.npy(images), files.labels_path(split): files.npy(labels)}
+    files.write_all(arrays)
     height, width = train.images.shape[1:]
     print(
         f"{len(train.images)} training, {len(validation.images)} validation and {len(test.images)} test images "

@@ -1,7 +1,6 @@
 """A run that is killed continues where it was and ends in the bytes of an undisturbed one."""
 
 import importlib.metadata
-import io
 import json
 import math
 import os
@@ -12,8 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -184,13 +181,11 @@ def test_saving_takes_its_share_of_time_and_no_more(
     """Epochs of a fifth of a second, and a disk that takes `seconds` for a checkpoint."""
     now = [100.0]
 
-    @contextmanager
-    def slow_disk(path: Path) -> Iterator[io.BytesIO]:
-        yield io.BytesIO()
+    def slow_disk(contents: dict[Path, object]) -> None:
         now[0] += seconds
 
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(files, "replacing", slow_disk)
+    monkeypatch.setattr(files, "write_all", slow_disk)
     saves, next_save = 0, now[0]
     while now[0] < 100 + 3000 * max(seconds, 0.2):
         now[0] += 0.2

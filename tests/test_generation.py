@@ -25,10 +25,10 @@ from stages.applications.generation import (
     frechet_distance,
     real_digits,
 )
+from stages.applications.mixtures import Mixture, class_mixture, draw_codes, prior_mixture
 from stages.applications.reference_classifier import classifying, reference_classifier
 from stages.applications.schema import ApplicationParams, SeededClassifier
 from stages.core.backend import tf
-from stages.core.codes import Mixture, class_mixture, draw_codes, prior_mixture
 from stages.core.errors import ParamsError, StageError
 from stages.core.files import Split
 from stages.core.linear import Moments, code_moments, fit_pca, image_moments

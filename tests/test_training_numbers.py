@@ -10,11 +10,11 @@ import pytest
 from stages.core import files
 from stages.core import training as engine
 from stages.core.autoencoder import build_autoencoder
-from stages.core.backend import tf
+from stages.core.backend import assign, tf
 from stages.core.optimizer import build_optimizer, learning_rates, set_learning_rates
 from stages.core.params import read_params
 from stages.core.schema import Model, Optimizer, Params
-from stages.core.training import Training, add_noise, assign, build_training, epoch_order, read_pixels, resident, shift
+from stages.core.training import Training, add_noise, build_training, epoch_order, read_pixels, resident, shift
 from tests.conftest import ROOT, TUTORIAL
 
 pytestmark = pytest.mark.quick

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 
 from stages.applications.labels import spread
 from stages.applications.methods import BATCH, Method
+from stages.applications.mixtures import Mixture, class_mixture, draw_codes, prior_mixture
 from stages.applications.reference_classifier import ReferenceClassifier
 from stages.applications.schema import Generate
 from stages.core.arrays import Bytes, Float64, Floats
-from stages.core.codes import Mixture, class_mixture, draw_codes, prior_mixture
 from stages.core.errors import ParamsError, StageError
 from stages.core.files import Split
 from stages.core.linear import Moments, code_moments

@@ -8,8 +8,7 @@ from stages.core.baselines import fit_baselines
 from stages.core.encoder_decoder import EncoderDecoder
 from stages.core.evaluation import BASELINE, MODEL, shown_name
 from stages.core.files import Split, model_files, read_images
-from stages.core.halves import halves
-from stages.core.inference import check_size, load_autoencoder
+from stages.core.inference import check_size, halves, load_autoencoder
 from stages.core.linear import image_moments
 from stages.core.schema import Params
 

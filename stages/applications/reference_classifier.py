@@ -10,7 +10,7 @@ from stages.applications.classification import build_classification, labelled_ro
 from stages.applications.classifier import build_classifier, feature_model
 from stages.applications.schema import SeededClassifier
 from stages.core.arrays import Bytes, Floats
-from stages.core.backend import keras
+from stages.core.backend import assign, keras
 from stages.core.files import Split
 from stages.core.inference import BATCH, compile_model
 from stages.core.measures import in_batches
@@ -47,8 +47,7 @@ def reference_classifier(
     initial = [np.asarray(variable).copy() for variable in variables]
 
     def learn(given: Split) -> Callable[[Bytes], Bytes]:
-        for variable, value in zip(variables, initial, strict=True):  # compiled once, trained from the same start
-            variable.assign(value)
+        assign(variables, initial)  # compiled once, trained from the same start
         rows = resident(labelled_rows(given.images, given.labels, classes))
         train(training, rows, held_out, reporting=silent)
         return predict

@@ -1,13 +1,21 @@
 """The sections of params.yaml that belong to the applications."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
-from stages.core.schema import Activation, Params, Recipe, Section, Seed, Share, Units, no_value_twice, without_clashes
+from stages.core.schema import Activation, Params, Recipe, Section, Seed, Share, Units
 
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Deviation = Annotated[float, Field(gt=0, le=10)]
+
+
+def no_value_twice(values: list[Any]) -> list[Any]:
+    """Raise an error if a list holds a value twice."""
+    if len(set(values)) < len(values):
+        raise PydanticCustomError("duplicate", "It should hold no value twice")
+    return values
 
 
 class Denoise(Section):
@@ -36,10 +44,6 @@ class Classifier(Recipe):
     dropout: Share
     shift: int = Field(ge=0, le=8)
 
-    @model_validator(mode="after")
-    def check_combinations(self) -> Self:
-        return without_clashes(self)
-
 
 class SeededClassifier(Classifier):
     """A classifier's settings with one of generate.seeds."""
@@ -54,10 +58,6 @@ class Generate(Section):
     components: int = Field(ge=1, le=1000)
     codes: int = Field(ge=2, le=1_000_000)
     classifier: Classifier
-
-    @model_validator(mode="after")
-    def check_combinations(self) -> Self:
-        return without_clashes(self)
 
     def clashes(self) -> list[str]:
         if self.components <= self.codes:

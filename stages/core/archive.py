@@ -27,22 +27,11 @@ def keras_bytes(model: keras.Model) -> bytes:
         with zipfile.ZipFile(path) as saved, zipfile.ZipFile(archive, "w") as rewritten:
             for name in sorted(saved.namelist()):
                 content = saved.read(name)
-                if name == "metadata.json":
-                    content = _dump({k: v for k, v in json.loads(content).items() if k != "date_saved"})
-                elif name == "config.json":
-                    content = _dump(_without(json.loads(content), "shared_object_id"))
+                if name.endswith(".json"):
+                    content = json.dumps(json.loads(content, object_hook=_without_chance), sort_keys=True).encode()
                 rewritten.writestr(zipfile.ZipInfo(name), content)  # dated 1980
     return archive.getvalue()
 
 
-def _dump(content: Any) -> bytes:
-    return json.dumps(content, sort_keys=True).encode()
-
-
-def _without(content: Any, key: str) -> Any:
-    """A JSON value without the entries named `key`, at any depth."""
-    if isinstance(content, dict):
-        return {k: _without(v, key) for k, v in content.items() if k != key}
-    if isinstance(content, list):
-        return [_without(v, key) for v in content]
-    return content
+def _without_chance(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key not in ("date_saved", "shared_object_id")}

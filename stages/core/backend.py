@@ -1,6 +1,8 @@
 """Keras on TensorFlow. `stages/__init__.py` sets the environment that both read when they load."""
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -16,4 +18,10 @@ def use_all_cores() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-__all__ = ["keras", "tf", "use_all_cores"]
+def assign(variables: list[keras.Variable], values: Sequence[Any]) -> None:
+    """Give each variable a value, which may be an array or another variable."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+__all__ = ["assign", "keras", "tf", "use_all_cores"]

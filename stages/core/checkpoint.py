@@ -12,13 +12,14 @@ import platform
 import sys
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from stages.core import files
-from stages.core.backend import keras, tf
+from stages.core.backend import assign, keras, tf
 
 FOLDER = Path(".dvc/tmp/checkpoints")
 LARGEST_SHARE = 0.02  # of the time that may go into saving checkpoints
@@ -91,8 +92,7 @@ def restore(path: Path, variables: list[keras.Variable]) -> History:
     except (OSError, *files.BROKEN_ARRAY) as error:
         print(f"note: the checkpoint {path} is ignored: {error}", file=sys.stderr)
         return []
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+    assign(variables, values)
     return history
 
 
@@ -104,8 +104,7 @@ def save(path: Path, variables: list[keras.Variable], history: History) -> float
     start = time.monotonic()
     arrays: dict[str, Any] = {f"variable_{i}": np.asarray(v) for i, v in enumerate(variables)}
     try:
-        with files.replacing(path) as file:
-            np.savez(file, allow_pickle=False, history=np.array(history), **arrays)
+        files.write_all({path: partial(np.savez, allow_pickle=False, history=np.array(history), **arrays)})
     except OSError as error:
         print(f"note: no checkpoint: {path} {error.strerror}", file=sys.stderr)
     end = time.monotonic()

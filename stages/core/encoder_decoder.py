@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.core import shown
 from stages.core.arrays import Bytes, Float32, Float64, Floats, Transform
-from stages.core.codes import active_dimensions, sample_codes, sample_prior
+from stages.core.codes import active_dimensions, sample_codes
 from stages.core.evaluation import Pictures, Result
 from stages.core.files import Split
 from stages.core.linear import Moments, class_means, code_moments, fit_probe
@@ -106,7 +106,7 @@ def decode_pictures(method: EncoderDecoder, train_codes: Floats, codes: Floats, 
     """What the decoder makes of codes that belong to no image. train_codes, codes: of training and test images."""
     if method.posterior:
         classes = len(np.unique(data.train.labels))
-        drawn = sample_prior(classes * shown.SAMPLES, codes.shape[1], seed).reshape(classes, shown.SAMPLES, -1)
+        drawn = np.random.default_rng(seed).standard_normal((classes, shown.SAMPLES, codes.shape[1]))
     else:
         drawn = sample_codes(train_codes, data.train.labels, shown.SAMPLES, seed)
     samples = method.decode(drawn.reshape(-1, drawn.shape[-1])).clip(0, 1).reshape(*drawn.shape[:2], -1)

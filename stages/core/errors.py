@@ -31,15 +31,6 @@ def terminate(number: int, frame: object) -> NoReturn:
     raise TerminatedError
 
 
-def check_start() -> None:
-    """Raise StageError if NumPy ignores the settings of `stages/__init__.py`, since results would differ."""
-    if NUMPY_CAME_FIRST:
-        raise StageError(
-            "something that Python runs at its start loads NumPy, which changes results; remove the import of NumPy "
-            "from your sitecustomize.py, usercustomize.py or .pth file, or import stages before it."
-        )
-
-
 def run(main: Callable[[], None]) -> None:
     """Call `main`, and end the process with one sentence if it fails in a foreseeable way.
 
@@ -52,7 +43,11 @@ def run(main: Callable[[], None]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what the encoding lacks, as on standard error
     try:
-        check_start()
+        if NUMPY_CAME_FIRST:
+            raise StageError(
+                "something that Python runs at its start loads NumPy, which changes results; remove that import from "
+                "your sitecustomize.py, usercustomize.py or .pth file, or import stages before it."
+            )
         main()
         if sys.stdout:
             sys.stdout.flush()  # report a failure here; Python's own flush at exit has no sentence

@@ -127,13 +127,9 @@ def load_evaluations(names: list[str]) -> dict[str, Evaluation]:
     """
     paths = {name: model_files(name).evaluation for name in names}
     evaluations = {name: load_evaluation(path) for name, path in paths.items()}
-    first, *others = names
-    for name in others:
-        if not same_digits(evaluations[name].digits, evaluations[first].digits):
-            raise StageError(f"{paths[name]} is of other test images than {paths[first]}; run `dvc repro`.")
+    first = evaluations[names[0]].digits
+    for name, evaluation in evaluations.items():
+        digits = evaluation.digits
+        if not (np.array_equal(digits.labels, first.labels) and np.array_equal(digits.images, first.images)):
+            raise StageError(f"{paths[name]} is of other test images than {paths[names[0]]}; run `dvc repro`.")
     return evaluations
-
-
-def same_digits(one: Digits, other: Digits) -> bool:
-    """Whether two evaluations have the same labels and show the same images."""
-    return np.array_equal(one.labels, other.labels) and np.array_equal(one.images, other.images)

@@ -4,15 +4,15 @@ Paths are relative to the root of the repository, where DVC runs the stages.
 """
 
 import errno
-import io
 import lzma
 import os
 import secrets
 import tokenize
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
@@ -24,12 +24,14 @@ from stages.core.errors import StageError
 EVALUATIONS = Path("data/evaluation")
 PRESETS = Path("data/presets")
 SPLITS = ("train", "validation", "test")
-CHUNK = 2**24  # bytes of an array to write at a time
 # What NumPy and zipfile raise for a damaged .npy or .npz file, depending on where the damage is.
 BROKEN_ARRAY = (
     ValueError, EOFError, KeyError, SyntaxError, TypeError, RuntimeError, OverflowError, tokenize.TokenError,
     zipfile.BadZipFile, lzma.LZMAError,
 )  # fmt: skip
+
+Writer = Callable[[BinaryIO], object]  # writes to an open file
+Content = bytes | Writer
 
 
 class ModelFiles(NamedTuple):
@@ -70,87 +72,52 @@ def labels_path(split: str) -> Path:
 # --- writing -----------------------------------------------------------------------------
 
 
-class _Unfinished(io.FileIO):
-    """A hidden file next to `path`, to be renamed to it once it is complete. Its errors name `path`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        # A token keeps writers apart: process numbers don't, since two containers may use the same one.
-        self.temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-        with _naming(path):
-            with suppress(FileExistsError):  # a file where a folder should be; opening explains that better
-                path.parent.mkdir(parents=True)
-            if path.is_dir():  # the rename would find out too late, after others
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            super().__init__(self.temporary, "xb")
-
-    def write(self, data: Any) -> int:
-        with _naming(self.path):
-            return cast(int, super().write(data))
+class _WriteError(OSError):
+    """An OSError that names the file that cannot be written."""
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that replaces `path` when the block ends, and that vanishes if the block raises an error.
+def write_all(contents: Mapping[Path, Content]) -> None:
+    """Write all of these files or none, in this order. All are complete on disk before the first replaces an old one.
 
-    Any number of processes can replace the same path at once.
-    Raises OSError, with `path` as its file name, if the file cannot be written.
+    Any number of processes can write the same paths at once.
+    Raises OSError, with the path as its file name, if a file cannot be written.
     """
-    with replacing_all([path]) as (file,):
-        yield file
-
-
-@contextmanager
-def replacing_all(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
-    """Do the same as `replacing` for several files. All are complete on disk before the first is renamed."""
-    unfinished: list[_Unfinished] = []
+    # A token keeps writers apart: process numbers don't, since two containers may use the same one.
+    unfinished = {path: path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp") for path in contents}
     try:
-        for path in paths:
-            unfinished.append(_Unfinished(path))  # noqa: PERF401 (what is open needs closing if the next one fails)
-        files = [io.BufferedWriter(raw) for raw in unfinished]
-        yield cast(list[BinaryIO], files)
-        for file, raw in zip(files, unfinished, strict=True):
-            file.flush()
-            with _naming(raw.path):
-                os.fsync(raw.fileno())  # a power cut must not keep the rename and lose the bytes
-                file.close()
-        for raw in unfinished:
-            with _naming(raw.path):
-                os.replace(raw.temporary, raw.path)
-    finally:
-        for raw in unfinished:
-            with suppress(OSError):
-                raw.close()  # without flushing the buffer
-            with suppress(OSError):
-                raw.temporary.unlink(missing_ok=True)
-
-
-def write_all(contents: Mapping[Path, bytes]) -> None:
-    """Write all of these files or none. Raises OSError as `replacing` does."""
-    with replacing_all(list(contents)) as files:
-        for file, content in zip(files, contents.values(), strict=True):
-            file.write(content)
-
-
-def write_npy(file: BinaryIO, array: NDArray[Any]) -> None:
-    """Write an array to an open file in NumPy's .npy format.
-
-    It writes chunk by chunk, because NumPy's own method hides the operating system's reason when a disk is full.
-    """
-    header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
-    np.lib.format.write_array_header_1_0(file, header)
-    rows = max(1, CHUNK // max(1, array[:1].nbytes))
-    for start in range(0, len(array), rows):
-        file.write(np.ascontiguousarray(array[start : start + rows]).data)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Make an OSError in the block name the file that cannot be written."""
-    try:
-        yield
+        for path, content in contents.items():
+            _write(unfinished[path], path, content)
+        for path, temporary in unfinished.items():
+            os.replace(temporary, path)
+    except _WriteError:  # of a file that one of the contents wrote in passing
+        raise
     except OSError as error:
-        raise OSError(error.errno, f"cannot be written: {error.strerror or error}", str(path)) from error
+        raise _WriteError(error.errno, f"cannot be written: {error.strerror or error}", str(path)) from error
+    finally:
+        for temporary in unfinished.values():
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _write(temporary: Path, path: Path, content: Content) -> None:
+    """Write what is to replace `path` to a hidden file next to it."""
+    with suppress(FileExistsError):  # a file where a folder should be; opening explains that better
+        path.parent.mkdir(parents=True)
+    if path.is_dir():  # the rename would find out too late, after others
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    with open(temporary, "xb") as file:
+        if callable(content):
+            content(file)
+        else:
+            file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # a power cut must not keep the rename and lose the bytes
+
+
+def npy(array: NDArray[Any]) -> Writer:
+    """An array in NumPy's .npy format, to be written piece by piece."""
+    # NumPy writes to a real file in a way that hides the operating system's reason when a disk is full
+    return lambda file: np.save(cast(BinaryIO, SimpleNamespace(write=file.write)), array, allow_pickle=False)
 
 
 # --- reading -----------------------------------------------------------------------------

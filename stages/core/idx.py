@@ -45,12 +45,8 @@ def read_idx(path: Path, dimensions: int) -> Bytes:
     Memory stays within what the header declares, whatever the file inflates to.
     Raises StageError if the file is malformed and OSError if it can't be opened.
     """
-    with _opened(path) as (file, longest):
-        shape = _read_header(file, path, dimensions, longest)
-        values = np.empty(math.prod(shape), np.uint8)
-        _fill(values, file, path, shape, read_before=0)
-        _expect_end(file, path, shape)
-        return values.reshape(shape)
+    (values,) = stream_idx(path, dimensions)
+    return values
 
 
 def idx_shape(path: Path, dimensions: int) -> tuple[int, ...]:
@@ -59,10 +55,10 @@ def idx_shape(path: Path, dimensions: int) -> tuple[int, ...]:
         return _read_header(file, path, dimensions, longest, rows=1)
 
 
-def stream_idx(path: Path, dimensions: int, rows: int) -> Iterator[Bytes]:
+def stream_idx(path: Path, dimensions: int, rows: int = 2**32) -> Iterator[Bytes]:
     """Read an IDX file as uint8 arrays of `rows` rows; the last one can be smaller.
 
-    Memory stays within one block, so the file's size has no limit.
+    Memory stays within one array, so the file's size has no limit.
     Raises as read_idx does, but reports malformed values only when it reaches them.
     """
     with _opened(path) as (file, longest):
@@ -72,7 +68,8 @@ def stream_idx(path: Path, dimensions: int, rows: int) -> Iterator[Bytes]:
             block = np.empty((min(rows, shape[0] - start), *shape[1:]), np.uint8)
             _fill(block.reshape(-1), file, path, shape, read_before=start * row_size)
             yield block
-        _expect_end(file, path, shape)
+        if file.read(1):
+            raise StageError(f"{path} is too long: {_declared(shape)}, but more bytes follow.")
 
 
 def content_digest(path: Path) -> bytes:
@@ -101,8 +98,8 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
         raise StageError(f"{path} is corrupted: {error}.") from None
 
 
-def _read_header(file: BinaryIO, path: Path, dimensions: int, longest: int, rows: int | None = None) -> tuple[int, ...]:
-    """Read the shape. The caller keeps `rows` rows in memory at a time, or all of them."""
+def _read_header(file: BinaryIO, path: Path, dimensions: int, longest: int, rows: int) -> tuple[int, ...]:
+    """Read the shape. The caller keeps at most `rows` rows in memory at a time."""
     header_size = 4 + 4 * dimensions
     header = file.read(header_size)
     if header[:4] != bytes([0, 0, UNSIGNED_BYTE, dimensions]):
@@ -113,7 +110,7 @@ def _read_header(file: BinaryIO, path: Path, dimensions: int, longest: int, rows
     size = math.prod(shape)
     if size == 0:
         raise StageError(f"{path} is empty: {_declared(shape)}.")
-    if math.prod((shape[0] if rows is None else min(rows, shape[0]), *shape[1:])) > LARGEST:
+    if math.prod((min(rows, shape[0]), *shape[1:])) > LARGEST:
         raise StageError(f"{path} is too large: {_declared(shape)}, but at most {LARGEST} are supported.")
     if size > longest:
         raise StageError(f"{path} is truncated: {_declared(shape)}, but the file can't hold that many.")
@@ -144,11 +141,6 @@ def _fill(values: Bytes, file: BinaryIO, path: Path, shape: tuple[int, ...], rea
         if not count:
             raise StageError(f"{path} is truncated: {_declared(shape)}, but the file holds {read_before + filled}.")
         filled += count
-
-
-def _expect_end(file: BinaryIO, path: Path, shape: tuple[int, ...]) -> None:
-    if file.read(1):
-        raise StageError(f"{path} is too long: {_declared(shape)}, but more bytes follow.")
 
 
 def _declared(shape: tuple[int, ...]) -> str:

@@ -1,11 +1,13 @@
-"""Load the .keras file of a trained model, and apply it to arrays."""
+"""Load the .keras file of a trained model, and apply it or its halves to arrays."""
 
 from pathlib import Path
 
 import numpy as np
 
 from stages.core.arrays import Float32, Floats, Transform
+from stages.core.autoencoder import code_encoder, is_variational
 from stages.core.backend import keras, tf
+from stages.core.encoder_decoder import EncoderDecoder
 from stages.core.errors import StageError
 from stages.core.files import how_to_make
 from stages.core.products import portable
@@ -35,6 +37,13 @@ def compile_model(model: keras.Model, batch_size: int = BATCH) -> Transform:
         return np.concatenate(results)
 
     return apply
+
+
+def halves(model: keras.Model, batch_size: int = BATCH) -> EncoderDecoder:
+    """A model's encoder and decoder, compiled. batch_size: images computed at a time."""
+    encode, decode = (compile_model(half, batch_size) for half in (code_encoder(model), model.get_layer("decoder")))
+    posterior = compile_model(model.get_layer("encoder"), batch_size) if is_variational(model) else None
+    return EncoderDecoder(encode, decode, model.count_params(), posterior)
 
 
 def load_autoencoder(path: Path) -> keras.Model:

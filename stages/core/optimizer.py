@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stages.core.arrays import Float32
-from stages.core.backend import keras, tf
+from stages.core.backend import assign, keras, tf
 from stages.core.schema import Recipe
 
 BETA_2 = ("adam", "adamax", "adamw", "lion", "nadam")  # the optimizers that have it
@@ -67,8 +67,7 @@ def averaged(model: keras.Model, optimizer: keras.Optimizer, settings: Recipe) -
     try:
         yield
     finally:
-        for variable, value in zip(model.trainable_variables, own, strict=True):
-            variable.assign(value)
+        assign(model.trainable_variables, own)
 
 
 class Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]

@@ -16,18 +16,11 @@ PARAMS, PRESETS = Path("params.yaml"), Path("presets.yaml")
 
 BLOCKS = ("models.", "presets.")
 WORDS = {  # for types of problems that pydantic describes to programmers
-    "bool_type": "be true or false",
     "dict_type": "be a mapping from keys to values",
-    "float_type": "be a number",
-    "int_from_float": "be a whole number",
-    "int_type": "be a whole number",
     "invalid_key": "have a text as its key",
-    "list_type": "be a list",
     "model_type": "be a mapping from keys to values",
     "string_pattern_mismatch": "be 1 to 40 of a-z, 0-9, _ and -, start with a letter, and not be pca, the baseline, "
     "or anomalies, a stage",
-    "string_too_short": "not be empty",
-    "string_type": "be a text",
 }
 
 P = TypeVar("P", bound=Params)

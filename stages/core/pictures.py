@@ -90,13 +90,10 @@ def draw_interpolations(results: dict[str, Result], digits: Digits) -> Figure:
 
 def draw_traversals(results: dict[str, Result]) -> Figure:
     """The decoder's answer to one latent dimension at a time, a row each, around the mean code."""
-    size = (2.6 * len(results), 2.4)
-    figure, axes = plt.subplots(1, len(results), figsize=size, squeeze=False, layout="constrained")
-    for ax, (name, result) in zip(axes[0], results.items(), strict=True):
-        show(ax, mosaic(result.pictures.traversals), **GREY)
-        ax.set_title(name)
+    figure = draw_mosaics({name: result.pictures.traversals for name, result in results.items()}, 2.4)
+    for ax in figure.axes:
         ax.set_xlabel(f"−{TRAVERSAL} to +{TRAVERSAL} standard deviations")
-    axes[0, 0].set_ylabel("most varied first")
+    figure.axes[0].set_ylabel("most varied first")
     figure.suptitle("What each latent dimension does: all others at their means")
     return figure
 
@@ -106,10 +103,17 @@ def draw_samples(results: dict[str, Result], classes: int) -> Figure:
 
     Those of variational models are decoded from the prior and have no class.
     """
-    size = (2.6 * len(results), 3.2)
-    figure, axes = plt.subplots(1, len(results), figsize=size, squeeze=False, layout="constrained")
-    for ax, (name, result) in zip(axes[0], results.items(), strict=True):
-        show(ax, mosaic(result.pictures.samples[:classes]), **GREY)
-        ax.set_title(f"{name}: from the prior" if result.variational else name)
+    titles = {name: f"{name}: from the prior" if result.variational else name for name, result in results.items()}
+    figure = draw_mosaics({titles[name]: result.pictures.samples[:classes] for name, result in results.items()}, 3.2)
     figure.suptitle("Generated digits, a row per class; those from a prior have no class")
+    return figure
+
+
+def draw_mosaics(pictures: dict[str, Floats], height: float) -> Figure:
+    """Pictures [rows, columns, height, width] of each title, next to one another. height: of the figure, in inches."""
+    size = (2.6 * len(pictures), height)
+    figure, axes = plt.subplots(1, len(pictures), figsize=size, squeeze=False, layout="constrained")
+    for ax, (title, of_title) in zip(axes[0], pictures.items(), strict=True):
+        show(ax, mosaic(of_title), **GREY)
+        ax.set_title(title)
     return figure

@@ -5,7 +5,7 @@ Validation never changes a value, so no stage depends on this file in dvc.yaml: 
 the values, which DVC tracks as params.
 """
 
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
@@ -19,13 +19,6 @@ Loss = Literal["binary_crossentropy", "mse", "mae", "huber"]
 Optimizer = Literal[
     "adadelta", "adagrad", "adam", "adamax", "adamw", "ftrl", "lion", "muon", "nadam", "rmsprop", "sgd",
 ]  # fmt: skip
-
-
-def no_value_twice(values: list[Any]) -> list[Any]:
-    """Raise an error if a list holds a value twice."""
-    if len(set(values)) < len(values):
-        raise PydanticCustomError("duplicate", "It should hold no value twice")
-    return values
 
 
 def all_or_labels(value: Any) -> Any:
@@ -46,15 +39,18 @@ BatchSize = Annotated[int, Field(ge=1, le=2**20)]
 ModelName = Annotated[str, StringConstraints(pattern=r"^(?!(?:pca|anomalies)\Z)[a-z][a-z0-9_-]{0,39}\Z")]
 
 
-S = TypeVar("S", bound="Section")
-
-
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, regex_engine="python-re", allow_inf_nan=False)
 
     def clashes(self) -> list[str]:
         """What is wrong with settings that are possible one by one, in words."""
         return []
+
+    @model_validator(mode="after")
+    def check_clashes(self) -> Self:
+        if problems := self.clashes():
+            raise ValueError("\n".join(problems))
+        return self
 
 
 class Prepare(Section):
@@ -111,10 +107,6 @@ class Model(Recipe):
     loss: Loss
     seed: Seed
 
-    @model_validator(mode="after")
-    def check_combinations(self) -> Self:
-        return without_clashes(self)
-
     def clashes(self) -> list[str]:
         problems = []
         if self.layers == "conv" and not self.hidden_units:
@@ -129,24 +121,18 @@ class Model(Recipe):
             problems.append(
                 f"code_l1 is {self.code_l1:g}, but latent_activation is softmax, whose codes always add up to 1"
             )
-        return problems + self.variational_clashes() + super().clashes()
-
-    def variational_clashes(self) -> list[str]:
-        if self.kl_weight == 0:
-            return [f"kl_warmup_epochs is {self.kl_warmup_epochs:g}, but kl_weight is 0; set it to 0"] * (
-                self.kl_warmup_epochs > 0
-            )
-        problems = []
-        if self.latent_activation != "linear":
+        if self.kl_weight > 0 and self.latent_activation != "linear":
             problems.append(
                 f"latent_activation is {self.latent_activation}, but with a kl_weight the code is the mean of a "
                 "Gaussian; set it to linear"
             )
-        if self.code_l1 > 0:
+        if self.kl_weight > 0 and self.code_l1 > 0:
             problems.append(f"code_l1 is {self.code_l1:g} and kl_weight is {self.kl_weight:g}; set one of them to 0")
-        if self.kl_warmup_epochs >= self.epochs:
+        if self.kl_weight > 0 and self.kl_warmup_epochs >= self.epochs:
             problems.append(f"kl_warmup_epochs is {self.kl_warmup_epochs:g}, but has to be below epochs, {self.epochs}")
-        return problems
+        if self.kl_weight == 0 and self.kl_warmup_epochs > 0:
+            problems.append(f"kl_warmup_epochs is {self.kl_warmup_epochs:g}, but kl_weight is 0; set it to 0")
+        return problems + super().clashes()
 
 
 class Evaluate(Section):
@@ -179,10 +165,6 @@ class Params(Section):
     compare: Compare
     figures: Figures
 
-    @model_validator(mode="after")
-    def check_combinations(self) -> Self:
-        return without_clashes(self)
-
     def clashes(self) -> list[str]:
         problems = [
             f"presets.{name} has the name of a model in params.yaml" for name in self.presets if name in self.models
@@ -200,10 +182,3 @@ class Params(Section):
         models = {f"models.{name}": model for name, model in self.models.items()}
         presets = {f"presets.{name}": model for name, model in self.presets.items()}
         return {"defaults": self.defaults, **models, **presets}
-
-
-def without_clashes(section: S) -> S:
-    """The section itself. Raises ValueError, a line per clash, if its settings do not suit each other."""
-    if problems := section.clashes():
-        raise ValueError("\n".join(problems))
-    return section

@@ -73,11 +73,6 @@ def show_rows(ax: Axes, pictures: Floats, names: Sequence[str]) -> None:
     ax.tick_params(length=0)
 
 
-def spans_decades(values: Floats) -> bool:
-    """Whether values are better shown on a logarithmic axis: above 0, the largest at least 8 times the smallest."""
-    return bool((values > 0).all() and values.max() >= 8 * values.min())
-
-
 def png(figure: Figure, dpi: int) -> bytes:
     """The figure as PNG bytes that don't name the Matplotlib that drew it; closes the figure."""
     buffer = BytesIO()

@@ -14,7 +14,6 @@ REPORT = Path("metrics/README.md")
 COMPARISON = Path("plots/comparison.csv")
 MSE_PER_CLASS = Path("plots/mse_per_class.csv")
 LOSSES = Path("plots/losses.csv")
-STUDIES = Path("plots/studies")  # tables and pictures of the tools
 
 # The rows of the report; docs/metrics.md explains them. None where there is no such number.
 MEASURES: dict[str, Callable[[Result], float | None]] = {

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stages.core import files
 from stages.core.arrays import Bytes
-from stages.core.backend import keras, tf
+from stages.core.backend import assign, keras, tf
 from stages.core.checkpoint import Epoch, History, restore, save
 from stages.core.errors import StageError
 from stages.core.objective import Objective, build_objective
@@ -189,11 +189,6 @@ def build_training(model: keras.Model, settings: Model, count: int, shape: tuple
 def best_epoch(history: History) -> int:
     """The epoch with the smallest validation loss, the first one of several; 0 if there is none yet."""
     return min(history, key=lambda row: row.val_loss).epoch if history else 0
-
-
-def assign(variables: list[keras.Variable], values: list[keras.Variable]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
 
 
 # --- images ------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from stages.core.arrays import Bytes, Float64
 from stages.core.errors import ParamsError, StageError
-from stages.core.files import replacing, replacing_all, write_all
+from stages.core.files import write_all
 from stages.core.params import choose_model, read_params
 from stages.core.schema import Params
 from stages.core.style import STYLE, png
@@ -68,18 +68,18 @@ def main() -> None:
     paths, problems = expand(args.inputs)
     tables = [args.out / table for table in (("codes.npy", "inputs.csv") if args.codes_only else ("codes.csv",))]
     pictures = picture_paths(args.out, paths, tables)
+    count = len(paths) + len(problems)
     for problem in problems:
         say(f"error: {problem}", sys.stderr)
-    failed = len(problems)
     if paths:
         model = load_model(chosen)
         if args.codes_only:
-            failed += encode_inputs(model, paths, args)
+            encode_inputs(model, paths, args, problems)
         else:
-            failed += reconstruct_inputs(model, pictures, args, params.figures.dpi)
+            reconstruct_inputs(model, pictures, args, params.figures.dpi, problems)
         say(f"wrote {' and '.join(map(str, tables))}{'' if args.codes_only else ' and the pictures'}", sys.stdout)
-    if failed:
-        raise StageError(f"{failed} of {len(paths) + len(problems)} inputs could not be used.")
+    if problems:
+        raise StageError(f"{len(problems)} of {count} inputs could not be used.")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -109,28 +109,33 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def use_inputs(
-    model: TrainedModel, paths: list[Path], args: argparse.Namespace, table: BinaryIO, use: Callable[[Source], str]
-) -> int:
-    """Apply `use` to every input and print what it returns; return how many inputs could not be used.
+    model: TrainedModel,
+    paths: list[Path],
+    args: argparse.Namespace,
+    table: BinaryIO,
+    use: Callable[[Source], str],
+    problems: list[str],
+) -> None:
+    """Apply `use` to every input and print what it returns; add a sentence to `problems` for each unusable input.
 
     table: the open file that `use` appends to; what it appended for an unusable input is removed.
     Raises StageError if no input could be used.
     """
-    failed = 0
+    used = False
     for path in paths:
         start = table.tell()
         try:
             source = open_source(path, model.height, model.width, BATCH, args.ink, args.as_is)
             kind = f"{source.digit.ink} ink" if source.digit else f"images: {source.images}"
             say(f"{path}: {kind}; {use(source)}", sys.stdout)
+            used = True
         except StageError as error:
-            failed += 1
+            problems.append(str(error))
             say(f"error: {error}", sys.stderr)
             table.seek(start)
             table.truncate()
-    if failed == len(paths):
+    if not used:
         raise StageError("no input could be used; nothing was written.")
-    return failed
 
 
 def say(line: str, stream: TextIO) -> None:
@@ -155,13 +160,16 @@ def batches(source: Source) -> Iterator[Bytes]:
 # --- pictures and codes.csv --------------------------------------------------------------
 
 
-def reconstruct_inputs(model: TrainedModel, pictures: dict[Path, Path], args: argparse.Namespace, dpi: int) -> int:
-    """Write codes.csv and a picture for every input; return how many inputs could not be used.
+def reconstruct_inputs(
+    model: TrainedModel, pictures: dict[Path, Path], args: argparse.Namespace, dpi: int, problems: list[str]
+) -> None:
+    """Write codes.csv and a picture for every input.
 
-    pictures: the picture's path for each input. Raises StageError if no input could be used.
+    pictures: the picture's path for each input. problems: as `use_inputs` takes them.
+    Raises StageError if no input could be used.
     """
-    with replacing(args.out / "codes.csv") as table:
 
+    def write_rows(table: BinaryIO) -> None:
         def use(source: Source) -> str:
             summary = append_rows(model, source, table)
             outcome = describe(model, summary)
@@ -169,7 +177,9 @@ def reconstruct_inputs(model: TrainedModel, pictures: dict[Path, Path], args: ar
             write_all({pictures[source.path]: draw(model, source, summary, title, dpi)})
             return outcome
 
-        return use_inputs(model, list(pictures), args, table, use)
+        use_inputs(model, list(pictures), args, table, use, problems)
+
+    write_all({args.out / "codes.csv": write_rows})
 
 
 def append_rows(model: TrainedModel, source: Source, table: BinaryIO) -> Summary:
@@ -250,27 +260,30 @@ def same_file(path: Path) -> str:
 # --- codes.npy ---------------------------------------------------------------------------
 
 
-def encode_inputs(model: TrainedModel, paths: list[Path], args: argparse.Namespace) -> int:
-    """Write codes.npy and inputs.csv; return how many inputs could not be used.
+def encode_inputs(model: TrainedModel, paths: list[Path], args: argparse.Namespace, problems: list[str]) -> None:
+    """Write codes.npy and inputs.csv. problems: as `use_inputs` takes them.
 
     Raises StageError if no input could be used.
     """
-    inputs = []
-    with replacing_all([args.out / "codes.npy", args.out / "inputs.csv"]) as (codes, table):
-        write_header(codes, 0, model.latent_dim)
+    inputs: list[tuple[str, int]] = []
 
+    def write_codes(codes: BinaryIO) -> None:
         def use(source: Source) -> str:
             append_codes(model, source, codes)
             inputs.append((printable(str(source.path)), source.images))
             return "encoded"
 
-        failed = use_inputs(model, paths, args, codes, use)
+        write_header(codes, 0, model.latent_dim)
+        use_inputs(model, paths, args, codes, use, problems)
+        codes.seek(0)
+        write_header(codes, sum(images for _, images in inputs), model.latent_dim)
+
+    def write_inputs(table: BinaryIO) -> None:
         encoded = pd.DataFrame(inputs, columns=["file", "images"])
         encoded.insert(1, "first", encoded["images"].cumsum() - encoded["images"])
-        codes.seek(0)
-        write_header(codes, int(encoded["images"].sum()), model.latent_dim)
         table.write(csv(encoded))
-    return failed
+
+    write_all({args.out / "codes.npy": write_codes, args.out / "inputs.csv": write_inputs})
 
 
 def append_codes(model: TrainedModel, source: Source, file: BinaryIO) -> None:

@@ -11,7 +11,8 @@ from matplotlib import pyplot as plt
 from stages.core.errors import ParamsError, StageError
 from stages.core.files import write_all
 from stages.core.style import STYLE, png
-from stages.core.tables import STUDIES, csv, markdown, number
+from stages.core.tables import csv, markdown, number
+from stages.tools.studies import STUDIES
 from stages.tools.study.experiments import Run, Text, collect, in_series, read_experiments, shortcoming
 from stages.tools.study.picture import draw_study
 

@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from stages.core.style import colours, spans_decades
+from stages.core.style import colours
+from stages.tools.studies import spans_decades
 
 LONG = 8  # characters of an axis label; longer ones would overlap
 

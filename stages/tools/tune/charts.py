@@ -6,7 +6,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.core.style import BASELINE_COLOURS, COLOURS, spans_decades
+from stages.core.style import BASELINE_COLOURS, COLOURS
+from stages.tools.studies import spans_decades
 
 
 def draw_importances(importances: Mapping[str, float], objective: str) -> Figure:

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from stages.core.errors import ParamsError, StageError, run
-from stages.core.files import replacing
+from stages.core.files import write_all
 from stages.core.params import nearest, parse_params, read_params
 from stages.tools.tune.results import best_trials, complete, objectives, write_report
 from stages.tools.tune.schema import Tune, TuneParams
@@ -138,8 +138,7 @@ def add_model(name: str, settings: dict[str, Any], comment: str, path: Path = Pa
     content["models"].yaml_add_eol_comment(comment, name)
     yaml.dump(content, text)
     parse_params(TuneParams, text.getvalue(), path)
-    with replacing(path) as file:
-        file.write(text.getvalue().encode())
+    write_all({path: text.getvalue().encode()})
 
 
 def choose_trial(study: optuna.Study, number: int | None) -> FrozenTrial:

@@ -10,7 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 from stages.core import files
 from stages.core.errors import StageError
 from stages.core.style import STYLE, png
-from stages.core.tables import STUDIES, csv
+from stages.core.tables import csv
+from stages.tools.studies import STUDIES
 from stages.tools.tune.charts import draw_front, draw_importances
 from stages.tools.tune.study import DIRECTIONS, ended, seconds
 

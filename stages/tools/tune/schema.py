@@ -1,11 +1,11 @@
 """The section of params.yaml that describes studies."""
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from stages.core.params import nearest
-from stages.core.schema import Model, ModelName, Params, Section, Seed, without_clashes
+from stages.core.schema import Model, ModelName, Params, Section, Seed
 from stages.tools.tune.space import check_grid, read_space
 
 Objective = Literal["mse", "bce", "ssim", "probe", "parameters", "latent_dim"]
@@ -23,10 +23,6 @@ class Tune(Section):
     sampler: Literal["tpe", "random", "grid", "nsga2"]
     pruner: Literal["none", "median", "hyperband"]
     seed: Seed
-
-    @model_validator(mode="after")
-    def check_combinations(self) -> Self:
-        return without_clashes(self)
 
     def clashes(self) -> list[str]:
         problems = []

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from stages.core import files
 from stages.core.autoencoder import build_autoencoder
-from stages.core.backend import tf, use_all_cores
+from stages.core.backend import assign, tf, use_all_cores
 from stages.core.checkpoint import Epoch, digest_run, loaded_code
 from stages.core.encoder_decoder import Data
 from stages.core.errors import ParamsError, StageError, run
@@ -27,7 +27,7 @@ from stages.core.linear import Moments
 from stages.core.optimizer import learning_rates, set_learning_rates
 from stages.core.params import check_fit, read_params, sentences
 from stages.core.schema import Evaluate, Model
-from stages.core.training import DivergedError, Images, Training, assign, build_training, read_pixels, train
+from stages.core.training import DivergedError, Images, Training, build_training, read_pixels, train
 from stages.tools.tune.objectives import measure
 from stages.tools.tune.schema import Tune, TuneParams
 from stages.tools.tune.space import settings_of
