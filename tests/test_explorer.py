@@ -5,7 +5,6 @@ import contextlib
 import gc
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,6 @@ def test_a_link_restores_its_scene_exactly(scene: Scene) -> None:
         ({"digit": "12345678901"}, "must be a whole number"),
         ({"code": "1,two"}, "'1,two', but must be a list of numbers"),
         ({"code": "1,nan"}, "not finite"),
-        ({"code": "1e99"}, "not finite, or beyond"),
         ({"from": "3e38"}, r"beyond ±1e\+15"),
         ({"image": "zzzz"}, "image is broken"),
         ({"image": "eJwDAAAAAAE"}, "must have 5×7 pixels"),
@@ -108,12 +106,6 @@ def test_an_atlas_holds_what_numpy_says(atlas: Atlas, train: Split) -> None:
     np.testing.assert_allclose(atlas.class_means[1], codes[train.labels == 5].mean(axis=0), rtol=1e-5)
     assert atlas.classes.tolist() == [2, 5, 7]
     assert (class_codes(atlas, 7) == atlas.train_codes[800:]).all()
-
-
-@quick
-def test_a_class_that_was_not_trained_has_no_codes(atlas: Atlas) -> None:
-    with pytest.raises(StageError, match=r"class 3\b"):
-        class_codes(atlas, 3)
 
 
 @quick
@@ -207,22 +199,13 @@ def test_an_answer_is_what_keras_computes(trained: Library) -> None:
     assert found["percentile"] == pytest.approx((errors < errors[3] * (1 - 1e-6)).mean() * 100, abs=1)
 
 
-def test_the_map_has_a_place_for_every_test_digit_and_the_code(trained: Library) -> None:
-    found = ask(trained, Scene("deep", 3), tab="Map")
-    assert np.shape(found["points"]) == (200, 2)
-    np.testing.assert_allclose(found["star"], found["points"][3], atol=1e-3)
-    assert len(found["near"]) == answers.NEIGHBOURS
-
-
-def test_facts_are_those_of_the_metrics(trained: Library) -> None:
+def test_facts_are_those_of_the_metrics_and_baselines_are_grey(trained: Library) -> None:
     metrics = json.loads(Path("metrics/deep.json").read_text())
     fact = next(row["fact"] for row in ask(trained, Scene("deep"))["side"] if row["name"] == "deep")
-    for number in (
-        f"{metrics['mse'] * 784:.2f}",
-        f"{metrics['mse'] / metrics['mse_pca']:.2f}",
-        f"{metrics['probe']:.1%}",
-    ):
-        assert number in fact
+    assert f"deep loses {metrics['mse'] * 784:.2f} of squared error" in fact
+    assert f"{metrics['mse'] / metrics['mse_pca']:.2f} times what PCA" in fact
+    assert f"reads the class from {metrics['probe']:.1%}" in fact
+    assert answers.start(trained)["colours"]["PCA (16)"] == BASELINE_COLOURS[0]
 
 
 @pytest.mark.parametrize("model", ["deep", "PCA (16)"])
@@ -238,10 +221,6 @@ def test_errors_and_ranks_of_anomalies_are_those_of_the_pipeline(trained: Librar
         assert found["anomaly"] == pytest.approx((score < score[digit]).mean() * 100, abs=1)
         assert found["squared_error"] == pytest.approx(result.squared_error[digit], rel=1e-4)
     assert ask(trained, Scene(model), do="mean", label=9)["anomaly"] is None
-
-
-def test_baselines_are_grey(trained: Library) -> None:
-    assert answers.start(trained)["colours"]["PCA (16)"] == BASELINE_COLOURS[0]
 
 
 def test_buttons_move_where_they_say(trained: Library) -> None:
@@ -278,7 +257,6 @@ def test_refining_lowers_the_error_of_a_network_and_keeps_the_code_of_pca(traine
         (Scene("deep"), {"do": "class", "label": 12}, "no test digit"),
         (Scene("deep"), {"do": "mean", "label": 12}, "class 12"),
         (Scene("deep"), {"photo": "note.png", "picture": base64.b64encode(b"text")}, "^note.png.* image"),
-        (Scene("deep"), {"photo": "none.png"}, "^none.png.* empty"),
     ],
 )
 def test_what_cannot_be_answered_is_refused(trained: Library, scene: Scene, question: Any, reason: str) -> None:
@@ -286,32 +264,14 @@ def test_what_cannot_be_answered_is_refused(trained: Library, scene: Scene, ques
         ask(trained, scene, **question)
 
 
-def test_a_photo_becomes_an_image_of_the_link(trained: Library) -> None:
-    large = Image.fromarray(255 - trained.test.images[0]).resize((280, 280), Image.Resampling.BICUBIC)
-    found = ask(trained, Scene("deep"), photo="a.png", picture=base64.b64encode(png_bytes(np.asarray(large))))
-    assert "dark ink" in found["note"]
-    assert np.abs(pixels_of(found["input"]).astype(float) - trained.test.images[0]).mean() < 10
-    again = ask(trained, read_scene(found["scene"], 28, 28, "none"))
-    assert again["input"] == found["input"]
-
-
 def test_only_so_many_models_are_in_memory(trained: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "KEPT", 1)
     gc.collect()
     before = sum(isinstance(one, Entry) for one in gc.get_objects())
     few = Library(read_params(Params))
-    for name in (*few.names, *few.names):
+    for name in (*few.names, few.names[0]):
         assert few.entry(name).model.name == name
         assert sum(isinstance(one, Entry) for one in gc.get_objects()) <= before + 2  # the last, and the present one
-
-
-def test_ten_ask_at_once(trained: Library) -> None:
-    def client(digit: int) -> str:
-        return str(ask(trained, Scene("deep", digit))["reconstruction"])
-
-    alone = [client(digit) for digit in range(10)]
-    with ThreadPoolExecutor(10) as clients:
-        assert list(clients.map(client, range(10))) == alone
 
 
 def test_a_broken_model_is_reported_and_mended_without_a_restart(run_project: Path) -> None:
@@ -347,9 +307,8 @@ def explore(project: Path, *arguments: str, **options: Any) -> tuple[int, str]:
 def test_wrong_arguments_end_with_a_sentence(project: Path, run_template: Path) -> None:
     status, errors = explore(project, "--port", "99999")
     assert (status, "must be from 1 to 65535" in errors) == (2, True)
-    for host in ("nowhere.invalid", "127..0.1"):
-        status, errors = explore(project, "--host", host)
-        assert (status, "not an address of this machine" in errors) == (2, True)
+    status, errors = explore(project, "--host", "127..0.1")
+    assert (status, "not an address of this machine" in errors) == (2, True)
     status, errors = explore(project, "--host", "0.0.0.0")
     assert (status, "without a password" in errors) == (1, True)
     assert "data/prepared/test_images.npy is missing; run `dvc repro prepare`." in errors
@@ -357,7 +316,5 @@ def test_wrong_arguments_end_with_a_sentence(project: Path, run_template: Path) 
     status, errors = explore(run_template, "--model", "deeep")
     assert (status, "did you mean deep?" in errors) == (2, True)
     status, errors = explore(run_template, "--model", "best16")
-    assert (
-        status,
-        "the preset best16 is not trained and evaluated; run `python -m stages.train best16 && " in errors,
-    ) == (1, True)
+    remedy = "the preset best16 is not trained and evaluated; run `python -m stages.train best16 && "
+    assert (status, remedy in errors) == (1, True)

@@ -47,40 +47,34 @@ def one(latent_dim: int = 16, **values: Any) -> Evaluation:
     return made_up.evaluation(*results, labels=[4, 7, 7])
 
 
-def test_a_picture_has_digits_above_reconstructions_above_samples() -> None:
-    evaluation = one()
-    figure = gallery.draw_model(evaluation.model, evaluation.digits, classes=2)
-    (ax,) = figure.axes
-    shown = np.asarray(ax.images[0].get_array())
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["test digits", "reconstructions", "samples"]
-    height, width = evaluation.digits.images.shape[1:]
-    model = evaluation.model
-    rows = evaluation.digits.images, model.reconstructions / 255, model.pictures.samples[:, 0]
-    for row in range(3):
-        for column in range(2):
-            top, left = row * (height + 1), column * (width + 1)
-            np.testing.assert_array_equal(shown[top : top + height, left : left + width], rows[row][column])
-        assert top < ax.get_yticks()[row] < top + height
-    plt.close(figure)
-
-
 @pytest.mark.parametrize(
-    ("labels", "trained", "columns"), [([4, 7, 7], [7], [(1, 0)]), ([1, 7, 7], [1, 4, 7], [(0, 0), (1, 2)])]
+    ("labels", "trained", "columns"), [([4, 7, 7], [7], [(1, 0)]), ([1, 7, 8], [1, 4, 7, 8], [(0, 0), (1, 2)])]
 )
-def test_samples_are_below_their_class(labels: list[int], trained: list[int], columns: list[tuple[int, int]]) -> None:
+def test_digits_are_above_their_reconstructions_and_samples_of_their_class(
+    labels: list[int], trained: list[int], columns: list[tuple[int, int]]
+) -> None:
     """Classes that training lacked are not drawn. columns: each one's test digit and samples."""
     digits = made_up.digits(labels, trained=trained)
-    model = made_up.result([1, 2, 3], classes=3)
+    model = made_up.result([1, 2, 3], classes=4)
     samples = model.pictures.samples[: len(trained)]
     model = replace(model, pictures=replace(model.pictures, samples=samples))
-    figure = gallery.draw_model(model, digits, classes=10)
-    shown, height, width = np.asarray(figure.axes[0].images[0].get_array()), made_up.HEIGHT, made_up.WIDTH
-    assert shown.shape[1] == len(columns) * (width + 1) - 1
+    figure = gallery.draw_model(model, digits, classes=2)
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["test digits", "reconstructions", "samples"]
+    shown, height, width = np.asarray(ax.images[0].get_array()), made_up.HEIGHT + 1, made_up.WIDTH + 1
+    assert shown.shape == (3 * height - 1, len(columns) * width - 1)
     for column, (digit, sampled) in enumerate(columns):
-        across = slice(column * (width + 1), column * (width + 1) + width)
-        np.testing.assert_array_equal(shown[:height, across], digits.images[digit])
-        np.testing.assert_array_equal(shown[2 * (height + 1) :, across], samples[sampled, 0])
+        reconstruction = model.reconstructions[digits.shown[digit]] / 255
+        for row, expected in enumerate((digits.images[digit], reconstruction, samples[sampled, 0])):
+            top, left = row * height, column * width
+            np.testing.assert_array_equal(shown[top : top + height - 1, left : left + width - 1], expected)
     plt.close(figure)
+
+
+def save_evaluation(choice: Choice, evaluation: Evaluation) -> None:
+    choice.files.evaluation.parent.mkdir(parents=True, exist_ok=True)
+    with choice.files.evaluation.open("wb") as file:
+        save_record(file, evaluation)
 
 
 def test_without_a_name_what_is_not_trained_is_left_out(
@@ -89,15 +83,18 @@ def test_without_a_name_what_is_not_trained_is_left_out(
     ended = made_up.call_main(gallery.main, monkeypatch, capsys)
     assert ended.status == 1
     assert "the preset sparse is not trained and evaluated; run `python -m stages.train sparse && " in ended.err
+    assert not Path("plots").exists()
     choice = choose_model(PARAMS, "best16")
+    save_evaluation(choice, replace(one(), loss=np.ones(choice.settings.epochs)))
     choice.files.model.parent.mkdir(parents=True, exist_ok=True)
-    choice.files.model.touch()
-    with choice.files.evaluation.open("wb") as file:
-        save_record(file, replace(one(), loss=np.ones(choice.settings.epochs)))
+    choice.files.model.write_bytes(b"not read")
     ended = made_up.call_main(gallery.main, monkeypatch, capsys)
     assert ended.status == 0
     assert len(ended.err.splitlines()) == len(PARAMS.presets) - 1
-    assert [path.name for path in Path("plots/gallery").iterdir()] == ["best16.png"]
+    (path,) = Path("plots/gallery").iterdir()
+    assert path.name == "best16.png"
+    with Image.open(path) as picture:
+        assert picture.width > 300
     assert ended.out.splitlines()[-1].startswith("| `best16` ")
 
 
@@ -138,9 +135,6 @@ def test_a_preset_that_saw_noise_is_drawn_with_noisy_digits(denoising: Choice) -
     plt.close(figure)
     drawn = gallery.draw_preset(denoising, one(), FEW)
     assert [path.name for path in drawn] == ["denoising.png", "denoising-noisy.png", "denoising-noisy.csv"]
-
-
-def test_noisy_digits_of_other_settings_are_refused(denoising: Choice) -> None:
     other = FEW.model_copy(update={"denoise": FEW.denoise.model_copy(update={"seed": 1})})
     with pytest.raises(StageError, match=rf"{CLASSICAL} .*`denoise`.*`dvc repro`"):
         gallery.draw_preset(denoising, one(), other)
@@ -206,51 +200,37 @@ def test_broken_metrics_are_named(here: Path, text: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "reason"),
+    ("name", "reason"),
     [
-        (["best17"], r"no preset 'best17' \(did you mean best16\?\)"),
-        (["deep"], "no preset 'deep'"),
-        ([], "the preset .* is not trained and evaluated; run `python -m stages.train"),
+        ("best17", r"no preset 'best17' \(did you mean best16\?\)"),
+        ("best16", "the preset best16 is not trained and evaluated; run `python -m stages.train best16"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(
-    here: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
-) -> None:
-    monkeypatch.setattr("sys.argv", ["gallery", *arguments])
+def test_what_cannot_be_drawn_is_said(here: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str) -> None:
+    monkeypatch.setattr("sys.argv", ["gallery", name])
     with pytest.raises((ParamsError, StageError), match=reason):
         gallery.main()
-    assert not (here / "plots").exists()
 
 
-@pytest.mark.parametrize(("early_stopping", "epochs", "current"), [
-    (0, 120, True), (0, 119, False), (0, 121, False), (5, 119, True), (5, 120, True), (5, 121, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("early_stopping", "latent_dim", "epochs", "current"),
+    [
+        (0, 16, 120, True),
+        (0, 16, 119, False),
+        (5, 16, 119, True),
+        (5, 16, 121, False),
+        (0, 15, 120, False),
+    ],
+)
 def test_an_evaluation_of_other_settings_is_not_drawn(
-    here: Path, early_stopping: int, epochs: int, current: bool
+    here: Path, early_stopping: int, latent_dim: int, epochs: int, current: bool
 ) -> None:
     """Of another latent size or number of epochs; early stopping leaves fewer."""
     choice = choose_model(PARAMS, "best16")
     choice = choice._replace(settings=choice.settings.model_copy(update={"early_stopping": early_stopping}))
-    choice.files.evaluation.parent.mkdir(parents=True)
-    for latent_dim in (16, 15):
-        evaluation = replace(one(latent_dim), loss=np.ones(epochs))
-        with choice.files.evaluation.open("wb") as file:
-            save_record(file, evaluation)
-        if current and latent_dim == 16:
+    save_evaluation(choice, replace(one(latent_dim), loss=np.ones(epochs)))
+    if current:
+        gallery.check_current(choice)
+    else:
+        with pytest.raises(StageError, match=rf"npz has {epochs} epochs and latent_dim {latent_dim}, but "):
             gallery.check_current(choice)
-        else:
-            with pytest.raises(StageError, match=rf"npz has {epochs} epochs and latent_dim {latent_dim}, but "):
-                gallery.check_current(choice)
-
-
-def test_it_draws_what_was_trained(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    files = choose_model(PARAMS, "best16").files
-    files.evaluation.parent.mkdir(parents=True)
-    with files.evaluation.open("wb") as file:
-        save_record(file, replace(one(), loss=np.ones(120)))
-    files.model.write_bytes(b"not read")
-    monkeypatch.setattr("sys.argv", ["gallery", "best16"])
-    gallery.main()
-    assert "| `best16` |" in capsys.readouterr().out
-    with Image.open(here / "plots/gallery/best16.png") as picture:
-        assert picture.width > 300

@@ -37,6 +37,7 @@ from stages.core.linear import Moments
 from stages.core.params import parse_params, read_params
 from stages.core.tables import csv
 from stages.core.training import Training, build_training, resident, train
+from stages.tools.tune import command
 from stages.tools.tune import study as study_module
 from stages.tools.tune.command import add_model, choose_trial, parse_arguments
 from stages.tools.tune.objectives import measure
@@ -47,14 +48,15 @@ from stages.tools.tune.study import (
     DIRECTIONS,
     build_sampler,
     create_study,
-    default_storage,
+    ended,
     is_complete,
     load_study,
     open_storage,
     suggest,
 )
 from stages.tools.tune.worker import Compiled, Inputs, run_or_requeue, run_trial, training_of
-from tests.conftest import ROOT, call, change_params, environment, made_once, start, succeed, wait_until
+from tests import made_up
+from tests.conftest import ROOT, call, change_params, made_once, refused, start, succeed, wait_until
 
 quick = pytest.mark.quick
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -86,16 +88,10 @@ def study_of(**changes: Any) -> Tune:
         ({"space": {"learning_rate": 0.1}}, "space.learning_rate", "0.1", "choices, or a range with low and high"),
         ({"space": {"optimizer": RATE}}, "space.optimizer", "'low': 0.001", "a list of choices"),
         ({"space": {"optimizer": ["adam", "adm"]}}, "space.optimizer.1", "'adm'", "'adamw'"),
-        ({"space": {"optimizer": []}}, "space.optimizer", "[]", "one or more"),
         ({"space": {"learning_rate": {"low": 0.001}}}, "space.learning_rate.high", "", "required"),
         ({"space": {"learning_rate": RATE | {"logg": True}}}, "space.learning_rate.logg", "true", "not permitted"),
         ({"space": {"learning_rate": RATE | {"high": 200}}}, "space.learning_rate.high", "200", "equal to 100"),
-        ({"space": {"batch_size": {"low": 1.5, "high": 3}}}, "space.batch_size.low", "1.5", "integer"),
-        ({"space": {"batch_size": {"low": 1, "high": 9, "step": 0.5}}}, "space.batch_size.step", "0.5", "integer"),
         ({"space": {"learning_rate": RATE | {"low": 0.2}}}, "space.learning_rate", "low=0.2", "low <= high"),
-        ({"space": {"noise": {"low": 0, "high": 1, "log": True}}}, "space.noise", "low=0", "low > 0"),
-        ({"space": {"noise": {"low": 0, "high": 1, "log": 1}}}, "space.noise.log", "1", "boolean"),
-        ({"space": {"noise": {"low": 0.5, "high": 1, "step": 0.1, "log": True}}}, "space.noise", "0.1", "`step`"),
         ({"space": {"noise": {"low": 0.0, "high": 1.0, "step": 1e-310}}}, "space.noise", "1e-310", ""),
         ({"space": {"hidden_units": {"layers": [1]}}}, "space.hidden_units", "[1]", "layers, units, ratio"),
         ({"space": {"hidden_units": WIDTHS | {"ratio": [0.0]}}}, "space.hidden_units.ratio.0", "0.0", "than 0"),
@@ -182,13 +178,17 @@ def inputs_of(mnist: Mnist, tune: Tune, **changes: Any) -> Inputs:
     """400 training and 200 validation images, and a base with these settings changed."""
     images, labels = mnist["train"][0].reshape(600, -1).copy(), mnist["train"][1]
     some, others = Split(images[:400], labels[:400]), Split(images[400:], labels[400:])
-    small = DEEP.model_copy(update={"hidden_units": [20], "normalization": "none", "batch_size": 200} | changes)
+    fixed = {"hidden_units": [20], "normalization": "none", "batch_size": 200, "epochs": 2}
+    small = DEEP.model_copy(update=fixed | changes)
     measured = Data(some, others, others, (28, 28), Moments(np.zeros(0), np.zeros(0)))
     return Inputs("deep", tune, small, resident(images[:400]), resident(images[400:]), measured, PARAMS.evaluate)
 
 
+COMPILED: Compiled = {}  # epochs that these tests share
+
+
 def run_one(study: optuna.Study, inputs: Inputs) -> optuna.trial.FrozenTrial:
-    study.optimize(lambda trial: run_trial(trial, inputs, {}), n_trials=1)
+    study.optimize(lambda trial: run_trial(trial, inputs, COMPILED), n_trials=1)
     return study.trials[-1]
 
 
@@ -213,52 +213,42 @@ def test_objectives_are_those_of_the_validation_images(mnist: Mnist) -> None:
     assert found == pytest.approx([float(value) for value in expected.values()], rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("changes", "schedule"),
-    [
-        ({"normalization": "layer", "kl_weight": 0.5}, "cosine"),
-        ({"dropout": 0.3, "noise": 0.1, "optimizer": "nadam", "schedule": "cosine"}, "linear"),
-    ],
-)
-def test_a_shared_epoch_trains_what_a_new_one_trains(mnist: Mnist, changes: dict[str, Any], schedule: str) -> None:
+def test_a_shared_epoch_trains_what_a_new_one_trains(mnist: Mnist) -> None:
     """To the byte; and only models of the same shape share one."""
-    inputs = inputs_of(mnist, study_of(), **changes, epochs=2)
-    small = inputs.base
-    changed = small.model_copy(update={"learning_rate": 0.02, "warmup_epochs": 1.0, "schedule": schedule})
+    random = {"kl_weight": 0.5, "dropout": 0.3, "noise": 0.1, "schedule": "cosine"}
+    inputs = inputs_of(mnist, study_of(), **random)
+    changed = inputs.base.model_copy(update={"learning_rate": 0.02, "warmup_epochs": 1.0, "schedule": "linear"})
+    compiled: Compiled = {}
 
     def result(training: Training) -> tuple[History, list[bytes]]:
         history = train(training, inputs.train, inputs.validation)
         return history, [weights.tobytes() for weights in training.model.get_weights()]
 
-    first, second = (
-        result(build_training(build_autoencoder(28, 28, one), one, 400, (28, 28))) for one in (small, changed)
-    )
-    compiled: Compiled = {}
-    for one, expected in ((small, first), (changed, second), (small, first)):
-        assert result(training_of(one, inputs, compiled)) == expected
+    first = result(training_of(inputs.base, inputs, compiled))
+    expected = result(build_training(build_autoencoder(28, 28, changed), changed, 400, (28, 28)))
+    assert result(training_of(changed, inputs, compiled)) == expected != first
+    assert result(training_of(inputs.base, inputs, compiled)) == first
     assert len(compiled) == 1
-    training_of(small.model_copy(update={"latent_dim": 3}), inputs, compiled)
+    training_of(changed.model_copy(update={"latent_dim": 3}), inputs, compiled)
     assert len(compiled) == 2
 
 
 @quick
-@pytest.mark.parametrize(("objective", "epochs", "reported"), [("mse", 3, [1]), ("ssim", 3, [1]), ("ssim", 1, [])])
-def test_a_trial_that_is_worse_than_others_is_pruned(
-    tmp_path: Path, mnist: Mnist, objective: str, epochs: int, reported: list[int]
-) -> None:
+@pytest.mark.parametrize(("objective", "epoch"), [("mse", 1), ("ssim", 1), ("ssim", 2)])
+def test_a_trial_that_is_worse_than_others_is_pruned(tmp_path: Path, mnist: Mnist, objective: str, epoch: int) -> None:
     """After an epoch in which it is worse; not after its last one, when it is complete."""
-    tune = study_of(epochs=epochs, objectives=[objective], pruner="median", trials=9)
+    tune = study_of(objectives=[objective], pruner="median", trials=9)
     study = create_study(f"sqlite:///{tmp_path}/s.db", "deep", tune, {})
 
     def unbeatable(trial: optuna.Trial) -> float:
-        trial.report(-9.0 if DIRECTIONS[objective] == "minimize" else 9.0, 1)
+        trial.report(-9.0 if DIRECTIONS[objective] == "minimize" else 9.0, epoch)
         return 1.0
 
     study.optimize(unbeatable, n_trials=6)
-    worse = run_one(study, inputs_of(mnist, tune, schedule="constant", warmup_epochs=0.0))
-    assert worse.state == (TrialState.PRUNED if reported else TrialState.COMPLETE)
-    assert (worse.user_attrs["epochs_run"], worse.user_attrs["reason"]) == (1, "")
-    assert list(worse.intermediate_values) == reported
+    worse = run_one(study, inputs_of(mnist, tune))
+    assert worse.state == (TrialState.COMPLETE if epoch == tune.epochs else TrialState.PRUNED)
+    assert (worse.user_attrs["epochs_run"], worse.user_attrs["reason"]) == (epoch, "")
+    assert list(worse.intermediate_values) == [1]
 
 
 @quick
@@ -307,31 +297,28 @@ found.optimize(lambda trial: (trial.suggest_float("noise", 0, 1), print("running
 """
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_any_number_may_open_an_empty_database_at_once(
-    tmp_path: Path, kind: str, request: pytest.FixtureRequest
-) -> None:
-    url = request.getfixturevalue("postgres") if kind == "postgresql" else f"sqlite:///{tmp_path}/s.db"
-    together = threading.Barrier(8)
-
-    def open_it(_: int) -> int:
-        together.wait(timeout=30)
-        return create_study(url, "deep", study_of(), {})._study_id
-
-    with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(open_it, range(8)))) == 1
+@pytest.fixture(params=["sqlite", "postgresql"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database."""
+    return str(request.getfixturevalue("postgres")) if request.param == "postgresql" else f"sqlite:///{tmp_path}/s.db"
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_the_trial_of_a_dead_process_runs_again(
-    tmp_path: Path, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+def test_any_number_may_open_an_empty_database_and_the_trial_of_a_dead_process_runs_again(
+    storage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once the grace period is over, as a new trial with the same settings; other trials run meanwhile."""
-    url = request.getfixturevalue("postgres") if kind == "postgresql" else f"sqlite:///{tmp_path}/s.db"
+    together = threading.Barrier(8)
+
+    def open_it(_: int) -> optuna.Study:
+        together.wait(timeout=30)
+        return create_study(storage, "deep", study_of(), {})
+
     monkeypatch.setattr(study_module, "HEARTBEAT", 1)
     monkeypatch.setattr(study_module, "GRACE", 5)
-    study = create_study(url, "deep", study_of(), {})
-    process = start(ROOT, sys.executable, "-c", HANG, url)
+    with ThreadPoolExecutor(8) as pool:
+        study, *others = pool.map(open_it, range(8))
+    assert {other._study_id for other in others} == {study._study_id}
+    process = start(ROOT, sys.executable, "-c", HANG, storage)
     assert process.stdout
     assert process.stdout.readline() == "running\n"
     process.kill()
@@ -345,8 +332,8 @@ def test_the_trial_of_a_dead_process_runs_again(
         return study.trials[0].state == TrialState.FAIL
 
     wait_until(run_again)
-    dead, *others = study.trials
-    assert [trial.params for trial in others].count(dead.params) == 1
+    dead, *rest = study.trials
+    assert [trial.params for trial in rest].count(dead.params) == 1
 
 
 # --- results -----------------------------------------------------------------------------------
@@ -424,12 +411,11 @@ def test_whole_numbers_are_written_to_the_last_digit(tmp_path: Path) -> None:
 
 
 @quick
-@pytest.mark.parametrize("end", ["", "\n", "# the end\n"])
-@pytest.mark.parametrize("last", [False, True])
-def test_a_model_is_added_and_every_other_line_stays(tmp_path: Path, end: str, last: bool) -> None:
-    """With the settings that differ from the defaults."""
+@pytest.mark.parametrize("end", [None, "", "# the end\n"])
+def test_a_model_is_added_and_every_other_line_stays(tmp_path: Path, end: str | None) -> None:
+    """With the settings that differ from the defaults. end: what follows the models if they come last."""
     text = (ROOT / "params.yaml").read_text()
-    if last:
+    if end is not None:
         start, stop = text.index("models:"), text.index("tune:")
         text = text[:start] + text[stop:] + text[start:stop].rstrip() + "\n" + end
     path = tmp_path / "params.yaml"
@@ -447,7 +433,7 @@ def test_a_model_is_added_and_every_other_line_stays(tmp_path: Path, end: str, l
 
 
 @quick
-@pytest.mark.parametrize("name", ["deep", "best16", "Deep", "pca", "two words"])
+@pytest.mark.parametrize("name", ["deep", "best16", "two words"])
 def test_a_name_that_no_new_model_can_have_changes_nothing(tmp_path: Path, name: str) -> None:
     for file in ("params.yaml", "presets.yaml"):
         shutil.copy(ROOT / file, tmp_path)
@@ -494,7 +480,6 @@ def test_a_study_of_other_code_or_data_is_refused(tmp_path: Path) -> None:
     [
         ("nosuch://host/name", "nosuch"),
         ("postgresql://me:secret@127.0.0.1:1/x", "postgresql://me:***@127.0.0.1:1/x"),
-        ("mysql://me:secret@127.0.0.1:1/x", "MySQLdb"),
         ("postgresql://127.0.0.1:1/db?user=me&password=secret", "postgresql://127.0.0.1:1/db "),
     ],
 )
@@ -511,12 +496,6 @@ def test_a_missing_driver_is_a_sentence_that_names_what_to_install(monkeypatch: 
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(StageError, match=r"postgresql://.* \(.*psycopg.*\); .*`pip install 'psycopg\[binary\]'`\.$"):
         open_storage("postgresql://127.0.0.1:1/x")
-
-
-@quick
-def test_git_ignores_the_default_storage() -> None:
-    path = default_storage("deep").removeprefix("sqlite:///")
-    assert subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, env=environment()).returncode == 0
 
 
 # --- whole studies -----------------------------------------------------------------------------
@@ -541,11 +520,15 @@ def tuned(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         succeed(project, "dvc", "repro", "prepare")
         for path in project.glob("data/prepared/test_*"):  # no trial may read them
             path.unlink()
-        space = STUDY["space"] | {"hidden_activation": ["relu", "silu"], "warmup_epochs": [0.5, 2.0], "epochs": [2, 3]}
-        small_study(project, space=space, trials=9, epochs=3, sampler="tpe", pruner="median")
+        space = STUDY["space"] | {"warmup_epochs": [0.5, 2.0]}
+        small_study(project, space=space, trials=9, sampler="tpe", pruner="median")
         succeed(project, *TUNE)
 
     return made_once("tuned", make, tmp_path_factory)
+
+
+def table_of(project: Path) -> pd.DataFrame:
+    return pd.read_csv(project / TABLE)
 
 
 @pytest.fixture
@@ -555,69 +538,46 @@ def project(tuned: Path, tmp_path: Path) -> Path:
     return tmp_path / "project"
 
 
-def table_of(project: Path) -> pd.DataFrame:
-    return pd.read_csv(project / TABLE)
-
-
-def test_a_study_ends_with_a_table_and_runs_no_further_trial(project: Path) -> None:
-    table = table_of(project)
-    assert table["trial"].tolist() == list(range(9))
-    assert set(table["state"]) == {"complete", "pruned"}
-    meaningless = table[table["reason"].notna()]
-    assert (meaningless[["warmup_epochs", "epochs"]].to_numpy() == 2).all()
-    done = table[table["state"] == "complete"]
-    assert (done["epochs_run"] == done["epochs"]).all()
-    before = (project / TABLE).read_bytes()
-    (project / TABLE).unlink()
-    assert "trial 0" not in succeed(project, *TUNE).partition("best: ")[0]
-    assert (project / TABLE).read_bytes() == before
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups to kill")
 def test_a_killed_study_continues(project: Path) -> None:
-    """SIGKILL, Ctrl-C and SIGTERM; what has ended stays, and there are as many trials as asked for in the end."""
-    shutil.rmtree(project / ".dvc/tmp/studies")
+    """SIGKILL, Ctrl-C, and SIGTERM that reaches only the parent; what has ended stays, and no setting is lost."""
+    change_params(project, lambda params: params["tune"]["deep"].update(trials=1000))
     for number, status in ((signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)):
         process = start(project, *TUNE)
         assert process.stdout
-        seen = next(line for line in iter(process.stdout.readline, "") if " of 9: trial " in line)
-        os.killpg(process.pid, number)
+        seen = next(line for line in iter(process.stdout.readline, "") if " of 1000: trial " in line)
+        (os.kill if number == signal.SIGTERM else os.killpg)(process.pid, number)
         output = seen + process.communicate(timeout=240)[0]
         assert process.returncode == status, output
         assert "Traceback" not in output
     study = load_study(f"sqlite:///{project}/.dvc/tmp/studies/deep.db", "deep")
     before = {trial.number: trial.values for trial in study.trials if trial.state.is_finished()}
     interrupted = [trial.params for trial in study.trials if trial.state == TrialState.FAIL]
+    trials = len(ended(study)) + 5
+    change_params(project, lambda params: params["tune"]["deep"].update(trials=trials))
     succeed(project, *TUNE)
+    assert len(table_of(project)) == trials
     after = study.trials
     assert {number: after[number].values for number in before} == before
-    assert all(any(params.items() <= trial.params.items() for trial in after if trial.state != TrialState.FAIL)
-               for params in interrupted)  # fmt: skip
-    assert len(table_of(project)) == 9
+    again = [trial.params.items() for trial in after if trial.state != TrialState.FAIL]
+    for params in interrupted:
+        assert any(params.items() <= items for items in again)
 
 
-def test_a_process_ends_alone_if_sigterm_reaches_only_its_parent(project: Path) -> None:
-    process = start(project, *TUNE, "--restart")
-    assert process.stdout
-    assert next(line for line in iter(process.stdout.readline, "") if "1 of 9" in line)
-    process.terminate()
-    assert process.communicate(timeout=240)[0].endswith("terminated.\n")
-    assert process.returncode == 143
-
-
-def test_the_best_trial_becomes_a_model_with_its_very_numbers(project: Path) -> None:
+def test_a_study_ends_with_a_table_whose_best_trial_becomes_a_model_with_its_very_numbers(project: Path) -> None:
+    table = table_of(project)
+    assert table["trial"].tolist() == list(range(9))
+    assert set(table["state"]) == {"complete", "pruned"}
+    assert (table["reason"].notna() == (table["warmup_epochs"] == 2)).all()  # of the two epochs
+    complete = table[table["state"] == "complete"]
+    assert (complete["epochs_run"] == 2).all()
     before = (project / "params.yaml").read_text()
     output = succeed(project, *TUNE, "--apply", "found")
     assert output.startswith("params.yaml has the model found; ")
     assert set(before.splitlines()) < set((project / "params.yaml").read_text().splitlines())
     succeed(project, "dvc", "repro", "evaluate@found")
     measured = json.loads((project / "metrics/found.json").read_text())
-    table = table_of(project)
-    best = table[table["state"] == "complete"]["mse"].min()
-    assert measured["mse_validation"] == pytest.approx(best, rel=2e-6)
-    refused = call(project, *TUNE, "--apply", "found")
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert "--apply is found" in refused.stderr
+    assert measured["mse_validation"] == pytest.approx(complete["mse"].min(), rel=2e-6)
 
 
 @quick
@@ -643,34 +603,36 @@ def test_options_that_make_no_sense_are_refused(
     assert "secret" not in error
 
 
-def test_a_study_that_cannot_go_on_is_a_sentence(project: Path) -> None:
-    def refused(status: int, *words: str, command: tuple[str, ...] = TUNE) -> None:
-        result = call(project, *command)
-        assert result.returncode == status, result.stderr
-        assert "Traceback" not in result.stderr
-        (line,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
-        assert all(word in line for word in words), line
+@quick
+def test_a_study_that_cannot_begin_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(status: int, words: str, *arguments: str) -> None:
+        found = made_up.call_main(command.main, monkeypatch, capsys, *arguments)
+        refused(found.status, found.err, status, words)
 
-    refused(2, "deeep", "did you mean deep?", command=(*TUNE[:-1], "deeep"))
-    refused(1, "has no study deep", command=(*TUNE, "--apply", "x", "--storage", "sqlite:///none.db"))
-    change_params(project, lambda params: params["prepare"].update(validation_images=0))
-    refused(2, "prepare.validation_images is 0")
-    change_params(project, lambda params: params["prepare"].update(validation_images=100))
+    monkeypatch.chdir(tmp_path)
+    for file in ("params.yaml", "presets.yaml"):
+        shutil.copy(ROOT / file, tmp_path)
+    refuse(2, "params.yaml has no study deeep (did you mean deep?)", "deeep")
+    refuse(1, "sqlite:///none.db has no study deep", "deep", "--apply", "x", "--storage", "sqlite:///none.db")
+    change_params(tmp_path, lambda params: params["prepare"].update(validation_images=0))
+    refuse(2, "params.yaml: prepare.validation_images is 0", "deep")
+
+
+def test_a_complete_study_runs_no_further_trial_and_one_that_cannot_go_on_is_a_sentence(project: Path) -> None:
+    before = (project / TABLE).read_bytes()
+    (project / TABLE).unlink()
+    assert "trial 0" not in succeed(project, *TUNE).partition("best: ")[0]
+    assert (project / TABLE).read_bytes() == before
     change_params(project, lambda params: params["models"]["deep"].update(latent_dim=3))
-    refused(1, "has other settings", "--restart")
+    result = call(project, *TUNE)
+    refused(result.returncode, result.stderr, 1, "has other settings; continue it with those, or start over with --re")
     limit = "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); sys.argv[1:] = ['tune', 'deep', '--restart']; "
     limit += "runpy.run_module('stages', run_name='__main__')"
-    refused(1, "the storage sqlite:///.dvc/tmp/studies/deep.db failed", command=(sys.executable, "-c", limit))
-
-
-def test_two_processes_share_a_study(project: Path) -> None:
-    small_study(project, trials=5)
-    succeed(project, *TUNE, "-j", "2", "--restart")
-    table = table_of(project)
-    assert len(table) in (5, 6)  # each may begin a last one
-    assert table["learning_rate"].nunique() == len(table)
-    assert (table["state"] == "complete").all()
+    result = call(project, sys.executable, "-c", limit)
+    refused(result.returncode, result.stderr, 1, "the storage sqlite:///.dvc/tmp/studies/deep.db failed")
 
 
 @pytest.fixture
@@ -707,27 +669,27 @@ def postgres() -> Iterator[str]:
 
 
 def test_processes_on_a_database_come_and_go(project: Path, postgres: str) -> None:
-    """Three on one study, as three machines would be; one is killed in the middle of a trial."""
+    """Two on one study, as two machines would be; one is killed in the middle of a trial."""
     small_study(project, trials=8, epochs=40)
-    command = (*TUNE, "--storage", postgres)
-    processes = [start(project, *command) for _ in range(3)]
-    assert processes[0].stdout
-    assert next(line for line in iter(processes[0].stdout.readline, "") if " of 8: trial " in line)
-    os.killpg(processes[0].pid, signal.SIGKILL)
-    processes[0].communicate()
-    for process in processes[1:]:
-        output, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, output
+    lost, kept = (start(project, *TUNE, "--storage", postgres) for _ in range(2))
+    assert lost.stdout
+    assert next(line for line in iter(lost.stdout.readline, "") if " of 8: trial " in line)
+    os.killpg(lost.pid, signal.SIGKILL)
+    lost.communicate()
+    output, _ = kept.communicate(timeout=240)
+    assert kept.returncode == 0, output
     table = table_of(project)
-    assert 8 <= len(table) <= 10
+    assert len(table) in (8, 9)
     assert (table["state"] == "complete").all()
 
 
-def test_two_objectives_give_a_front(project: Path) -> None:
+def test_two_processes_share_a_study_whose_two_objectives_give_a_front(project: Path) -> None:
     units = {"layers": [1], "units": {"low": 4, "high": 64}, "ratio": [1.0]}
-    small_study(project, objectives=["mse", "parameters"], space={"hidden_units": units}, sampler="nsga2")
-    output = succeed(project, *TUNE, "--restart")
+    small_study(project, trials=3, objectives=["mse", "parameters"], space={"hidden_units": units}, sampler="nsga2")
+    output = succeed(project, *TUNE, "-j", "2", "--restart")
     table = table_of(project)
+    assert len(table) in (3, 4)  # each may begin a last one
+    assert table["hidden_units.units"].nunique() == len(table)
     assert (table["parameters"] == [1602 * u + 800 for u in table["hidden_units.units"]]).all()
     assert (project / "plots/studies/deep-front.png").exists()
     best = output.partition("best: trial ")[2].partition(",")[0]
