@@ -517,7 +517,7 @@ def tuned(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def make(project: Path) -> None:
         succeed(template, "git", "clone", "-q", ".", str(project))
-        succeed(project, "dvc", "repro", "prepare")
+        succeed(project, sys.executable, "-m", "stages.prepare")
         for path in project.glob("data/prepared/test_*"):  # no trial may read them
             path.unlink()
         space = STUDY["space"] | {"warmup_epochs": [0.5, 2.0]}
