@@ -310,7 +310,6 @@ def test_long_lists_are_named_by_what_they_lack() -> None:
         ((2, 4, 15), (7.9, 4, 1), ("linear", "linear")),
         ((1, 8), (1, 8), ("linear", "log")),  # two points make no scale
         ((0, 8, 16), (0, 1, 9), ("linear", "linear")),
-        ((0.5, 3, 4), (0.5, 0.6, 4), ("log", "log")),
     ],
 )
 def test_an_axis_is_logarithmic_if_all_are_positive_and_far_apart(
@@ -424,7 +423,6 @@ def test_labels_are_as_short_as_they_can_be() -> None:
     [
         ([], ["PREFIX:MODEL"]),
         ([":deep"], [":deep", "PREFIX:MODEL"]),
-        (["rate:"], ["rate:", "PREFIX:MODEL"]),
         (["rate:deep", "--name", "../x"], ["--name", "../x"]),
         (["rate:deep", "--dpi", "601"], ["--dpi", "601", "50 to 600"]),
     ],
