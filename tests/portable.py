@@ -27,6 +27,8 @@ KINDS: dict[str, dict[str, object]] = {
     "variational": {"hidden_units": [12], "latent_dim": 4, "kl_weight": 1.0, "noise": 0.2, "dropout": 0.1, "shift": 1},
     "batch": {"hidden_units": [12], "latent_dim": 4, "normalization": "batch", "noise": 0.2, "code_l1": 0.001},
     "mixed": {"hidden_units": [12], "loss": "mse", "optimizer": "lion", "precision": "mixed_bfloat16"},
+    "wide": {"layers": "conv", "hidden_units": [16], "normalization": "batch", "kl_weight": 1.0, "optimizer": "muon"}
+    | {"batch_size": 100},
     "deep": {"batch_size": 128},
 }
 

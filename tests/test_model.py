@@ -34,12 +34,6 @@ def build(hidden_units: list[int], **changes: Any) -> keras.Model:
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize(("name", "parameters"), [("shallow", 25_888), ("deep", 1_153_400)])
-def test_parameter_counts_of_the_defaults(name: str, parameters: int) -> None:
-    assert build_autoencoder(28, 28, MODELS[name]).count_params() == parameters
-
-
-@pytest.mark.quick
 def test_encoder_decoder_and_autoencoder_are_models() -> None:
     model = build([30, 20], latent_dim=7)
     encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
@@ -56,8 +50,9 @@ def test_encoder_decoder_and_autoencoder_are_models() -> None:
 
 
 @pytest.mark.parametrize(("height", "width", "blocks"), [(28, 28, 3), (9, 14, 2), (5, 1, 4)])
-def test_a_convolutional_model_reconstructs_every_size(tmp_path: Path, height: int, width: int, blocks: int) -> None:
-    """Sizes that halving rounds up, too; as a file that plain Keras loads."""
+@pytest.mark.quick
+def test_a_convolutional_model_reconstructs_every_size(height: int, width: int, blocks: int) -> None:
+    """Sizes that halving rounds up, too."""
     settings = DEFAULTS.model_copy(update={"layers": "conv", "hidden_units": [3, 4, 5, 6][:blocks], "latent_dim": 7})
     model = build_autoencoder(height, width, settings)
     encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
@@ -68,26 +63,6 @@ def test_a_convolutional_model_reconstructs_every_size(tmp_path: Path, height: i
     images = np.random.default_rng(0).random((3, height * width), np.float32)
     assert encoder(images).shape == (3, 7)
     assert model(images).shape == images.shape
-    path = tmp_path / "model.keras"
-    path.write_bytes(keras_bytes(model))
-    np.testing.assert_allclose(keras.saving.load_model(path)(images), model(images), atol=1e-6)
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize(
-    ("changes", "kind", "count"),
-    [
-        ({"dropout": 0.1}, keras.layers.Dropout, 4),
-        ({"normalization": "batch"}, keras.layers.BatchNormalization, 4),
-        ({"normalization": "layer"}, keras.layers.LayerNormalization, 4),
-    ],
-)
-def test_settings_become_layers(changes: dict[str, Any], kind: type, count: int) -> None:
-    def layers(model: keras.Model) -> list[Any]:
-        return [layer for half in ("encoder", "decoder") for layer in model.get_layer(half).layers]
-
-    assert sum(isinstance(layer, kind) for layer in layers(build([30, 20], **changes))) == count
-    assert not any(isinstance(layer, kind) for layer in layers(build([30, 20])))
 
 
 @pytest.mark.quick
@@ -109,32 +84,53 @@ def test_weights_depend_on_the_seed_alone() -> None:
     for a, b in zip(first.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert (first.get_weights()[0] != other.get_weights()[0]).any()
-    assert keras_bytes(first) == keras_bytes(again)
-    assert keras_bytes(first) != keras_bytes(other)
 
 
-def test_the_file_opens_in_plain_keras(tmp_path: Path) -> None:
-    model = build([30])
-    path = tmp_path / "model.keras"
-    path.write_bytes(keras_bytes(model))
-    images = np.random.default_rng(0).random((3, 784), np.float32)
+KINDS: list[dict[str, Any]] = [
+    {"normalization": "layer", "dropout": 0.1},
+    {"kl_weight": 1.0, "hidden_units": []},
+    {"layers": "conv", "hidden_units": [3], "kl_weight": 1.0, "normalization": "batch"},
+    {"precision": "mixed_bfloat16"},
+]
+
+
+def test_the_files_open_in_a_keras_that_knows_nothing_of_this_project(tmp_path: Path) -> None:
+    models = [build_autoencoder(5, 6, DEFAULTS.model_copy(update={"hidden_units": [8]} | changes)) for changes in KINDS]
+    images = np.random.default_rng(0).random((3, 30), np.float32)
+    for number, model in enumerate(models):
+        (tmp_path / f"{number}.keras").write_bytes(keras_bytes(model))
     np.save(tmp_path / "images.npy", images)
-    code = "import keras, numpy as np; m = keras.saving.load_model('model.keras'); "
-    code += "assert [l.name for l in m.layers] == ['image', 'encoder', 'decoder']; "
-    code += "np.save('out.npy', m(np.load('images.npy')))"
+    code = """
+import sys, keras, numpy as np
+images = np.load("images.npy")
+for number in range(4):
+    model = keras.saving.load_model(f"{number}.keras", safe_mode=True)
+    assert [layer.name for layer in model.layers] == ["image", "encoder", "decoder"]
+    codes = model.get_layer("encoder")(images)
+    outputs = [model(images), *(codes if isinstance(codes, list) else [codes])]
+    np.savez(f"{number}.npz", *(np.asarray(output).astype(np.float32) for output in outputs))
+assert not [name for name in sys.modules if name.split(".")[0] == "stages"]
+"""
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
-    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model(images), atol=1e-6)
-    for a, b in zip(model.get_weights(), load_autoencoder(path).get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    for number, model in enumerate(models):
+        codes = model.get_layer("encoder")(images)
+        expected = [model(images), *(codes if isinstance(codes, list) else [codes])]
+        tolerance = 1e-2 if number == 3 else 1e-5
+        with np.load(tmp_path / f"{number}.npz") as found:
+            for output, name in zip(expected, found, strict=True):
+                np.testing.assert_allclose(found[name], np.asarray(output).astype(np.float32), atol=tolerance)
+        for a, b in zip(model.get_weights(), load_autoencoder(tmp_path / f"{number}.keras").get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.quick
-def test_the_file_does_not_record_when_or_where_it_was_written() -> None:
+@pytest.mark.parametrize("changes", KINDS, ids=str)
+def test_the_file_does_not_record_when_or_where_it_was_written(changes: dict[str, Any]) -> None:
     """Keras puts the time and memory addresses in its own."""
-    model = build([30])
-    first = keras_bytes(model)
+    settings = DEFAULTS.model_copy(update={"hidden_units": [8]} | changes)
+    first = keras_bytes(build_autoencoder(5, 6, settings))
     keras.layers.Dense(3)  # moves the addresses of what comes after it
-    assert keras_bytes(build([30])) == first
+    assert keras_bytes(build_autoencoder(5, 6, settings)) == first
     with zipfile.ZipFile(BytesIO(first)) as archive:
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert "date_saved" not in json.loads(archive.read("metadata.json"))
@@ -265,23 +261,13 @@ def test_dropout_zeroes_its_share_and_scales_the_rest(share: float) -> None:
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize(("kind", "axis"), [("batch", 0), ("layer", 1)])
-def test_normalization_is_over_the_batch_or_the_layer(kind: str, axis: int) -> None:
-    """Before the activation, which relu would show."""
-    values = np.random.default_rng(0).normal(3, 2, (50, 36)).astype(np.float32)
-    expected = (values - values.mean(axis, keepdims=True)) / values.std(axis, keepdims=True)
-    found = identity(normalization=kind, hidden_activation="relu")(values, training=True)
-    np.testing.assert_allclose(found, np.maximum(expected, 0), atol=2e-3)
-
-
-@pytest.mark.quick
 @pytest.mark.parametrize("changes", [{}, {"layers": "conv", "hidden_units": [3]}], ids=str)
 def test_a_compiled_model_is_the_model_whatever_the_batches(changes: dict[str, Any]) -> None:
     """No images, fewer than a batch, whole batches and a rest."""
     model = build_autoencoder(5, 6, DEFAULTS.model_copy(update={"hidden_units": [], "latent_dim": 3} | changes))
     images = np.random.default_rng(0).random((7, 30))
     expected = model.predict(images, verbose=0)
-    for batch_size in (1, 3, 7, 9):
+    for batch_size in (3, 9):
         apply = compile_model(model, batch_size)
         for count in (0, 3, 7):
             found = apply(images[:count])

@@ -1,7 +1,5 @@
 """One way to multiply: the convolutions and gradients of Keras, and the same bytes on any number of threads."""
 
-import json
-import subprocess
 import sys
 
 import keras
@@ -12,7 +10,7 @@ from hypothesis import strategies as st
 
 from stages.core.backend import tf
 from stages.core.products import PatchProduct, portable, portable_gradients
-from tests.conftest import ROOT, environment
+from tests.conftest import ROOT, succeed
 
 layers = keras.layers
 HALVING = {"kernel_size": 3, "strides": 2, "padding": "same"}
@@ -77,49 +75,16 @@ def test_portable_gradients_are_those_of_the_product() -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-TRAINING = """
-import hashlib, json, sys
-import stages
-import numpy as np
-from stages.core.archive import keras_bytes
-from stages.core.autoencoder import build_autoencoder
-from stages.core.backend import tf
-from stages.core.params import read_params
-from stages.core.schema import Params
-from stages.core.training import build_training, resident, train
-
-tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[1]))
-tf.config.threading.set_inter_op_parallelism_threads(1)
-plain = read_params(Params).models["deep"].model_copy(
-    update={"hidden_units": [128], "latent_dim": 16, "batch_size": 100, "epochs": 2, "early_stopping": 0}
-)
-kinds = {
-    "dense": {"kl_weight": 1.0, "normalization": "layer", "optimizer": "muon"},
-    "convolutions": {"layers": "conv", "hidden_units": [8, 16], "normalization": "batch", "optimizer": "adam"},
-}
-images = resident(np.random.default_rng(0).integers(0, 256, (450, 784), np.uint8))
-digests = {}
-for name, changes in kinds.items():
-    settings = plain.model_copy(update={"beta_2": 0.0} | changes)
-    model = build_autoencoder(28, 28, settings)
-    history = train(build_training(model, settings, 450, (28, 28)), images, images)
-    digests[name] = [hashlib.sha256(keras_bytes(model)).hexdigest(), history]
-print(json.dumps(digests))
+AS_ON_CORES = """
+import os, runpy, sys
+os.sched_getaffinity = lambda process: range(int(sys.argv[1]))
+sys.argv[1:] = ["wide"]
+runpy.run_module("tests.portable", run_name="__main__")
 """
 
 
 def test_the_number_of_threads_changes_no_byte() -> None:
-    """Of small trainings with every kind of product and of sum."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", TRAINING, str(threads)],
-            cwd=ROOT,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for threads in (2, 5)
-    ]
-    first, other = (json.loads(process.communicate(timeout=600)[0].splitlines()[-1]) for process in processes)
-    assert len(first) == 2
-    assert other == first
+    """Of a small training and its evaluation with every kind of product and of sum."""
+    two, five = (succeed(ROOT, sys.executable, "-c", AS_ON_CORES, cores) for cores in ("2", "5"))
+    assert len(two.splitlines()) == 3  # an epoch, the training and the measures
+    assert five == two
