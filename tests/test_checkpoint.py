@@ -286,7 +286,7 @@ def undisturbed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A clone in which a run long enough to be killed in has ended; not to be changed."""
     project = tmp_path_factory.mktemp("undisturbed") / "project"
     succeed(project.parent, "git", "clone", "-q", str(template), "project")
-    change_params(project, lambda p: p["models"]["deep"].update(hidden_units=[], epochs=EPOCHS))
+    change_params(project, lambda p: p["models"]["deep"].update(hidden_units=[], normalization="none", epochs=EPOCHS))
     change_params(project, lambda p: p["models"]["shallow"].update(epochs=50))
     succeed(project, "git", "commit", "-qam", "long run")
     succeed(project, "dvc", "repro", *TARGETS)
