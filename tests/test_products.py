@@ -77,7 +77,8 @@ def test_portable_gradients_are_those_of_the_product() -> None:
 
 AS_ON_CORES = """
 import os, runpy, sys
-os.sched_getaffinity = lambda process: range(int(sys.argv[1]))
+cores = range(int(sys.argv[1]))
+os.sched_getaffinity = lambda process: cores
 sys.argv[1:] = ["wide"]
 runpy.run_module("tests.portable", run_name="__main__")
 """
