@@ -1,7 +1,6 @@
 """What the tests share: a small part of the real MNIST, and temporary clones of this project."""
 
 import ctypes
-import functools
 import gzip
 import hashlib
 import os
@@ -42,8 +41,6 @@ TUTORIAL = {
     "learning_rate": 0.001, "schedule": "constant", "warmup_epochs": 0.0, "beta_2": 0.0, "ema_momentum": 0.0,
 }  # fmt: skip
 
-CASES: dict[str, int] = {}  # cases that each property test was tried on and passed
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run quick tests first, since those that clone the project run whole stages and load TensorFlow each time.
@@ -58,35 +55,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return not of_browser, "template" in getattr(item, "fixturenames", ()), group is None
 
     items.sort(key=turn)
-    for item in items:
-        if handle := getattr(getattr(item, "obj", None), "hypothesis", None):
-            handle.inner_test = counted(item.nodeid, handle.inner_test)
-
-
-def counted(name: str, test: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(test)
-    def run(*arguments: Any, **named: Any) -> None:
-        test(*arguments, **named)
-        CASES[name] = CASES.get(name, 0) + 1
-
-    return run
 
 
 def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background processes inherit it ignored
-    if hasattr(config, "workeroutput"):  # a process that runs half of the tests; sent to the other when it ends
-        config.workeroutput["cases"] = CASES
-
-
-def pytest_testnodedown(node: Any) -> None:
-    CASES.update(getattr(node, "workeroutput", {}).get("cases", {}))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if CASES:
-        terminalreporter.section("cases tried by property tests")
-        for name, cases in CASES.items():
-            terminalreporter.write_line(f"{cases:5} {name}")
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

@@ -1,9 +1,10 @@
-"""Run a stage of the project in the current folder under one fault after another, and then without any.
+"""Run stages of the project in the current folder under one fault after another, and then without any.
 
-    python tests/faults.py '["train", "shallow"]' 50000 data/history data/prepared/train_images.npy
+    python tests/faults.py '[["train shallow", 50000, "data/prepared/train_images.npy", null]]'
 
-All runs share a process, because loading TensorFlow takes longer than the rest. Each fault prints a line of
-JSON: its name, the stage's exit status, its standard error, and the files that it leaves.
+Each case is a stage with its argument, a limit to the size of files, an input, and, to try faults of it too, the
+folder of the outputs. All runs share a process, because loading TensorFlow takes longer than the rest. Each prints
+a line of JSON: the stage, the fault, the exit status, the standard error, and the files that it leaves.
 """
 
 import contextlib
@@ -47,11 +48,13 @@ def replaced(path: Path, create: Callable[[Path], None], remove: Callable[[Path]
     away.rename(path)
 
 
-def faults(limit: int, folder: Path, source: Path) -> dict[str, AbstractContextManager[None]]:
-    return {
+def faults(limit: int, source: Path, folder: Path | None) -> dict[str, AbstractContextManager[None]]:
+    of_folder: dict[str, AbstractContextManager[None]] = {}
+    if folder:
+        of_folder["read-only folder"] = mode(folder, 0o555)
+        of_folder["file for the folder"] = replaced(folder, Path.touch, Path.unlink)
+    return of_folder | {
         "full disk": full_disk(limit),
-        "read-only folder": mode(folder, 0o555),
-        "file for the folder": replaced(folder, Path.touch, Path.unlink),
         "unreadable input": mode(source, 0),
         "folder for the input": replaced(source, Path.mkdir, Path.rmdir),
         "none": contextlib.nullcontext(),
@@ -62,21 +65,27 @@ def present() -> set[str]:
     return {str(path) for kind in ("data", "metrics", "plots") for path in Path(kind).rglob("*")}
 
 
+def run(stage: str) -> tuple[object, str]:
+    """The exit status and standard error of a stage."""
+    name, *sys.argv[1:] = stage.split()
+    error = io.StringIO()
+    with contextlib.redirect_stderr(error), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            runpy.run_module(f"stages.{name}", run_name="__main__")
+        except SystemExit as end:
+            return end.code, error.getvalue()
+    return 0, error.getvalue()
+
+
 def main() -> None:
-    (stage, *arguments), limit, folder, source = json.loads(sys.argv[1]), *sys.argv[2:]
     sys.path.insert(0, str(Path.cwd()))
-    sys.argv = ["x", *arguments]
-    before = present()
-    for name, fault in faults(int(limit), Path(folder), Path(source)).items():
-        error = io.StringIO()
-        status: object = 0
-        with fault, contextlib.redirect_stderr(error), contextlib.redirect_stdout(io.StringIO()):
-            try:
-                runpy.run_module(f"stages.{stage}", run_name="__main__")
-            except SystemExit as end:
-                status = end.code
-        left = sorted(present() - before)
-        print(json.dumps({"fault": name, "status": status, "error": error.getvalue(), "left": left}))
+    for stage, limit, source, folder in json.loads(sys.argv[1]):
+        before = present()
+        for name, fault in faults(limit, Path(source), folder and Path(folder)).items():
+            with fault:
+                status, error = run(stage)
+            left = sorted(present() - before)
+            print(json.dumps({"stage": stage, "fault": name, "status": status, "error": error, "left": left}))
 
 
 if __name__ == "__main__":

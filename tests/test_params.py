@@ -22,6 +22,9 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.quick
 OURS = {name: yaml.safe_load((ROOT / f"{name}.yaml").read_text()) for name in ("params", "presets")}
+STUDY = OURS["params"]["tune"]["deep"]
+OURS["params"]["tune"] = {}  # reading less is quicker
+OURS["presets"] = {name: OURS["presets"][name] for name in ("best16", "sparse")}
 
 Check = Callable[..., made_up.Ended]
 
@@ -69,7 +72,6 @@ MISTAKES: list[tuple[str, Any, str, str]] = [  # the key, the value as YAML and 
     ("params.models.deep.learning_rate", -1, "-1", "greater than 0"),
     ("params.models.deep.learning_rate", float("nan"), "nan", "finite number"),
     ("params.models.deep.dropout", "0.5", "'0.5'", "a valid number"),
-    ("params.models.deep.epochs", 0, "0", "greater than or equal to 1"),
     ("params.models.deep.epochs", True, "true", "a valid integer"),
     ("params.models.deep.epochs", None, "empty", "a valid integer"),
     ("params.models.deep.epochs", "1" * 400, f"'{'1' * 50}", "a valid integer"),
@@ -77,18 +79,12 @@ MISTAKES: list[tuple[str, Any, str, str]] = [  # the key, the value as YAML and 
     ("params.models.deep.hidden_units", [1] * 65, "[1, 1, 1", "at most 64 items"),
     ("params.models.deep.optimizer", "Adam", "'Adam'", "did you mean adam?"),
     ("params.models.deep.loss", "l2", "'l2'", "'binary_crossentropy', 'mse', 'mae' or 'huber'"),
-    ("params.models.deep.early_stopping", 10, "10", "below epochs, 10"),
-    ("params.models.deep.kl_warmup_epochs", 0.5, "0.5", "set it to 0"),
-    ("params.models.shallow.layers", "conv", "conv", "needs a hidden layer"),
-    ("params.models.shallow.dropout", 0.1, "0.1", "set it to 0"),
-    ("params.models.shallow.normalization", "batch", "batch", "set it to none"),
     ("params.models.deep", 3, "3", "a mapping"),
     ("params.models.pca", {}, "'pca'", "not be pca, the baseline"),
     ("params.models.anomalies", {}, "'anomalies'", "not be pca, the baseline, or anomalies"),
     ("params.models.Deep", {}, "'Deep'", "1 to 40 of a-z, 0-9, _ and -"),
     ("params.models", {}, "{}", "at least 1 item"),
     ("params.defaults", [], "[]", "a mapping"),
-    ("params.prepare", None, "empty", "a mapping"),
     ("params.prepare.raw", "", "''", "at least 1 character"),
     *(("params.prepare.classes", v, repr(v), "all or a list of different labels from 0 to 255")
       for v in ("al", [], [3, 3], [True], [256])),
@@ -100,14 +96,12 @@ MISTAKES: list[tuple[str, Any, str, str]] = [  # the key, the value as YAML and 
 
 
 @pytest.mark.parametrize(("path", "value", "found", "allowed"), MISTAKES)
-def test_a_mistake_ends_with_its_key_its_value_and_what_is_allowed(
-    checked: Check, path: str, value: Any, found: str, allowed: str
+def test_a_mistake_is_a_sentence_with_its_key_its_value_and_what_is_allowed(
+    path: str, value: Any, found: str, allowed: str
 ) -> None:
-    ended = checked((path, value))
-    assert (ended.status, ended.out) == (2, "")
-    (line,) = ended.err.splitlines()
+    (line,) = problems((path, value))
     file, _, key = path.partition(".")
-    assert line.startswith(f"error: {file}.yaml: {key.removesuffix('codes')}")
+    assert line.startswith(f"{file}.yaml: {key.removesuffix('codes')}")
     assert found in line
     assert allowed in line
 
@@ -116,24 +110,21 @@ def test_a_mistake_ends_with_its_key_its_value_and_what_is_allowed(
     ("path", "nearest"),
     [
         ("params.models.deep.latent_dmi", "latent_dim"),
-        ("params.modles", "models"),
-        ("params.denois", "denoise"),
         ("params.tuen", "tune"),
         ("params.generate.classifier.fliters", "filters"),
         ("presets.best16.epoch", "epochs"),
         ("params.models.deep.quite_another", None),
     ],
 )
-def test_an_unknown_key_is_refused_with_the_nearest_one(checked: Check, path: str, nearest: str | None) -> None:
-    ended = checked((path, {}))
+def test_an_unknown_key_is_refused_with_the_nearest_one(path: str, nearest: str | None) -> None:
+    (line,) = problems((path, {}))
     file, _, key = path.partition(".")
-    assert (ended.status, ended.out) == (2, "")
-    assert ended.err.startswith(f"error: {file}.yaml: {key} is not a known key")
-    assert re.findall(r"did you mean (\w+)\?", ended.err) == ([nearest] if nearest else [])
+    assert line.startswith(f"{file}.yaml: {key} is not a known key")
+    assert re.findall(r"did you mean (\w+)\?", line) == ([nearest] if nearest else [])
 
 
 def test_each_problem_has_a_line_and_items_of_lists_have_keys() -> None:
-    wrong = [("params.models.deep.hidden_units", [9, "x", 0]), ("params.figures.dpi", "many"), ("presets.denoising", 3)]
+    wrong = [("params.models.deep.hidden_units", [9, "x", 0]), ("params.figures.dpi", "many"), ("presets.sparse", 3)]
     keys = ["params.yaml: models.deep.hidden_units.1", "params.yaml: models.deep.hidden_units.2", "presets.yaml: "]
     lines = problems(*wrong)
     assert len(lines) == 4
@@ -148,6 +139,10 @@ def test_each_problem_has_a_line_and_items_of_lists_have_keys() -> None:
         ("latent_activation", {"latent_activation": "relu", "kl_weight": 0.5}),
         ("code_l1", {"code_l1": 0.1, "kl_weight": 0.5}),
         ("warmup_epochs", {"schedule": "constant", "warmup_epochs": 2}),
+        ("kl_warmup_epochs", {"kl_warmup_epochs": 0.5}),
+        ("layers", {"layers": "conv", "hidden_units": [], "normalization": "none"}),
+        ("dropout", {"dropout": 0.1, "hidden_units": [], "normalization": "none"}),
+        ("normalization", {"normalization": "batch", "hidden_units": []}),
     ],
 )
 def test_settings_that_make_no_sense_together_are_refused(key: str, changes: dict[str, Any]) -> None:
@@ -163,9 +158,7 @@ def test_a_span_of_epochs_has_to_end_before_the_last_one(key: str) -> None:
     assert line.startswith(f"params.yaml: models.deep.{key} is 7")
 
 
-@pytest.mark.parametrize(
-    "key", ["params.defaults", "params.models.deep", "presets.best16", "params.generate.classifier"]
-)
+@pytest.mark.parametrize("key", ["params.defaults", "presets.best16", "params.generate.classifier"])
 def test_test_images_choose_no_epoch(key: str) -> None:
     """Without validation images they would."""
     changes = [(f"{key}.early_stopping", 2), ("params.generate.seeds", [0])]
@@ -184,17 +177,10 @@ def test_a_block_overrides_the_defaults_and_nothing_else() -> None:
     assert params.models["plain"] == params.presets["best16"] == params.defaults
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("epochs", 0), ("epohcs", 1), ("kl_warmup_epochs", 2.0), ("hidden_units", [0])]
-)
-def test_a_problem_is_reported_where_it_is_and_once(key: str, value: Any) -> None:
-    lines = problems((f"params.defaults.{key}", value))
-    assert len(lines) == 1
-    assert lines[0].startswith(f"params.yaml: defaults.{key}")
-    (line,) = problems((f"params.models.deep.{key}", value))
-    assert line == lines[0].replace("defaults.", "models.deep.")
-    (line,) = problems((f"presets.sparse.{key}", value))
-    assert line.startswith(f"presets.yaml: sparse.{key}")
+@pytest.mark.parametrize(("key", "value"), [("epohcs", 1), ("kl_warmup_epochs", 2.0), ("hidden_units", [0])])
+def test_a_problem_of_the_defaults_is_reported_once(key: str, value: Any) -> None:
+    (line,) = problems((f"params.defaults.{key}", value))
+    assert line.startswith(f"params.yaml: defaults.{key}")
 
 
 def test_a_key_that_defaults_lack_is_missing_there() -> None:
@@ -217,11 +203,22 @@ def test_presets_have_a_file_and_names_of_their_own() -> None:
     assert "presets.yaml" in line
 
 
-def test_unknown_sections_stop_the_check_and_no_stage(checked: Check, tmp_path: Path) -> None:
-    ended = checked(("params.notes", {"by": "me"}))
+def test_the_check_refuses_what_no_stage_or_only_one_would(checked: Check, tmp_path: Path) -> None:
+    ended = checked(("params.notes", {"by": "me"}), ("params.models.deep.epochs", 0))
     assert (ended.status, ended.out) == (2, "")
-    assert ended.err.startswith("error: params.yaml: notes is not a known key")
-    assert read_params(Params, tmp_path / "params.yaml") == read_params(Params, ROOT / "params.yaml")
+    assert re.findall(r"^error: params\.yaml: .*\nparams\.yaml: .*\n$", ended.err)
+    assert "params.yaml: notes is not a known key" in ended.err
+    ended = checked(("params.notes", {}))
+    assert ended.status == 2
+    assert read_params(Params, tmp_path / "params.yaml").models == read().models
+    ended = checked(("params.tune", {"deep": STUDY | {"space": {"loss": ["mse", "mean"]}}}))
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith("error: params.yaml: tune.deep.space.loss.1 is 'mean'")
+    (tmp_path / "data").unlink()
+    ended = checked()
+    assert (ended.status, ended.out) == (1, "")
+    assert "data/raw" in ended.err
+    assert "prepare.raw" in ended.err
 
 
 def test_the_check_prints_the_settings_of_a_model(checked: Check) -> None:
@@ -235,23 +232,12 @@ def test_the_check_prints_the_settings_of_a_model(checked: Check) -> None:
     assert "'dep' (did you mean deep?)" in ended.err
 
 
-def test_the_check_looks_where_only_one_stage_or_the_tuner_would(checked: Check, tmp_path: Path) -> None:
-    ended = checked(("params.tune.deep.space.loss", ["mse", "mean"]))
-    assert (ended.status, ended.out) == (2, "")
-    assert ended.err.startswith("error: params.yaml: tune.deep.space.loss.1 is 'mean'")
-    (tmp_path / "data").unlink()
-    ended = checked()
-    assert (ended.status, ended.out) == (1, "")
-    assert "data/raw" in ended.err
-    assert "prepare.raw" in ended.err
-
-
 # --- YAML ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("key", "written", "value"),
-    [("learning_rate", number, 1e-5) for number in ("1e-05", "1E-5", "0.00001", "1.0e-5")]
+    [("learning_rate", number, 1e-5) for number in ("1e-05", "0.00001", "1.0e-5")]
     + [("seed", "010", 10), ("seed", "0o10", 8), ("seed", "0x10", 16)],
 )
 def test_numbers_are_read_as_dvc_reads_and_writes_them(key: str, written: str, value: float) -> None:
@@ -292,19 +278,19 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_
 values = st.recursive(
     scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(scalars, v, max_size=3), max_leaves=5
 )
-SMALL = OURS["params"] | {"tune": {}}
+SMALL = OURS["params"]
 SECTIONS = [name for name in SMALL if name not in ("models", "tune")]
 PLACES: list[tuple[str, ...]] = [(section, key) for section in SECTIONS for key in SMALL[section]]
 PLACES += [("models", "deep", key) for key in SMALL["defaults"]] + [(section,) for section in SMALL]
 PLACES += [("models", "deep"), ("presets", "sparse"), ("presets", "sparse", "epochs")]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(where=st.sampled_from(PLACES), value=values, key=st.none() | scalars)
 def test_any_value_anywhere_is_accepted_or_refused_in_a_line_a_problem(
     where: tuple[str, ...], value: Any, key: Any
 ) -> None:
-    params, presets = copy.deepcopy(SMALL), {"sparse": copy.deepcopy(OURS["presets"]["sparse"])}
+    params, presets = copy.deepcopy(SMALL), copy.deepcopy(OURS["presets"])
     section: Any = params | {"presets": presets} if where[0] == "presets" else params
     for part in where[:-1]:
         section = section[part]
@@ -316,7 +302,7 @@ def test_any_value_anywhere_is_accepted_or_refused_in_a_line_a_problem(
             assert re.match(r"(params|presets)\.yaml(, line \d+)?[: ].*\.$", line), line
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(text=st.text(st.characters(codec="utf-8")))
 def test_any_text_is_refused(text: str) -> None:
     with pytest.raises(ParamsError, match=r"^params\.yaml"):
@@ -355,7 +341,7 @@ def exact(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(files=valid_files())
 def test_validation_changes_no_value(files: tuple[Any, Any]) -> None:
     """DVC tracks the values in the file, and a stage uses what validation returns. JSON is YAML, too."""

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import prepare as stage
-from stages.core.files import Split
 from stages.prepare import choose_validation
 from tests import made_up
 from tests.conftest import NAMES, ROOT, change_params, idx_bytes, write_raw
@@ -52,11 +50,6 @@ def test_images_left_over_go_to_the_largest_remainders_and_the_first_of_equal_on
     labels = np.repeat(np.arange(len(sizes), dtype=np.uint8), sizes)
     found = choose_validation(labels, count, seed=0)
     assert np.bincount(labels[found], minlength=len(sizes)).tolist() == chosen
-
-
-def test_another_seed_chooses_others() -> None:
-    labels = np.repeat(np.arange(10, dtype=np.uint8), 50)
-    assert (choose_validation(labels, 100, 0) != choose_validation(labels, 100, 1)).any()
 
 
 Prepare = Callable[[], made_up.Ended]
@@ -154,46 +147,23 @@ def test_classes_that_are_left_out_are_missing_from_training_only(
     assert ended.out.splitlines()[-1].endswith("200 test images of 28×28 pixels, 2 classes")
 
 
-@settings(max_examples=100, deadline=None)
-@given(labels=st.lists(st.integers(0, 6), min_size=1, max_size=60), classes=st.sets(st.integers(0, 6), min_size=1))
-def test_kept_classes_keep_their_images_and_order(labels: list[int], classes: set[int]) -> None:
-    whole = Split(np.arange(len(labels), dtype=np.uint8)[:, None], np.array(labels, np.uint8))
-    kept = whole.of_classes(list(classes))
-    expected = [(place, label) for place, label in enumerate(labels) if label in classes]
-    assert list(zip(kept.images[:, 0].tolist(), kept.labels.tolist(), strict=True)) == expected
-
-
-@pytest.mark.parametrize(
-    ("classes", "sentence"),
-    [
-        ([3, 12, 10], f"prepare.classes has 10, 12, but data/raw/{LABELS} only 0, 1, 2, 3, 4, 5, 6, 7, 8, 9."),
-        ([], "prepare.classes is [], but has to be all or a list of different labels from 0 to 255"),
-        ([1, 1], "prepare.classes is [1, 1], but has to be all or a list of different labels from 0 to 255"),
-    ],
-)
-def test_classes_that_cannot_be_are_refused(project: Path, prepare: Prepare, classes: list[int], sentence: str) -> None:
-    change_params(project, lambda p: p["prepare"].update(classes=classes))
-    ended = prepare()
-    assert ended.status == 2
-    assert ended.err.startswith(f"error: params.yaml: {sentence}")
-    assert ended.err.count("\n") == 1
-    assert not (project / "data/prepared").exists()
-
-
-def test_classes_have_to_be_among_the_test_images_and_leave_some(project: Path, prepare: Prepare, mnist: Mnist) -> None:
+def test_classes_have_to_be_among_all_images_and_leave_some(project: Path, prepare: Prepare, mnist: Mnist) -> None:
     images, labels = mnist["test"]
-    write_raw(project / "data/raw", mnist | {"test": (images, np.where(labels == 3, 4, labels))})
-    change_params(project, lambda p: p["prepare"].update(classes=[2, 3]))
-    assert f"has 3, but data/raw/{NAMES['test'][1]} only 0, 1, 2, 4, 5, 6, 7, 8, 9.\n" in prepare().err
-    change_params(project, lambda p: p["prepare"].update(classes=[2], validation_images=1))
-    ended = prepare()
-    assert (ended.status, ended.err.count("\n")) == (2, 1)
-    assert re.search(r"leaves \d\d training and 0 validation images, but at least one of each is needed\.", ended.err)
-    write_raw(project / "data/raw", mnist | {"test": (images, labels + 20)})
-    change_params(project, lambda p: p["prepare"].update(classes="all"))
-    ended = prepare()
-    assert (ended.status, ended.err.count("\n")) == (1, 1)
-    assert "have no class in common; at least one is needed." in ended.err
+    lacking_3 = mnist | {"test": (images, np.where(labels == 3, 4, labels))}
+    shifted = mnist | {"test": (images, labels + 20)}
+    for raw, changes, status, found in (
+        (mnist, {"classes": [3, 12, 10]}, 2, f"has 10, 12, but data/raw/{LABELS} only 0, 1, 2, 3, 4, 5, 6, 7, 8, 9."),
+        (lacking_3, {"classes": [2, 3]}, 2, f"has 3, but data/raw/{NAMES['test'][1]} only 0, 1, 2, 4, 5, 6, 7, 8, 9."),
+        (mnist, {"classes": [2], "validation_images": 1}, 2, " training and 0 validation images, but at least one"),
+        (shifted, {"classes": "all"}, 1, "have no class in common; at least one is needed."),
+        (mnist, {"validation_images": 600}, 2, "validation_images is 600, but has to be below 600, the number of"),
+    ):
+        write_raw(project / "data/raw", raw)
+        change_params(project, lambda p: p["prepare"].update(changes))  # noqa: B023 (called at once)
+        ended = prepare()
+        assert (ended.status, ended.err.count("\n")) == (status, 1)
+        assert found in ended.err
+        assert not (project / "data/prepared").exists()
 
 
 def write_sums(folder: Path) -> None:
@@ -201,35 +171,17 @@ def write_sums(folder: Path) -> None:
     (folder / "SHA256SUMS").write_text("".join(lines))
 
 
-def cut(raw: Path) -> None:
-    (raw / IMAGES).write_bytes((raw / IMAGES).read_bytes()[:-1000])
-
-
-def flip(raw: Path) -> None:
-    content = bytearray((raw / IMAGES).read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    (raw / IMAGES).write_bytes(content)
-
-
-def swap(raw: Path) -> None:
-    shutil.copy(raw / LABELS, raw / IMAGES)
+def varied(*shape: int) -> np.ndarray:
+    return np.arange(np.prod(shape)).reshape(shape) % 200
 
 
 def fewer_labels(raw: Path) -> None:
     (raw / LABELS).write_bytes(gzip.compress(idx_bytes(np.zeros(599, np.uint8))))
 
 
-def no_images(raw: Path) -> None:
-    (raw / IMAGES).write_bytes(gzip.compress(idx_bytes(np.zeros((0, 28, 28), np.uint8))))
-
-
-def some(*shape: int) -> np.ndarray:
-    return np.arange(np.prod(shape)).reshape(shape) % 200
-
-
 def other_size(raw: Path) -> None:
-    (raw / IMAGES).write_bytes(gzip.compress(idx_bytes(some(600, 26, 28))))
-    (raw / NAMES["test"][0]).write_bytes(gzip.compress(idx_bytes(some(200, 28, 27))))
+    (raw / IMAGES).write_bytes(gzip.compress(idx_bytes(varied(600, 26, 28))))
+    (raw / NAMES["test"][0]).write_bytes(gzip.compress(idx_bytes(varied(200, 28, 27))))
 
 
 def all_black(raw: Path) -> None:
@@ -237,7 +189,7 @@ def all_black(raw: Path) -> None:
 
 
 def unequal_copies(raw: Path) -> None:
-    (raw / IMAGES.removesuffix(".gz")).write_bytes(idx_bytes(some(600, 28, 28)))
+    (raw / IMAGES.removesuffix(".gz")).write_bytes(idx_bytes(varied(600, 28, 28)))
 
 
 def not_a_file(raw: Path) -> None:
@@ -257,12 +209,11 @@ def not_a_file(raw: Path) -> None:
             "data/raw lacks the test labels: a file *t10k-labels-idx1-ubyte or *test-labels-idx1-ubyte, or the same",
         ),
         (shutil.rmtree, "data/raw, named by prepare.raw in params.yaml, is not a folder."),
-        (cut, f"data/raw/{IMAGES} is truncated: its gzip stream ends too early."),
-        (flip, f"data/raw/{IMAGES} is corrupted: "),
-        (swap, f"data/raw/{IMAGES} is an IDX file of unsigned bytes in 1 dimension, but has to be an IDX"),
-        (lambda raw: (raw / IMAGES).write_bytes(b"P5 28 28"), f"data/raw/{IMAGES} starts with the bytes 50 35 20 32"),
+        (
+            lambda raw: shutil.copy(raw / LABELS, raw / IMAGES),
+            f"data/raw/{IMAGES} is an IDX file of unsigned bytes in 1",
+        ),
         (fewer_labels, f"data/raw/{IMAGES} has 600 images, but data/raw/{LABELS} has 599 labels"),
-        (no_images, f"data/raw/{IMAGES} is empty: its IDX header declares 0 × 28 × 28 values."),
         (
             other_size,
             f"data/raw/{IMAGES} has images of 26×28 pixels, but data/raw/{NAMES['test'][0]} has images of 28×27",
@@ -292,7 +243,6 @@ def test_bad_raw_data_is_one_sentence_and_leaves_nothing(
     [
         ("{}  {}\n", "utf-8"),
         ("{} *{}\r\n", "utf-8"),  # of a binary file, as on Windows
-        ("{}  ./{}\n", "utf-8"),  # `sha256sum ./*`
         ("{}  data/raw/{}\n", "utf-8-sig"),  # saved by an editor that begins files with a byte order mark
         ("{} *{}\r\n", "utf-16"),  # redirected by PowerShell
     ],
@@ -340,7 +290,6 @@ def test_copies_with_equal_contents_are_one_file(
     ("change", "problem"),
     [
         (lambda images: images // 255, "its brightest pixel is 1, but white is 255; scale the pixels"),
-        (lambda images: images // 16, "its brightest pixel is 15, but white is 255; scale the pixels"),
         (lambda images: 255 - images, "its pixels are 223 on average, but ink has to be white"),
     ],
 )
@@ -365,46 +314,21 @@ def test_a_home_folder_that_dvc_does_not_expand_is_refused(
 
 
 @pytest.mark.parametrize("name", [*NAMES["train"], *NAMES["test"]])
-def test_the_digest_of_each_of_the_four_files_is_verified(project: Path, prepare: Prepare, name: str) -> None:
+def test_the_digest_of_each_of_the_four_files_is_needed_and_verified(
+    project: Path, prepare: Prepare, name: str
+) -> None:
     """A file is replaced by another whole one: only its digest differs."""
     raw = project / "data/raw"
     write_sums(raw)
+    sums = (raw / "SHA256SUMS").read_text()
     listed = hashlib.sha256((raw / name).read_bytes()).hexdigest()
     (raw / name).write_bytes(gzip.compress(gzip.decompress((raw / name).read_bytes()), compresslevel=1, mtime=1))
     digest = hashlib.sha256((raw / name).read_bytes()).hexdigest()
     ended = prepare()
-    assert (ended.status, ended.err) == (
-        1,
-        f"error: data/raw/{name} has the SHA-256 digest {digest}, but data/raw/SHA256SUMS lists {listed}; "
-        "the file is damaged or a different one.\n",
-    )
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert f"data/raw/{name} has the SHA-256 digest {digest}, but data/raw/SHA256SUMS lists {listed};" in ended.err
+    (raw / "SHA256SUMS").write_text(sums.replace(f"{listed}  {name}\n", ""))
+    ended = prepare()
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert f"data/raw/SHA256SUMS has no line for {name};" in ended.err
     assert not (project / "data/prepared").exists()
-
-
-@pytest.mark.parametrize("name", [*NAMES["train"], *NAMES["test"]])
-def test_each_of_the_four_files_needs_a_digest(project: Path, prepare: Prepare, name: str) -> None:
-    raw = project / "data/raw"
-    write_sums(raw)
-    lines = (raw / "SHA256SUMS").read_text().splitlines(keepends=True)
-    (raw / "SHA256SUMS").write_text("".join(line for line in lines if name not in line))
-    ended = prepare()
-    assert (ended.status, ended.err) == (
-        1, f"error: data/raw/SHA256SUMS has no line for {name}; add one or remove SHA256SUMS.\n"
-    )  # fmt: skip
-
-
-def test_the_command_takes_no_argument_but_help(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ended = made_up.call_main(stage.main, monkeypatch, capsys, "--help")
-    assert ended.status == 0
-    assert ended.out.startswith("usage: python -m stages.prepare [-h]\n")
-    assert str(stage.__doc__).strip() in ended.out
-    assert made_up.call_main(stage.main, monkeypatch, capsys, "train").status == 2
-
-
-def test_too_many_validation_images(project: Path, prepare: Prepare) -> None:
-    change_params(project, lambda p: p["prepare"].update(validation_images=600))
-    ended = prepare()
-    assert ended.status == 2
-    assert "prepare.validation_images is 600, but has to be below 600, the number of images in" in ended.err
