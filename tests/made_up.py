@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from stages.applications.denoising import Classical, Denoised
-from stages.applications.labels import Classified
 from stages.core.errors import run
 from stages.core.evaluation import BASELINE, MODEL, REFERENCE, Digits, Evaluation, Pictures, Result
 from stages.core.shown import DIMENSIONS, SAMPLES, STEPS
@@ -87,13 +86,6 @@ def denoised(*levels: list[float], seed: int = 0, kind: str = REFERENCE, name: s
     errors = np.array(levels, np.float64)
     pictures = np.random.default_rng(seed).random((len(levels), len(levels[0]), HEIGHT, WIDTH)).astype(np.float32)
     return Denoised(kind, name, errors, 1 - errors / 10, pictures)
-
-
-def classified(seed: int = 0) -> Classified:
-    """Accuracies with two numbers of labels, three samples each, and the precision for four queries."""
-    random = np.random.default_rng(seed)
-    logistic, neighbours, spreading = random.random((3, 2, 3))
-    return Classified(logistic, neighbours, spreading, random.random(4))
 
 
 def classical(*levels: list[float]) -> Classical:

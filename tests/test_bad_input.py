@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from stages.core.errors import ParamsError, StageError
 from stages.core.evaluation import load_evaluation
@@ -18,7 +17,6 @@ from stages.core.params import choose_model, read_params
 from stages.core.records import save_record
 from stages.core.schema import Params
 from stages.evaluate import read_history
-from stages.tools import check
 from tests import made_up
 from tests.conftest import (
     ARGUMENTS,
@@ -29,7 +27,6 @@ from tests.conftest import (
     call,
     change_params,
     outputs,
-    refuse,
     refused,
     stages_in_turn,
     succeed,
@@ -71,10 +68,7 @@ def refuse_here(run_project: Path, here: Here) -> Callable[..., str]:
 
 
 def test_every_stage_and_the_check_refuse_a_typo_and_hostile_model_names(
-    run_project: Path,
-    refuse_here: Callable[..., str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_project: Path, refuse_here: Callable[..., str]
 ) -> None:
     """DVC puts names into commands, so run the check before `dvc repro` if params.yaml is a stranger's."""
 
@@ -83,22 +77,17 @@ def test_every_stage_and_the_check_refuse_a_typo_and_hostile_model_names(
         params["models"].update(dict.fromkeys(HOSTILE))
 
     change_params(run_project, change)
-    errors = []
-    for stage in STAGES:
-        arguments = ARGUMENTS.get(stage, ())[:1]
-        errors.append(refuse_here(2, "models.shallow.epoch is not a known key", stage, *arguments))
-    ended = made_up.call_main(check.main, monkeypatch, capsys)
-    assert (ended.status, ended.out) == (2, "")
-    for error in (*errors, ended.err):
+    for name in (*STAGES, "tools.check"):
+        arguments = ARGUMENTS.get(name, ())[:1]
+        error = refuse_here(2, "models.shallow.epoch is not a known key", name, *arguments)
         assert [name for name in HOSTILE if f"params.yaml: models.{name} is {name!r}" in error] == list(HOSTILE)
     assert not [*run_project.rglob("pwned*"), *run_project.parent.rglob("escaped*")]
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("name", HOSTILE)
-def test_no_argument_becomes_a_path(name: str) -> None:
-    with pytest.raises(ParamsError, match=re.escape(repr(name))):
-        choose_model(PARAMS, name)
+def test_no_argument_becomes_a_path() -> None:
+    with pytest.raises(ParamsError, match=re.escape("'../escaped'")):
+        choose_model(PARAMS, "../escaped")
 
 
 def test_dvc_repro_stops_at_a_mistake(project: Path) -> None:
@@ -119,21 +108,15 @@ def test_sizes_that_the_data_cannot_serve(run_project: Path, refuse_here: Callab
     refuse_here(2, "presets.yaml: best16.batch_size is 501, but has to be at most 500", "train", "best16")
 
 
-@pytest.mark.quick
-def test_no_stage_can_change_a_setting_after_validation() -> None:
-    with pytest.raises(ValidationError, match="frozen"):
-        PARAMS.models["deep"].epochs = 1
-
-
 # --- arguments ----------------------------------------------------------------------------
 
 
-def test_a_missing_or_unknown_model(run_project: Path, refuse_here: Callable[..., str]) -> None:
+def test_a_missing_or_unknown_model(refuse_here: Callable[..., str]) -> None:
     known = ", ".join([*PARAMS.models, *PARAMS.presets])
     assert "did you mean" not in refuse_here(2, known, "train")
-    error = refuse(run_project, 2, known, "train", "deeep")  # in a process of its own
+    error = refuse_here(2, known, "train", "deeep")
     assert "(did you mean deep?)" in error
-    assert error.count("\n") == 1  # TensorFlow prints nothing
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -149,12 +132,6 @@ def test_help_is_the_description_and_an_argument_without_meaning_is_refused(here
 
 
 # --- training that goes wrong -------------------------------------------------------------
-
-
-def test_a_loss_that_diverges(run_project: Path, refuse_here: Callable[..., str]) -> None:
-    wild = TUTORIAL | {"optimizer": "sgd", "learning_rate": 100, "epochs": 20}
-    change_params(run_project, lambda p: p["models"]["deep"].update(wild))
-    refuse_here(1, "at learning_rate 100, so no model was written", "train", "deep")
 
 
 def test_a_collapse_is_a_warning_and_a_penalty_is_none(run_project: Path) -> None:
@@ -243,7 +220,7 @@ def test_what_belongs_to_no_model(run_project: Path, here: Here) -> None:
     (run_project / "metrics/best16.json").write_text("{}")  # of the preset, which may once have been a model
     before = outputs(run_project)
     old = ["data/models/old.keras", "data/history/old.csv", "data/evaluation/old.npz", "metrics/old.json"]
-    alone = ("best16.npz", "deep.txt", "deep.keras", "a copy.npz", "a folder")
+    alone = ("best16.npz", "deep.txt", "a folder")
     for paths in (old, *([f"data/evaluation/{name}"] for name in alone)):
         for path in paths:
             (run_project / path).mkdir() if path.endswith(" folder") else (run_project / path).write_bytes(b"")

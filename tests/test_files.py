@@ -14,7 +14,7 @@ import pytest
 
 from stages.core import files
 from stages.core.errors import StageError, TerminatedError
-from stages.core.files import Content, model_files, npy, write_all
+from stages.core.files import Content, npy, write_all
 
 pytestmark = pytest.mark.quick
 UNCHANGED = {"a": b"old", "b": b"old", "c": b"old"}
@@ -96,7 +96,7 @@ def test_an_error_leaves_the_old_files_and_no_trace(old: Path, error: type[BaseE
 
 
 @pytest.mark.parametrize("size", [200, 10**6])  # one stays in the buffer until the end, the other does not
-@pytest.mark.parametrize("large", ["a", "b", "c"])
+@pytest.mark.parametrize("large", ["a", "c"])
 @pytest.mark.parametrize("content", [bytes, lambda size: npy(np.zeros(size, np.uint8))])
 def test_a_full_disk_names_the_file_that_does_not_fit_and_replaces_none(
     old: Path, limit_files: Callable[[int], None], large: str, size: int, content: Callable[[int], Content]
@@ -206,14 +206,3 @@ def test_a_missing_or_broken_split_is_reported_with_what_makes_it(split: Path, c
     path.unlink()
     with pytest.raises(StageError, match=rf"^data/prepared/{path.name} is missing; run `dvc repro prepare`\.$"):
         files.read_split("test")
-
-
-def test_files_of_a_preset_are_where_no_stage_looks_and_its_stages_make_them() -> None:
-    stage_files, preset_files = model_files("x"), model_files("x", preset=True)
-    assert {str(path.parent) for path in preset_files[:3]} == {"data/presets"}
-    assert not set(stage_files[:3]) & set(preset_files[:3])
-    assert stage_files.metrics == preset_files.metrics  # `dvc metrics show metrics/x.json` reads either
-    assert {files.how_to_make(path) for path in stage_files} == {"run `dvc repro`"}
-    commands = [files.how_to_make(path) for path in preset_files[:3]]
-    stages = ("train", "train", "evaluate")
-    assert commands == [f"run `python -m stages.{stage} x`" for stage in stages]

@@ -1,20 +1,18 @@
 """Compare the training engine with the tutorial's loop, PyTorch, JAX and the bare matrix products.
 
-    python -m tests.benchmarks.training --quality        # seconds to the tutorial's quality: 24 minutes on 2 cores
-    python -m tests.benchmarks.training                  # seconds per epoch, five rounds: 6 minutes
+    python -m tests.benchmarks.training                  # seconds per epoch, five rounds: 6 minutes on 2 cores
+    python -m tests.benchmarks.training --quality        # seconds to the tutorial's quality: 20 minutes
     python -m tests.benchmarks.training --settings --models deep   # what settings cost: 5 minutes
     python -m tests.benchmarks.training --models shallow --rounds 9
-    python -m tests.benchmarks.training --memory --models shallow   # this engine alone, ever more images: 75 seconds
 
-Needs the arrays of `dvc repro prepare`. `pip install -r requirements-bench.txt`, after
-`requirements-dev.txt`, brings the peers; those that are missing are named and left out. Every contender trains the same
-network from the same weights with the tutorial's recipe (ReLU, no normalization, Adam at a
-constant 0.001), with --quality also with that of params.yaml, but Adam instead of Nadam, on images that are
-resident as bytes where its library allows, adds up the training loss, and computes the
-validation loss after the epoch. An epoch of all has the same number of whole batches and
-leaves out the rest. Each runs in a process of its own; the processes take
-turns of at least a second, so that a machine that slows down slows all of them. First all
-have to reach the same validation loss.
+Needs the arrays of `dvc repro prepare`. `pip install -r requirements-bench.txt`, after `requirements-dev.txt`, brings
+the peers; those that are missing are named and left out. Every contender trains the same network from the same weights
+with the tutorial's recipe (ReLU, no normalization, Adam at a constant 0.001); only layers' sizes, batch size and seed
+are those of params.yaml. With --quality, Keras' `fit` and the engine also train with all that params.yaml says. Images
+are resident as bytes where a library allows. An epoch adds up the training loss, has the same number of whole batches
+for all, leaves out the rest, and ends with the validation loss. Each contender runs in a process of its own; the
+processes take turns of at least a second, so that a machine that slows down slows all of them. First all have to reach
+the same validation loss.
 """
 
 import argparse
@@ -22,13 +20,12 @@ import importlib.util
 import json
 import math
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -42,21 +39,19 @@ import numpy as np
 from stages.core import files
 from stages.core.params import read_params
 from stages.core.schema import Model, Params
+from stages.core.tables import markdown
 from tests.conftest import TUTORIAL
 
 Contender = Callable[[Model], Iterator[float | None]]  # each step trains an epoch and yields the validation loss
 ROOT = Path(__file__).parents[2]
-ENDLESS = TUTORIAL | {"epochs": 1000}  # more than all turns take
-WITH_ADAM = {"optimizer": "adam", "beta_2": 0.0}  # of the recipe of params.yaml, whose Nadam is not the peers'
+PLAIN_MODEL = TUTORIAL | {
+    "layers": "dense", "latent_activation": "linear", "dropout": 0.0, "noise": 0.0, "shift": 0, "code_l1": 0.0,
+    "kl_weight": 0.0, "kl_warmup_epochs": 0.0, "weight_decay": 0.0, "precision": "float32",
+    "epochs": 1000,  # more than all turns take
+}  # fmt: skip
 TUTORIAL_EPOCHS = 50  # after which its validation loss is the quality that others have to reach
 SAME_LOSS = 0.02  # relative, after an epoch: rounding differs, and `fit` shuffles in an order of its own
-LAYER_EPSILON, ADAM_EPSILON = 1e-3, 1e-7  # as Keras has them
-PEERS_CAN: dict[str, tuple[Any, ...]] = {
-    "layers": ("dense",), "hidden_activation": ("relu", "silu"), "latent_activation": ("linear",),
-    "normalization": ("none", "layer"), "dropout": (0,), "noise": (0,), "shift": (0,), "code_l1": (0,),
-    "kl_weight": (0,), "loss": ("binary_crossentropy",), "optimizer": ("adam",), "beta_2": (0,),
-    "schedule": ("constant", "linear"), "weight_decay": (0,), "ema_momentum": (0,), "precision": ("float32",),
-}  # fmt: skip
+ADAM_EPSILON = 1e-7  # as Keras has it
 PAUSE = 0.5  # seconds before each turn, until the threads of the one before have stopped spinning
 TURN = 1.0  # seconds that a contender's turn takes at least, in whole epochs, as in a real run
 
@@ -101,15 +96,6 @@ def linear_layers(settings: Model) -> set[int]:
     return {len(settings.hidden_units), 2 * len(settings.hidden_units) + 1}
 
 
-def step_sizes(settings: Model, steps: int) -> np.ndarray:
-    """The engine's constant or linear schedule, float32 [epochs, steps], written again for the same reason."""
-    step, count = np.arange(settings.epochs * steps), settings.epochs * steps
-    warmup = round(settings.warmup_epochs * steps)
-    falling = np.where(step < warmup, step / max(warmup, 1), (count - step) / (count - warmup))
-    factors = {"constant": np.ones(count), "linear": falling}[settings.schedule]
-    return np.float32(settings.learning_rate * factors).reshape(settings.epochs, steps)
-
-
 def keras_model(settings: Model) -> Any:
     from stages.core.autoencoder import build_autoencoder
     from stages.core.backend import keras
@@ -137,38 +123,21 @@ def engine(settings: Model) -> Iterator[float]:
         yield training.validate(validation)[0]
 
 
-def tutorial(settings: Model) -> Iterator[float]:
-    """What tutorials write: `fit` on float arrays, its batch size and everything else as it comes.
+def fit(settings: Model, resident: bool) -> Iterator[float]:
+    """Keras' `fit` on float arrays. resident: the fastest one we know, compiled, an epoch per call, on tensors.
 
-    But for whole batches, as all contenders have them: `steps_per_epoch` ends the epoch before the partial one.
+    `steps_per_epoch` ends the epoch before the partial batch, as all contenders do.
     """
+    from stages.core.backend import tf
     from stages.core.optimizer import build_optimizer
 
-    images, validation = pixels("train") / np.float32(255), pixels("validation") / np.float32(255)
+    images, validation = (pixels(split) / np.float32(255) for split in ("train", "validation"))
     model, steps = keras_model(settings), len(images) // settings.batch_size
-    model.compile(build_optimizer(settings, steps), settings.loss)
-    while True:
-        history = model.fit(
-            images,
-            images,
-            batch_size=settings.batch_size,
-            steps_per_epoch=steps,
-            validation_data=(validation, validation),
-            verbose=0,
-        )
-        yield history.history["val_loss"][0]
-
-
-def resident_fit(settings: Model) -> Iterator[float]:
-    """The fastest `fit` we know: compiled, an epoch per call, on tensors."""
-    import tensorflow as tf
-
-    from stages.core.optimizer import build_optimizer
-
-    images, validation = (tf.constant(pixels(split) / np.float32(255)) for split in ("train", "validation"))
-    model, steps = keras_model(settings), len(images) // settings.batch_size
-    optimizer = build_optimizer(settings, steps)
-    model.compile(optimizer, settings.loss, jit_compile=True, steps_per_execution=steps)
+    options: dict[str, Any] = {}
+    if resident:
+        images, validation = tf.constant(images), tf.constant(validation)
+        options = {"jit_compile": True, "steps_per_execution": steps}
+    model.compile(build_optimizer(settings, steps), settings.loss, **options)
     while True:
         history = model.fit(
             images,
@@ -192,13 +161,10 @@ def pytorch(settings: Model, compiled: bool = False) -> Iterator[float]:
         layer.weight.data, layer.bias.data = torch.tensor(kernel.T.copy()), torch.tensor(bias)
         network.append(layer)
         if index not in linear_layers(settings):
-            if settings.normalization == "layer":
-                network.append(torch.nn.LayerNorm(len(bias), LAYER_EPSILON))
-            network.append({"relu": torch.nn.ReLU, "silu": torch.nn.SiLU}[settings.hidden_activation]())
+            network.append(torch.nn.ReLU())
     loss = torch.nn.BCEWithLogitsLoss()
-    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+    optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate, fused=True)
     images, validation = torch.tensor(pixels("train")), torch.tensor(pixels("validation"))
-    rates = step_sizes(settings, len(images) // settings.batch_size)
 
     def forward(batch: Any) -> Any:
         image = batch.float() / 255
@@ -210,10 +176,10 @@ def pytorch(settings: Model, compiled: bool = False) -> Iterator[float]:
     for epoch in range(1, settings.epochs + 1):
         total = 0.0
         batches = torch.tensor(order(settings, epoch, len(images)))
-        for batch, rate in zip(batches, rates[epoch - 1].tolist(), strict=True):
+        for batch in batches:
             step += 1
             # Keras adds its epsilon before the correction of the bias, PyTorch behind it
-            optimizer.param_groups[0] |= {"lr": rate, "eps": ADAM_EPSILON / math.sqrt(1 - 0.999**step)}
+            optimizer.param_groups[0]["eps"] = ADAM_EPSILON / math.sqrt(1 - 0.999**step)
             optimizer.zero_grad()
             mean = forward(images[batch])
             mean.backward()
@@ -224,59 +190,43 @@ def pytorch(settings: Model, compiled: bool = False) -> Iterator[float]:
             yield sum(float(forward(part)) * len(part) for part in parts) / len(validation)
 
 
-def pytorch_compiled(settings: Model) -> Iterator[float]:
-    return pytorch(settings, compiled=True)
-
-
 def jax(settings: Model) -> Iterator[float]:
     """`lax.scan` over the batches of an epoch; Adam written out."""
     import jax
     import jax.numpy as jnp
 
     images, validation = jnp.asarray(pixels("train")), jnp.asarray(pixels("validation"))
-    rates = step_sizes(settings, len(images) // settings.batch_size)
-    activation = {"relu": jax.nn.relu, "silu": jax.nn.silu}[settings.hidden_activation]
-
-    def normalized(x: Any, scale: Any, offset: Any) -> Any:
-        deviation = jnp.sqrt(x.var(axis=1, keepdims=True) + LAYER_EPSILON)
-        return (x - x.mean(axis=1, keepdims=True)) / deviation * scale + offset
 
     def loss(network: Any, batch: Any) -> Any:
         image = hidden = batch.astype(jnp.float32) / 255
-        for index, (kernel, bias, *scale_and_offset) in enumerate(network):
+        for index, (kernel, bias) in enumerate(network):
             hidden = hidden @ kernel + bias
-            if scale_and_offset:
-                hidden = normalized(hidden, *scale_and_offset)
             if index not in linear_layers(settings):
-                hidden = activation(hidden)
+                hidden = jax.nn.relu(hidden)
         return jnp.mean(jnp.maximum(hidden, 0) - hidden * image + jnp.log1p(jnp.exp(-jnp.abs(hidden))))
 
-    def step(state: Any, batch_and_rate: Any) -> Any:
-        (network, means, squares, count), (batch, rate) = state, batch_and_rate
+    def step(state: Any, batch: Any) -> Any:
+        network, means, squares, count = state
         mean, gradients = jax.value_and_grad(loss)(network, images[batch])
         count += 1
-        rate = rate * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
+        rate = settings.learning_rate * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
         means = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, means, gradients)
         squares = jax.tree.map(lambda s, g: 0.999 * s + 0.001 * g * g, squares, gradients)
         network = jax.tree.map(lambda w, m, s: w - rate * m / (jnp.sqrt(s) + ADAM_EPSILON), network, means, squares)
         return (network, means, squares, count), mean * len(batch)
 
     @jax.jit
-    def train_epoch(state: Any, batches: Any, rates: Any) -> Any:
-        state, losses = jax.lax.scan(step, state, (batches, rates))
+    def train_epoch(state: Any, batches: Any) -> Any:
+        state, losses = jax.lax.scan(step, state, batches)
         return state, losses.sum() / batches.size
 
     weights = [jnp.asarray(w) for w in initial_weights(settings)]
     network = [list(layer) for layer in zip(weights[::2], weights[1::2], strict=True)]
-    if settings.normalization == "layer":
-        for index in range(len(network)):
-            if index not in linear_layers(settings):
-                network[index] += [jnp.ones_like(network[index][1]), jnp.zeros_like(network[index][1])]
     zeros = jax.tree.map(jnp.zeros_like, network)
     state = (network, zeros, zeros, jnp.float32(0))
     validate = jax.jit(loss)
     for epoch in range(1, settings.epochs + 1):
-        state, train_loss = train_epoch(state, order(settings, epoch, len(images)), rates[epoch - 1])
+        state, train_loss = train_epoch(state, order(settings, epoch, len(images)))
         float(train_loss)
         yield float(validate(state[0], validation))
 
@@ -306,26 +256,22 @@ def matrix_products(settings: Model) -> Iterator[None]:
 
 CONTENDERS: dict[str, tuple[Contender, str | None]] = {
     "this engine": (engine, None),
-    "tutorial's fit": (tutorial, None),
-    "fit, resident": (resident_fit, None),
+    "tutorial's fit": (partial(fit, resident=False), None),
+    "fit, resident": (partial(fit, resident=True), None),
     "PyTorch eager": (pytorch, "torch"),
-    "PyTorch compiled": (pytorch_compiled, "torch"),
+    "PyTorch compiled": (partial(pytorch, compiled=True), "torch"),
     "JAX scan": (jax, "jax"),
     "matrix products": (matrix_products, None),
-}
-
-
-QUALITY = [
-    ("tutorial's fit", True),
-    ("fit, resident", True),
-    ("PyTorch eager", True),
-    ("JAX scan", True),
-    ("this engine", True),
-    ("fit, resident", False),
-    ("PyTorch eager", False),
-    ("JAX scan", False),
-    ("this engine", False),
-]  # contender, and whether it takes the tutorial's recipe or that of params.yaml
+}  # and the library that each needs
+QUALITY: list[tuple[str, dict[str, Any]]] = [
+    ("tutorial's fit", PLAIN_MODEL),  # comes first and sets the goal
+    ("fit, resident", PLAIN_MODEL),
+    ("PyTorch eager", PLAIN_MODEL),
+    ("JAX scan", PLAIN_MODEL),
+    ("this engine", PLAIN_MODEL),
+    ("fit, resident", {}),
+    ("this engine", {}),
+]  # contender, and what differs from params.yaml
 CONV = {"layers": "conv", "hidden_units": [16, 32]}
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "the tutorial's recipe": ("this engine", {}),
@@ -356,11 +302,11 @@ def work(contender: str, model: str, changes: dict[str, Any]) -> None:
         print(json.dumps([time.perf_counter() - start, loss]), flush=True)
 
 
-def start(contender: str, model: str, changes: dict[str, Any], folder: Path = ROOT) -> subprocess.Popen[str]:
+def start(contender: str, model: str, changes: dict[str, Any]) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.benchmarks.training", "--models", model]
     return subprocess.Popen(
         [*command, "--worker", contender, "--changes", json.dumps(changes)],
-        cwd=folder,
+        cwd=ROOT,
         env=PLAIN | {"PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -378,45 +324,42 @@ def epoch(worker: subprocess.Popen[str]) -> tuple[float, float | None]:
     return seconds, loss
 
 
-def title(model: str, contenders: Iterable[str]) -> list[str]:
-    """Print the heading of a table, and name the contenders whose library is not installed; return the others."""
-    libraries = {name: CONTENDERS[name][1] for name in contenders}
-    missing = sorted({library for library in libraries.values() if library and not importlib.util.find_spec(library)})
-    print(f"\n## {model}\n" + (f"\nnot installed: {', '.join(missing)}\n" if missing else ""))
-    return [name for name, library in libraries.items() if library not in missing]
+def is_present(contender: str) -> bool:
+    """Whether its library is installed; prints its name if not."""
+    library = CONTENDERS[contender][1]
+    if library and not importlib.util.find_spec(library):
+        print(f"{contender} is left out: {library} is not installed")
+        return False
+    return True
 
 
-def check_peers(model: str, changes: dict[str, Any]) -> None:
-    """End the process with a sentence if PyTorch and JAX would train something else than the settings say."""
-    settings = read_params(Params).models[model].model_dump() | changes
-    for key, values in PEERS_CAN.items():
-        if settings[key] not in values:
-            sys.exit(f"models.{model}.{key} is {settings[key]}, which the peers do not have; they have {values}.")
+def check_loss(name: str, loss: float | None, expected: float | None) -> None:
+    """End the process with a sentence if a contender trains something else than another one did."""
+    if loss and expected and abs(loss - expected) > SAME_LOSS * expected:
+        sys.exit(f"{name} has validation loss {loss} after an epoch, another {expected}: not the same training")
 
 
-def compare(model: str, rounds: int) -> None:
-    """Print the table of one model."""
-    check_peers(model, ENDLESS)
-    present = title(model, CONTENDERS)
-    workers = {name: start(name, model, ENDLESS) for name in present}
+def compare(model: str, rounds: int, runs: dict[str, tuple[str, dict[str, Any]]]) -> None:
+    """Print how long an epoch of each run takes, and how that compares with the first one."""
+    workers = {
+        name: start(contender, model, PLAIN_MODEL | changes)
+        for name, (contender, changes) in runs.items()
+        if is_present(contender)
+    }
     firsts = {name: epoch(worker) for name, worker in workers.items()}  # compile; not counted
-    expected = firsts["this engine"][1]
-    assert expected is not None
+    base = next(iter(workers))
     for name, (_, loss) in firsts.items():
-        if loss is not None and abs(loss - expected) > SAME_LOSS * expected:
-            sys.exit(f"{name} has validation loss {loss} after an epoch, this engine {expected}: not the same training")
-
+        if not runs[name][1]:
+            check_loss(name, loss, firsts[base][1])
     seconds = take_turns(workers, rounds)
-    print("| contender | seconds per epoch: median (min–max) | times this engine's | first epoch | its val_loss |")
-    print("| --- | --- | --- | --- | --- |")
+    rows = []
     for name, times in seconds.items():
-        pairs = [a / b for a, b in zip(times, seconds["this engine"], strict=True)]
-        loss = firsts[name][1]
-        print(
-            f"| {name} | {statistics.median(times):.3f} ({min(times):.3f}–{max(times):.3f}) "
-            f"| {statistics.median(pairs):.2f}× | {firsts[name][0]:.1f} s | {'' if loss is None else f'{loss:.5f}'} |",
-            flush=True,
-        )
+        ratio = statistics.median(a / b for a, b in zip(times, seconds[base], strict=True))
+        spread = f"{statistics.median(times):.3f} ({min(times):.3f}–{max(times):.3f})"
+        first, loss = firsts[name]
+        rows.append([name, spread, f"{ratio:.2f}×", f"{first:.1f} s", f"{loss:.5f}" if loss else ""])
+    heads = [model, "seconds per epoch: median (min–max)", "times the first row's", "first epoch", "its val_loss"]
+    print(markdown(heads, rows), "\n")
 
 
 def take_turns(workers: dict[str, subprocess.Popen[str]], rounds: int) -> dict[str, list[float]]:
@@ -434,103 +377,46 @@ def take_turns(workers: dict[str, subprocess.Popen[str]], rounds: int) -> dict[s
     return seconds
 
 
-def cost(model: str, rounds: int) -> None:
-    """Print how long an epoch takes with one setting changed."""
-    print(f"\n## {model}\n")
-    print("| setting | seconds per epoch: median (min–max) | times the first row's | first epoch |")
-    print("| --- | --- | ---: | ---: |")
-    workers = {name: start(by, model, ENDLESS | changes) for name, (by, changes) in SETTINGS.items()}
-    firsts = {name: epoch(worker)[0] for name, worker in workers.items()}
-    seconds = take_turns(workers, rounds)
-    base = next(iter(seconds.values()))
-    for name, times in seconds.items():
-        ratio = statistics.median(a / b for a, b in zip(times, base, strict=True))
-        print(
-            f"| {name} | {statistics.median(times):.2f} ({min(times):.2f}–{max(times):.2f}) | {ratio:.2f}× "
-            f"| {firsts[name]:.1f} s |"
-        )
-
-
 def reach(model: str) -> None:
     """Print how long each contender takes, from the start of its process, to the tutorial's validation loss."""
-    for changes in (ENDLESS, WITH_ADAM):
-        check_peers(model, changes)
-    present = title(model, [name for name, _ in QUALITY])
-    print("| contender | recipe | epochs | seconds | to the first epoch's end | its val_loss | times as fast |")
-    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
-    goal, tutorials = -math.inf, math.nan  # the first contender runs all its epochs, and sets both
-    expected: dict[bool, float] = {}  # validation loss after an epoch, by whether the recipe is the tutorial's
-    for name, of_tutorial in QUALITY:
-        if name not in present:
+    goal, tutorials, most = -math.inf, math.nan, TUTORIAL_EPOCHS  # until the first contender has run
+    expected: dict[str, float] = {}  # validation loss after an epoch with each recipe
+    rows = []
+    for name, changes in QUALITY:
+        if not is_present(name):
             continue
-        time.sleep(PAUSE)
-        began = time.perf_counter()
-        worker = start(name, model, ENDLESS if of_tutorial else WITH_ADAM)
-        losses: list[float] = []
-        most = TUTORIAL_EPOCHS if goal == -math.inf else 2 * TUTORIAL_EPOCHS
-        if not of_tutorial:
-            most = read_params(Params).models[model].epochs
-        while len(losses) < most and (not losses or losses[-1] > goal):
-            _, loss = epoch(worker)
-            assert loss is not None
-            losses.append(loss)
-            if len(losses) == 1:
-                first = time.perf_counter() - began
-        seconds = time.perf_counter() - began
-        worker.kill()
+        losses, times = losses_until(goal, name, model, changes, most)
         if goal == -math.inf:
-            goal, tutorials = losses[-1], seconds
-        same = expected.setdefault(of_tutorial, losses[0])
-        if abs(losses[0] - same) > SAME_LOSS * same:
-            sys.exit(f"{name} has validation loss {losses[0]} after an epoch, another {same}: not the same training")
+            goal, tutorials, most = losses[-1], times[-1], 2 * TUTORIAL_EPOCHS
+        recipe = "tutorial" if changes else "params.yaml"
+        check_loss(name, losses[0], expected.setdefault(recipe, losses[0]))
         if losses[-1] > goal:
-            sys.exit(f"{name} did not reach the validation loss {goal:.5f} in {most} epochs")
-        recipe = "tutorial" if of_tutorial else "params.yaml, Adam"
-        print(
-            f"| {name} | {recipe} | {len(losses)} | {seconds:.1f} | {first:.1f} | {losses[-1]:.5f} "
-            f"| {tutorials / seconds:.1f}× |",
-            flush=True,
-        )
+            sys.exit(f"{name} did not reach the validation loss {goal:.5f} in {len(losses)} epochs")
+        print(f"{name} with the recipe of {recipe}: {times[-1]:.1f} s", flush=True)
+        speed = f"{tutorials / times[-1]:.1f}×"
+        rows.append([name, recipe, len(losses), f"{times[-1]:.1f}", f"{times[0]:.1f}", f"{losses[-1]:.5f}", speed])
+    heads = [model, "recipe", "epochs", "seconds", "to the first epoch's end", "its val_loss", "times as fast"]
+    print(markdown(heads, rows), "\n")
 
 
-def peak_memory(process: subprocess.Popen[str]) -> int:
-    """The largest resident memory of a running process so far in MiB, less its pages of images on disk; Linux only."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    peak = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
-    of_file = False
-    for line in Path(f"/proc/{process.pid}/smaps").read_text().splitlines():
-        if "-" in line.split()[0]:  # the first line of a mapping
-            of_file = line.endswith("train_images.npy")
-        elif of_file and line.startswith("Rss:"):
-            peak -= int(line.split()[1])  # the operating system takes these back when it needs them
-    return peak // 1024
-
-
-def grow(model: str) -> None:
-    """Print peak memory and time per image of this engine as the training images multiply; the last set streams."""
-    print(f"\n## {model}\n")
-    print("| training images | as bytes | peak memory | microseconds per image and epoch |")
-    print("| ---: | ---: | ---: | ---: |")
-    for factor in (1, 2, 4, 8, 50):
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            for settings in ("params.yaml", "presets.yaml"):
-                shutil.copy(settings, folder)
-            images = files.read_images("train")
-            target = folder / files.images_path("train")
-            target.parent.mkdir(parents=True)
-            shutil.copy(files.images_path("validation"), target.parent)
-            many_shape = (factor * len(images), *images.shape[1:])
-            many = np.lib.format.open_memmap(target, "w+", np.uint8, many_shape)
-            for part in range(factor):
-                many[part * len(images) : (part + 1) * len(images)] = images
-            many.flush()
-            worker = start("this engine", model, ENDLESS, folder)
-            epoch(worker)  # compiles
-            seconds = min(epoch(worker)[0] for _ in range(5 if factor < 10 else 2))
-            peak, size = peak_memory(worker), many.nbytes // 2**20
-            worker.kill()
-            print(f"| {len(many):,} | {size} MiB | {peak} MiB | {seconds / len(many) * 1e6:.2f} |", flush=True)
+def losses_until(
+    goal: float, name: str, model: str, changes: dict[str, Any], most: int
+) -> tuple[list[float], list[float]]:
+    """The validation loss after each epoch, and the seconds since the start, until the loss reaches the goal."""
+    time.sleep(PAUSE)
+    began = time.perf_counter()
+    worker = start(name, model, changes)
+    losses: list[float] = []
+    times: list[float] = []
+    if not changes:
+        most = read_params(Params).models[model].epochs
+    while len(losses) < most and (not losses or losses[-1] > goal):
+        _, loss = epoch(worker)
+        assert loss is not None
+        losses.append(loss)
+        times.append(time.perf_counter() - began)
+    worker.kill()
+    return losses, times
 
 
 def main() -> None:
@@ -540,21 +426,17 @@ def main() -> None:
     parser.add_argument("--quality", action="store_true", help="seconds until as good as the tutorial's training")
     parser.add_argument("--settings", action="store_true", help="seconds per epoch with one setting changed")
     parser.add_argument("--changes", type=json.loads, default={}, help=argparse.SUPPRESS)
-    parser.add_argument("--memory", action="store_true", help="peak memory and time per image with ever more images")
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         work(arguments.worker, arguments.models[0], arguments.changes)
         return
+    runs = SETTINGS if arguments.settings else {name: (name, {}) for name in CONTENDERS}
     for model in arguments.models:
-        if arguments.memory:
-            grow(model)
-        elif arguments.settings:
-            cost(model, arguments.rounds)
-        elif arguments.quality:
+        if arguments.quality:
             reach(model)
         else:
-            compare(model, arguments.rounds)
+            compare(model, arguments.rounds, runs)
 
 
 if __name__ == "__main__":
