@@ -3,6 +3,7 @@
 import ctypes
 import gzip
 import hashlib
+import importlib
 import os
 import re
 import shutil
@@ -34,6 +35,8 @@ APPLICATIONS = ("anomalies", "classical", "denoise", "few_labels", "generate")
 STAGES = (*CORE, *APPLICATIONS)
 MODELS = ("shallow", "deep")
 ARGUMENTS = {"train": MODELS, "evaluate": MODELS, "generate": ("0",)}  # of the stages that take one
+
+Stage = Callable[..., Any]  # called with a stage and its arguments; returns made_up.Ended
 
 # The recipe of most tutorials, so that a test of one setting does not depend on params.yaml.
 TUTORIAL = {
@@ -333,3 +336,19 @@ def run_project(run_template: Path, tmp_path: Path) -> Path:
     """A copy of that clone, DVC's cache included, to work in."""
     shutil.copytree(run_template, tmp_path / "project", symlinks=True)
     return tmp_path / "project"
+
+
+@pytest.fixture
+def here(run_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Stage:
+    """Call a stage in the clone, in this process, where TensorFlow is loaded already: `here("train", "deep")`."""
+    from tests import made_up  # which loads much
+
+    monkeypatch.chdir(run_project)
+
+    def call_it(name: str, *arguments: str) -> made_up.Ended:
+        module = importlib.import_module(f"stages.{name}")
+        # TensorFlow fixes the number of its threads when it first runs, perhaps in another test
+        monkeypatch.setattr(module, "use_all_cores", lambda: None, raising=False)
+        return made_up.call_main(module.main, monkeypatch, capsys, *arguments)
+
+    return call_it

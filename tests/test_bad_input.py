@@ -4,9 +4,12 @@ import dataclasses
 import importlib
 import re
 import shlex
-from collections.abc import Callable
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -24,35 +27,25 @@ from tests.conftest import (
     ROOT,
     STAGES,
     TUTORIAL,
+    Stage,
     call,
     change_params,
+    digests,
+    obey_permissions,
     outputs,
     refused,
-    stages_in_turn,
     succeed,
 )
 
-Here = Callable[..., made_up.Ended]
+not_on_windows = pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows has neither permission bits nor a limit on the size of files"
+)
 PARAMS = read_params(Params, ROOT / "params.yaml")
 HOSTILE = ("$(touch pwned)", "; touch pwned #", "`touch pwned`", "' && touch pwned '", "../escaped")
 
 
 @pytest.fixture
-def here(run_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """Call a stage in the clone, in this process, where TensorFlow is loaded already: `here("train", "deep")`."""
-    monkeypatch.chdir(run_project)
-
-    def call_it(name: str, *arguments: str) -> made_up.Ended:
-        module = importlib.import_module(f"stages.{name}")
-        # TensorFlow fixes the number of its threads when it first runs, perhaps in another test
-        monkeypatch.setattr(module, "use_all_cores", lambda: None, raising=False)
-        return made_up.call_main(module.main, monkeypatch, capsys, *arguments)
-
-    return call_it
-
-
-@pytest.fixture
-def refuse_here(run_project: Path, here: Here) -> Callable[..., str]:
+def refuse_here(run_project: Path, here: Stage) -> Callable[..., str]:
     """Do the same as `refuse`, but call the stage in this process."""
 
     def refuse_it(status: int, sentence: str, *arguments: str) -> str:
@@ -120,7 +113,7 @@ def test_a_missing_or_unknown_model(refuse_here: Callable[..., str]) -> None:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_help_is_the_description_and_an_argument_without_meaning_is_refused(here: Here, name: str) -> None:
+def test_help_is_the_description_and_an_argument_without_meaning_is_refused(here: Stage, name: str) -> None:
     ended = here(name, "--help")
     assert ended.status == 0
     assert ended.out.startswith(f"usage: python -m stages.{name} [-h]")
@@ -134,7 +127,7 @@ def test_help_is_the_description_and_an_argument_without_meaning_is_refused(here
 # --- training that goes wrong -------------------------------------------------------------
 
 
-def test_a_collapse_is_a_warning_and_a_penalty_is_none(run_project: Path) -> None:
+def test_a_collapse_is_a_warning_and_a_penalty_is_none(run_project: Path, here: Stage) -> None:
     """A saturated latent layer gives all images one code. A penalised model has a large loss, but knows digits."""
     trained = TUTORIAL | {"learning_rate": 0.01, "epochs": 20}
     special = {
@@ -147,9 +140,8 @@ def test_a_collapse_is_a_warning_and_a_penalty_is_none(run_project: Path) -> Non
         models.update({name: models["shallow"] | trained | changes for name, changes in special.items()})
 
     change_params(run_project, change)
-    result = stages_in_turn(run_project, *(f"{stage} {name}" for name in special for stage in ("train", "evaluate")))
-    assert result.returncode == 0, result.stderr
-    (warning,) = re.findall(r"^warning: .*", result.stderr, re.MULTILINE)
+    printed = "".join(here(stage, name).err for name in special for stage in ("train", "evaluate"))
+    (warning,) = re.findall(r"^warning: .*", printed, re.MULTILINE)
     saturated, penalised = (load_evaluation(run_project / f"data/evaluation/{name}.npz") for name in reversed(special))
     assert saturated.model.reconstructions.std(axis=0).max() < 1e-3
     assert penalised.model.reconstructions.std(axis=0).max() > 0.1
@@ -214,7 +206,7 @@ def test_a_history_that_is_no_table_of_losses(tmp_path: Path, text: str) -> None
         read_history(path)
 
 
-def test_what_belongs_to_no_model(run_project: Path, here: Here) -> None:
+def test_what_belongs_to_no_model(run_project: Path, here: Stage) -> None:
     """The error names what is left of that model, never a file of a model or preset that exists, and the command
     that deletes it."""
     (run_project / "metrics/best16.json").write_text("{}")  # of the preset, which may once have been a model
@@ -268,3 +260,96 @@ def test_pickled_arrays_are_refused(run_project: Path, refuse_here: Callable[...
     np.savez(evaluation, **arrays | {"digits.labels": np.array([Trap()], dtype=object)})
     refuse_here(1, "data/evaluation/deep.npz is broken", "figures")
     assert not trap.exists()
+
+
+# --- faults of the machine ----------------------------------------------------------------
+
+
+class Case(NamedTuple):
+    stage: str  # and its argument
+    limit: int  # bytes: smaller than one output at least
+    source: str  # an input
+    largest: str  # the output that the limit stops
+    outputs: tuple[str, ...]
+
+
+TRAIN, TEST, SHALLOW, DEEP = (
+    f"data/{name}"
+    for name in ("prepared/train_images.npy", "prepared/test_images.npy", "models/shallow.keras", "evaluation/deep.npz")
+)
+OF_EVALUATE = ("data/evaluation/shallow.npz", "metrics/shallow.json")
+OF_COMPARE = ("metrics/README.md", "plots/comparison.csv", "plots/losses.csv", "plots/mse_per_class.csv")
+OF_FIGURES = (
+    "errors", "extremes", "interpolations", "latent_space", "reconstructions", "samples", "traversals",
+)  # fmt: skip
+CASES = [  # in an order that works, since each stage needs what those before it have made
+    Case("prepare", 100_000, "data/raw/t10k-labels-idx1-ubyte.gz", TRAIN, ("data/prepared/*",)),
+    # Keras saves to a temporary folder first
+    Case("train shallow", 50_000, TRAIN, "model.keras", ("data/history/shallow.csv", SHALLOW)),
+    Case("evaluate shallow", 9_000, SHALLOW, "data/evaluation/shallow.npz", OF_EVALUATE),
+    Case("compare", 300, DEEP, "metrics/README.md", OF_COMPARE),
+    Case("figures", 20_000, DEEP, "plots/reconstructions.png", tuple(f"plots/{name}.png" for name in OF_FIGURES)),
+    Case("anomalies", 9_000, DEEP, "plots/anomalies.png", ("plots/anomalies.*", "metrics/anomalies.*")),
+    Case("classical", 9_000, TEST, "data/classical/denoising.npz", ("data/classical/*",)),
+    Case("denoise", 9_000, SHALLOW, "plots/denoising.png", ("plots/denoising.*", "metrics/denoising.md")),
+    Case("few_labels", 9_000, SHALLOW, "plots/labels.png", ("plots/labels.*", "metrics/few_labels.md")),
+]
+
+
+@contextmanager
+def full_disk(limit: int) -> Iterator[None]:
+    """Let no file of this process grow beyond `limit` bytes: the nearest thing to a full disk."""
+    import resource  # Windows has none
+
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@not_on_windows
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stage)
+def test_a_stage_reports_a_full_disk_and_a_folder_for_an_input_and_the_next_run_recovers(
+    run_project: Path, here: Stage, refuse_here: Callable[..., str], case: Case
+) -> None:
+    expected = digests(run_project)
+    for pattern in case.outputs:  # as DVC does before it runs a stage
+        for path in run_project.glob(pattern):
+            path.unlink()
+    with full_disk(case.limit):
+        refuse_here(1, f"{case.largest}: cannot be written: File too large.", *case.stage.split())
+    source = run_project / case.source
+    away = source.rename(
+        source.with_name(f".{source.name}.away")
+    )  # without the dot compare would take it for a model's
+    source.mkdir()
+    refuse_here(1, f"error: {case.source}", *case.stage.split())
+    source.rmdir()
+    away.rename(source)
+    assert here(*case.stage.split()).status == 0
+    assert digests(run_project) == expected
+
+
+@not_on_windows
+def test_dvc_and_the_stage_report_what_they_may_not_write_or_read_and_lose_nothing(run_project: Path) -> None:
+    """DVC itself reads inputs and removes old outputs before the stage runs."""
+    expected = digests(run_project)
+    for path, mode, options in (
+        ("data/prepared", 0o555, ["--force", "--single-item"]),
+        ("data/raw/t10k-labels-idx1-ubyte.gz", 0, []),
+    ):
+        place = run_project / path
+        before = place.stat().st_mode
+        place.chmod(mode)
+        place.touch()  # so that DVC does not take it for unchanged
+        by_dvc = call(run_project, "dvc", "repro", *options, "prepare", preexec_fn=obey_permissions)
+        alone = call(run_project, sys.executable, "-m", "stages.prepare", preexec_fn=obey_permissions)
+        place.chmod(before)
+        assert by_dvc.returncode == 255
+        assert f"ERROR: failed to reproduce 'prepare': [Errno 13] Permission denied: '{place}" in by_dvc.stderr
+        assert "Traceback" not in by_dvc.stderr
+        assert "Permission denied" in refused(alone.returncode, alone.stderr, 1, f"error: {path}")
+        assert digests(run_project) == expected
+    assert "up to date" in succeed(run_project, "dvc", "repro")

@@ -29,10 +29,10 @@ from tests.conftest import (
     MODELS,
     ROOT,
     STAGES,
+    Stage,
     call,
     digests,
     outputs,
-    stages_in_turn,
     stages_run,
     succeed,
 )
@@ -336,14 +336,14 @@ def test_experiments_set_a_model_the_defaults_or_what_a_block_inherits(run_proje
     assert "metrics/deep.json:mse" in experiments.columns
 
 
-def test_a_preset_is_trained_by_name(run_project: Path) -> None:
+def test_a_preset_is_trained_by_name(run_project: Path, here: Stage) -> None:
     """DVC does not know presets: it neither trains nor misses them, and their files make no stage stale."""
     path = run_project / "presets.yaml"
     small = {"latent_dim": 5, "epochs": 2, "batch_size": 100, "hidden_units": [20]}
     path.write_text(yaml.safe_dump({"best16": small}))
     before = outputs(run_project)
-    result = stages_in_turn(run_project, "train best16", "evaluate best16")
-    assert result.returncode == 0, result.stderr
+    for name in ("train", "evaluate"):
+        assert here(name, "best16").status == 0
     after = outputs(run_project)
     written = {str(path.relative_to(run_project)) for path in set(after) - set(before)}
     assert written == {f"data/presets/best16.{kind}" for kind in ("keras", "csv", "npz")} | {"metrics/best16.json"}
