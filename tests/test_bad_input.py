@@ -4,10 +4,8 @@ import dataclasses
 import importlib
 import re
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +29,7 @@ from tests.conftest import (
     call,
     change_params,
     digests,
+    full_disk,
     obey_permissions,
     outputs,
     refused,
@@ -294,19 +293,6 @@ CASES = [  # in an order that works, since each stage needs what those before it
     Case("denoise", 9_000, SHALLOW, "plots/denoising.png", ("plots/denoising.*", "metrics/denoising.md")),
     Case("few_labels", 9_000, SHALLOW, "plots/labels.png", ("plots/labels.*", "metrics/few_labels.md")),
 ]
-
-
-@contextmanager
-def full_disk(limit: int) -> Iterator[None]:
-    """Let no file of this process grow beyond `limit` bytes: the nearest thing to a full disk."""
-    import resource  # Windows has none
-
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, handler)
 
 
 @not_on_windows

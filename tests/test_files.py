@@ -3,9 +3,9 @@
 import errno
 import io
 import os
-import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +15,7 @@ import pytest
 from stages.core import files
 from stages.core.errors import StageError, TerminatedError
 from stages.core.files import Content, npy, write_all
+from tests.conftest import full_disk
 
 pytestmark = pytest.mark.quick
 UNCHANGED = {"a": b"old", "b": b"old", "c": b"old"}
@@ -30,17 +31,6 @@ def old(tmp_path: Path) -> Path:
     """A folder with three files."""
     write_all({tmp_path / name: content for name, content in UNCHANGED.items()})
     return tmp_path
-
-
-@pytest.fixture
-def limit_files() -> Iterator[Callable[[int], None]]:
-    """Limit the size in bytes of every file that this process writes, as the nearest thing to a full disk."""
-    resource = pytest.importorskip("resource")
-    handler, (soft, hard) = signal.getsignal(signal.SIGXFSZ), resource.getrlimit(resource.RLIMIT_FSIZE)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, handler)
 
 
 # --- writing -------------------------------------------------------------------------------
@@ -95,14 +85,14 @@ def test_an_error_leaves_the_old_files_and_no_trace(old: Path, error: type[BaseE
     assert contents(old) == UNCHANGED
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
 @pytest.mark.parametrize("size", [200, 10**6])  # one stays in the buffer until the end, the other does not
 @pytest.mark.parametrize("large", ["a", "c"])
 @pytest.mark.parametrize("content", [bytes, lambda size: npy(np.zeros(size, np.uint8))])
 def test_a_full_disk_names_the_file_that_does_not_fit_and_replaces_none(
-    old: Path, limit_files: Callable[[int], None], large: str, size: int, content: Callable[[int], Content]
+    old: Path, large: str, size: int, content: Callable[[int], Content]
 ) -> None:
-    limit_files(199)
-    with pytest.raises(OSError, match="cannot be written: File too large") as caught:
+    with pytest.raises(OSError, match="cannot be written: File too large") as caught, full_disk(199):
         write_all({old / name: content(size if name == large else 5) for name in "abc"})
     assert caught.value.filename == str(old / large)
     assert contents(old) == UNCHANGED
