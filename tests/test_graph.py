@@ -140,6 +140,7 @@ for command in sys.argv[1:]:
 def in_a_hurry(params: Any) -> None:
     """For `change_params`: nothing takes long."""
     params["figures"].update(dpi=50, classes=2)
+    params["compare"].update(resamples=100)
     params["denoise"].update(noise=[0.2], images=20, validation_images=2)
     params["few_labels"].update(labels=[10], draws=2, training_images=100, queries=20)
     params["generate"]["classifier"].update(epochs=1)
