@@ -114,7 +114,9 @@ def test_output_that_nobody_reads_any_more_ends_the_stage_silently() -> None:
         code = f"from stages.core.errors import run; run(lambda: print('line\\n' * {lines}))"
         reader, writer = os.pipe()
         os.close(reader)
-        result = subprocess.run((sys.executable, "-c", code), cwd=ROOT, stdout=writer, stderr=subprocess.PIPE)
+        buffered = environment() | {"PYTHONUNBUFFERED": ""}
+        command = (sys.executable, "-c", code)
+        result = subprocess.run(command, cwd=ROOT, env=buffered, stdout=writer, stderr=subprocess.PIPE)
         os.close(writer)
         assert (result.returncode, result.stderr) == (1, b"")
 
