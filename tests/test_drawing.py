@@ -1,16 +1,13 @@
 """Every figure shows what its words say: data, colours, labels and order, read back from what was drawn."""
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-import scipy.spatial
-import skimage.color
 import sklearn.decomposition
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -20,7 +17,7 @@ from PIL import Image
 from stages.applications.charts import name_ends
 from stages.core import charts
 from stages.core.linear import principal_plane
-from stages.core.style import GREY, SIGNED, STYLE, class_colours, mosaic, png, show
+from stages.core.style import GREY, SIGNED, STYLE, mosaic, png, show
 from stages.tools.reconstruct import sheets
 from stages.tools.reconstruct.digits import Digit
 from tests.made_up import HEIGHT, WIDTH
@@ -128,26 +125,6 @@ def test_every_class_has_a_colour_and_its_name_at_its_mean(classes: int) -> None
         assert text.get_text() == str(label)
         np.testing.assert_allclose(text.get_position(), codes[labels == label].mean(axis=0))
         np.testing.assert_allclose(colours[labels == label], [to_rgb(text.get_color())] * 2)
-
-
-# Deuteranopia in linear RGB: G. Machado, M. Oliveira, L. Fernandes (2009), table 1
-DEUTERANOPIA = np.array(
-    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]]
-)
-
-
-def test_ten_classes_differ_without_green_receptors() -> None:
-    """Twice as much as Matplotlib's usual ten colours, four pairs of which look alike."""
-
-    def smallest_distance(colours: Iterable[Any]) -> float:
-        rgb = np.array([to_rgb(colour) for colour in colours])
-        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-        seen = (linear @ DEUTERANOPIA.T).clip(0, 1)
-        shown = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
-        return float(scipy.spatial.distance.pdist(skimage.color.rgb2lab(shown)).min())
-
-    usual = smallest_distance(matplotlib.color_sequences["tab10"])
-    assert smallest_distance(class_colours(np.arange(10, dtype=np.uint8)).values()) > 2 * usual
 
 
 def test_names_at_the_ends_of_curves_do_not_cover_each_other() -> None:
