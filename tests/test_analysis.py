@@ -27,7 +27,7 @@ from stages.core.errors import StageError
 from stages.core.evaluation import MODEL, Evaluation, Result, load_evaluation, results_by_name, shown_name
 from stages.core.files import Split
 from stages.core.linear import Pca, class_means, code_moments, fit_pca, fit_probe, image_moments
-from stages.core.measures import bce, psnr, scaled_batches, squared_error, ssim
+from stages.core.measures import bce, scaled_batches, ssim
 from stages.core.pictures import extremes
 from stages.core.records import save_record
 from stages.core.schema import Evaluate
@@ -37,8 +37,6 @@ pytestmark = pytest.mark.quick
 
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
 
-IMAGES = np.array([[0, 0.5, 1], [1, 1, 1]])
-OTHERS = np.array([[0, 0, 0], [1, 1, 0.5]])
 SETTINGS = Evaluate(batch_size=64, active_variance=1.0, ridge=1.0, seed=5)
 LATENT = 12
 HEIGHT, WIDTH = 20, 18  # of the middle of the digits: unlike each other, and sooner through scikit-learn
@@ -62,21 +60,12 @@ def train(middles: Middles) -> Split:
 # --- measures ------------------------------------------------------------------------------
 
 
-def test_squared_error_by_hand() -> None:
-    assert squared_error(IMAGES, OTHERS).tolist() == [1.25, 0.25]
-
-
 def test_bce_by_hand() -> None:
     half = np.full((1, 2), 0.5)
     assert bce(np.array([[0.0, 1.0]]), half) == pytest.approx([np.log(2)])
     by_hand = -(0.3 * np.log(0.2) + 0.7 * np.log(0.8))
     assert bce(np.array([[0.3]]), np.array([[0.2]])) == pytest.approx([by_hand])
     assert bce(np.array([[1.0]]), np.array([[0.0]])) == pytest.approx([-np.log(1e-7)])  # clipped, not infinite
-
-
-def test_psnr_by_hand() -> None:
-    assert psnr(1.0) == 0
-    assert psnr(0.01) == pytest.approx(20)
 
 
 def noisy_digits(mnist: Mnist) -> tuple[np.ndarray, np.ndarray]:
@@ -185,13 +174,6 @@ def test_active_dimensions_by_hand() -> None:
     assert [active_dimensions(codes, threshold) for threshold in (0.3, 0.25, 0.01, 0.001)] == [0, 0, 1, 2]
 
 
-def test_samples_of_codes_that_do_not_vary_are_those_codes() -> None:
-    """A collapsed model, and a class with a single image."""
-    labels = np.array([0, 0, 1], np.uint8)
-    samples = sample_codes(np.array([[1.0, 2.0], [1.0, 2.0], [5.0, 6.0]]), labels, 3, seed=0)
-    np.testing.assert_allclose(samples, np.repeat([[[1.0, 2.0]], [[5.0, 6.0]]], 3, axis=1), atol=1e-6)
-
-
 def test_samples_are_numpys_from_one_generator_class_after_class() -> None:
     """Of codes on a line, too, whose covariance has an eigenvalue that rounding made negative; nothing is warned of."""
     codes = np.outer(np.arange(40), [1e4, 2e4, 3e4])
@@ -214,23 +196,6 @@ FIRST, SECOND = np.array([1.0, 2, 3, 9]), np.array([2.0, 2, 6, 6])
 def compare_made_up(errors: np.ndarray, others: np.ndarray, resamples: int, seed: int) -> Comparison:
     model, opponent = (made_up.result(values.tolist()) for values in (errors, others))
     return compare_results(model, opponent, resamples, seed)
-
-
-def test_a_comparison_by_hand() -> None:
-    """Better on two of four images; a tie is no win."""
-    row = compare_made_up(FIRST, SECOND, 100, seed=0)
-    assert (row.ratio, row.difference, row.wins) == (15 / 16, -1 / 4, 2 / 4)
-    back = compare_made_up(SECOND, FIRST, 100, seed=0)
-    assert (back.ratio, back.difference, back.wins) == (16 / 15, 1 / 4, 1 / 4)
-
-
-def test_resamples_draw_whole_images() -> None:
-    """Against drawing rows one by one: as many as there are, the same rows for both columns."""
-    values = np.stack([FIRST, SECOND], axis=1)
-    random = np.random.default_rng(7)
-    expected = [values[random.integers(4, size=4)].mean(axis=0) for _ in range(50)]
-    np.testing.assert_allclose(bootstrap_means(values, 50, seed=7), expected, rtol=1e-12)
-    assert (bootstrap_means(values, 50, seed=8) != expected).any()
 
 
 def test_an_interval_ends_at_the_percentiles_2_5_and_97_5() -> None:
@@ -371,16 +336,6 @@ def test_the_test_images_decide_every_measure_of_quality(measured: Result, data:
 def accuracy(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray, test_labels: np.ndarray) -> float:
     ridge = sklearn.linear_model.Ridge(alpha=SETTINGS.ridge).fit(features, np.eye(10)[labels])
     return float((ridge.predict(test_features).argmax(axis=1) == test_labels).mean())
-
-
-def test_probes_are_fitted_to_the_training_images_only(measured: Result, data: Data, theirs: Any) -> None:
-    """Fitted to the test images or to more, they would see more of them right."""
-    for found, transform in ((measured.probe, theirs.transform), (probe_pixels(data, SETTINGS), identity)):
-        features, held_out, test = (transform(split.images / 255) for split in data[:3])
-        assert found == accuracy(features, data.train.labels, test, data.test.labels)
-        assert found != accuracy(test, data.test.labels, test, data.test.labels)
-        both = np.concatenate([features, held_out]), np.concatenate([data.train.labels, data.validation.labels])
-        assert found != accuracy(*both, test, data.test.labels)
 
 
 def test_probes_are_judged_by_the_classes_that_they_were_fitted_to(data: Data, theirs: Any) -> None:

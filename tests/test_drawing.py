@@ -83,15 +83,6 @@ def test_a_png_is_as_large_as_its_dpi_says_and_names_no_program() -> None:
     assert sizes[1] == pytest.approx((3 * 100, 2 * 100), abs=30)
 
 
-def test_a_picture_has_no_axes_and_sharp_pixels() -> None:
-    _, ax = plt.subplots()
-    show(ax, np.eye(2), **GREY)
-    assert (len(ax.get_xticks()), len(ax.get_yticks())) == (0, 0)
-    assert not any(spine.get_visible() for spine in ax.spines.values())
-    assert ax.images[0].get_interpolation() == "nearest"
-    assert is_grey(ax)
-
-
 # --- charts --------------------------------------------------------------------------------
 
 

@@ -143,32 +143,6 @@ def test_rows_agree_with_keras_and_with_the_evaluation(
     assert imread(tmp_path / "out/t10k.idx.png").shape[1] < 1600  # the first twenty, not all
 
 
-def test_codes_only_agrees_with_keras(
-    run_template: Path,
-    mnist: Mnist,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(run_template)
-    monkeypatch.setattr(backend, "use_all_cores", lambda: None)  # TensorFlow may have run already in this process
-    images = mnist["train"][0]  # 600: two whole batches and a part
-    np.save(tmp_path / "a.npy", images)
-    np.save(tmp_path / "b.npy", images[7])
-    a, b = tmp_path / "a.npy", tmp_path / "b.npy"
-    given = ("--model", "shallow", "--out", tmp_path / "out", "--codes-only", a, b, a)
-    assert made_up.call_main(reconstruct.main, monkeypatch, capsys, *given).status == 0
-    assert set(contents(tmp_path / "out")) == {"codes.npy", "inputs.csv"}
-    codes = np.load(tmp_path / "out/codes.npy", allow_pickle=False)
-    from stages.core.backend import keras
-
-    encoder = keras.saving.load_model(run_template / "data/models/shallow.keras").get_layer("encoder")
-    expected = encoder.predict(np.concatenate([images, images[7:8]]).reshape(601, -1) / np.float32(255), verbose=0)
-    assert (codes.dtype, codes.shape) == (np.float32, (601, 16))
-    np.testing.assert_allclose(codes, expected, rtol=1e-4, atol=1e-4)
-    assert pd.read_csv(tmp_path / "out/inputs.csv").to_numpy().tolist() == [[str(a), 0, 600], [str(b), 600, 1]]
-
-
 @pytest.mark.parametrize(("work", "count"), [(program.append_codes, 40_000), (program.append_rows, 8_000)])
 def test_a_large_array_streams(pca: TrainedModel, tmp_path: Path, work: Callable[..., object], count: int) -> None:
     """Thirty and six megabytes of images pass in the memory that 2,000 images take."""
@@ -401,27 +375,30 @@ def test_rows_of_an_input_that_fails_half_way_are_taken_back(
     (tmp_path / "torn.gz").write_bytes(zipped[: len(zipped) * 2 // 3])
     np.save(tmp_path / "a.npy", images[:300])
     np.save(tmp_path / "b.npy", images[300:310])
-    inputs = [tmp_path / name for name in ("cut.gz", "a.npy", "torn.gz", "b.npy")]
-    ended = command(*options, *inputs)
+    np.save(tmp_path / "c.npy", images[310])
+    inputs = [tmp_path / name for name in ("cut.gz", "a.npy", "torn.gz", "b.npy", "c.npy")]
+    ended = command(*options, *inputs, tmp_path / "a.npy")  # the last one is named twice
     assert ended.status == 1
     assert ended.err.splitlines() == [
         f"error: {tmp_path}/cut.gz is truncated: its IDX header declares 600 × 28 × 28 values, "
         f"but the file holds {784 * 400}.",
         f"error: {tmp_path}/torn.gz is truncated: its gzip stream ends too early.",
-        "error: 2 of 4 inputs could not be used.",
+        "error: 2 of 5 inputs could not be used.",
     ]
-    codes = pca.encode(images[:310].reshape(310, -1) / np.float32(255))
+    codes = pca.encode(images[:311].reshape(311, -1) / np.float32(255)).astype(np.float32)
+    a, b, c = (f"{tmp_path}/{letter}.npy" for letter in "abc")
     if options:
-        np.testing.assert_allclose(np.load(tmp_path / "out/codes.npy"), codes, atol=1e-5)
-        found = pd.read_csv(tmp_path / "out/inputs.csv").to_numpy().tolist()
-        assert found == [[f"{tmp_path}/a.npy", 0, 300], [f"{tmp_path}/b.npy", 300, 10]]
+        found = np.load(tmp_path / "out/codes.npy", allow_pickle=False)
+        np.testing.assert_allclose(found, codes, atol=1e-5, strict=True)
+        rows = pd.read_csv(tmp_path / "out/inputs.csv").to_numpy().tolist()
+        assert rows == [[a, 0, 300], [b, 300, 10], [c, 310, 1]]
     else:
         table = pd.read_csv(tmp_path / "out/codes.csv")
-        assert table["file"].tolist() == [f"{tmp_path}/a.npy"] * 300 + [f"{tmp_path}/b.npy"] * 10
-        assert table["index"].tolist() == [*range(300), *range(10)]
+        assert table["file"].tolist() == [a] * 300 + [b] * 10 + [c]
+        assert table["index"].tolist() == [*range(300), *range(10), 0]
         np.testing.assert_allclose(table.filter(like="latent_"), codes, atol=1e-4)
     assert not re.search("cut|torn", ended.out)
-    names = {"codes.npy", "inputs.csv"} if options else {"codes.csv", "a.png", "b.png"}
+    names = {"codes.npy", "inputs.csv"} if options else {"codes.csv", "a.png", "b.png", "c.png"}
     assert set(contents(tmp_path / "out")) == names
 
 
