@@ -65,3 +65,7 @@ def test_pca_is_clipped_and_so_closer_to_the_images(data: Data) -> None:
     outputs = clipped.decode(clipped.encode(images))
     np.testing.assert_array_equal(outputs, plain.decode(plain.encode(images)).clip(0, 1))
     assert np.square(outputs - images).mean() < np.square(plain.decode(plain.encode(images)) - images).mean()
+
+
+def test_a_code_as_large_as_the_image_has_no_baseline(data: Data) -> None:
+    assert fit_baselines(data.train.images, data.moments, 784) == {}

@@ -179,7 +179,7 @@ def test_pictures_of_digits_come_back(mnist: Mnist, tmp_path: Path, scene: str) 
     rng = np.random.default_rng(0)
     make, largest = SCENES[scene]
     differences = []
-    for digit in mnist["train"][0][:4]:
+    for digit in mnist["train"][0][3:8]:
         found = read_digit(save(make(rng, placed(rng, digit)), tmp_path / "x.png", compress_level=0), 28, 28)
         assert found.ink == scene.split()[0]
         differences.append(difference(found.image, digit))
