@@ -342,7 +342,7 @@ def one_missing(run_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     def make(project: Path) -> None:
         shutil.copytree(run_template, project, symlinks=True)
         change_params(project, ask_for_generation)
-        change_params(project, lambda p: p["generate"]["classifier"].update(epochs=8))
+        change_params(project, lambda p: p["generate"]["classifier"].update(epochs=40))
         succeed(project, "dvc", "exp", "run", "-n", "odd", "-S", "prepare.classes=[0,1,2,4,5,6,7,8,9]", "prepare")
         of_models = [f"{name} {model}" for name in ("train", "evaluate") for model in MODELS]
         result = stages_in_turn(project, *of_models, "anomalies", "generate 0")
