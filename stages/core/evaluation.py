@@ -37,25 +37,33 @@ class Pictures:
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
-    """How well one method compresses images."""
+class Measures:
+    """How well one method compresses images: the rows of the report, in this order. Of a number per image, the mean.
 
-    kind: str  # MODEL or BASELINE
-    name: str  # to display
-    latent_dim: int
-    parameters: int  # how many numbers define encoder and decoder
+    docs/metrics.md explains them.
+    """
+
     mse: float  # on the test images, per pixel
     mse_train: float
     mse_validation: float
+    squared_error: Float64  # [test images]
     psnr: float  # of mse, in decibels
     ssim: float  # mean over the test images, -1 to 1
     bce: float  # binary cross-entropy, mean over test images and pixels, in nats
     probe: float  # accuracy of a linear probe on the test codes
-    active_dimensions: int  # latent dimensions that vary over the training images
-
     kl: Float64  # [test images], divergence of the posterior from the prior in nats; empty if not variational
     nll: Float64  # [test images, binarized], minus their log-likelihood in nats; empty if not variational
-    squared_error: Float64  # [test images]
+    active_dimensions: int  # latent dimensions that vary over the training images
+    latent_dim: int
+    parameters: int  # how many numbers define encoder and decoder
+
+
+@dataclass(frozen=True, eq=False)
+class Result(Measures):
+    """All that is known of one method."""
+
+    kind: str  # MODEL or BASELINE
+    name: str  # to display
     codes: Float32  # [test images, latent_dim]
     code_mean: Float64  # [latent_dim], of the training codes
     code_covariance: Float64  # [latent_dim, latent_dim], of the training codes

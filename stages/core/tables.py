@@ -1,6 +1,7 @@
 """Tables: of all models together, and how numbers, tables and CSV files look."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -8,29 +9,14 @@ import pandas as pd
 from tabulate import tabulate
 
 from stages.core.comparison import Comparison
-from stages.core.evaluation import Evaluation, Result, results_by_name
+from stages.core.evaluation import Evaluation, Measures, Result, results_by_name
 
 REPORT = Path("metrics/README.md")
 COMPARISON = Path("plots/comparison.csv")
 MSE_PER_CLASS = Path("plots/mse_per_class.csv")
 LOSSES = Path("plots/losses.csv")
 
-# The rows of the report; docs/metrics.md explains them. None where there is no such number.
-MEASURES: dict[str, Callable[[Result], float | None]] = {
-    "mse": lambda result: result.mse,
-    "mse_train": lambda result: result.mse_train,
-    "mse_validation": lambda result: result.mse_validation,
-    "squared_error": lambda result: float(result.squared_error.mean()),
-    "psnr": lambda result: result.psnr,
-    "ssim": lambda result: result.ssim,
-    "bce": lambda result: result.bce,
-    "probe": lambda result: result.probe,
-    "kl": lambda result: float(result.kl.mean()) if result.variational else None,
-    "nll": lambda result: float(result.nll.mean()) if result.variational else None,
-    "active_dimensions": lambda result: result.active_dimensions,
-    "latent_dim": lambda result: result.latent_dim,
-    "parameters": lambda result: result.parameters,
-}
+MEASURES = [field.name for field in fields(Measures)]  # the rows of the report
 
 
 def comparison_table(comparisons: list[Comparison]) -> pd.DataFrame:
@@ -74,12 +60,7 @@ def report(evaluations: dict[str, Evaluation], comparisons: list[Comparison], pe
     """Everything that `evaluate` and `compare` measure, in Markdown. per_class: as `mse_per_class_table` returns it."""
     results = results_by_name(evaluations)
     first = next(iter(evaluations.values()))
-    values = {name: [of(result) for result in results.values()] for name, of in MEASURES.items()}
-    measures = [
-        [f"`{name}`", *("–" if value is None else number(value) for value in row)]
-        for name, row in values.items()
-        if any(value is not None for value in row)
-    ]
+    measures = [[f"`{name}`", *(measure(result, name) for result in results.values())] for name in MEASURES]
     classes = [
         [label, number(int(rows["images"].iloc[0])), *map(number, rows["mse"])]
         for label, rows in per_class.groupby("class")
@@ -89,7 +70,7 @@ def report(evaluations: dict[str, Evaluation], comparisons: list[Comparison], pe
 
 `dvc repro` writes this page. [docs/metrics.md](../docs/metrics.md) explains the rows.
 
-{markdown(["", *results], measures)}
+{markdown(["", *results], [row for row in measures if set(row[1:]) != {"–"}])}
 
 An `mse` of {number(first.mse_mean_image)} is that of the mean training image, shown for every test image.
 A linear probe that sees all {first.pixels} pixels has a `probe` of {number(first.probe_pixels)}.
@@ -106,6 +87,14 @@ which the model is better than its opponent.
 
 {markdown(["class", "images", *results], classes)}
 """
+
+
+def measure(result: Result, name: str) -> str:
+    """The cell of a measure; a dash if the result has none."""
+    value = getattr(result, name)
+    if isinstance(value, np.ndarray):
+        return number(float(value.mean())) if value.size else "–"
+    return number(value)
 
 
 def pair_rows(comparisons: list[Comparison]) -> list[list[str]]:
