@@ -288,6 +288,9 @@ def test_bars_are_one_standard_deviation_to_either_side_of_the_mean() -> None:
         np.testing.assert_allclose(ends, spans)
     assert ax.get_title(loc="left") == "mse train on test images; bars: one standard deviation of 2 to 3 runs"
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("latent dim", "mse train")
+    names = {text.get_text(): text for text in ax.texts}  # next to the last points
+    assert all(same_color(text.get_color(), expected[name][0]) for name, text in names.items())
+    assert names.keys() == expected.keys()
 
 
 def test_long_lists_are_named_by_what_they_lack() -> None:

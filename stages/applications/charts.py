@@ -18,8 +18,8 @@ def name_lines(ax: Axes, **options: Any) -> None:
 
 def name_ends(ax: Axes, ends: dict[str, tuple[float, float, str]]) -> None:
     """Write names at the right ends of curves, none on top of another. ends: x, y and colour by name."""
-    low, high = ax.get_ylim()
     height = -np.inf
     for name, (x, y, colour) in sorted(ends.items(), key=lambda end: end[1][1]):
-        height = max(y, height + 0.05 * (high - low))
-        ax.annotate(name, (x, height), (6, 0), textcoords="offset points", color=colour, va="center")
+        height = max((ax.transScale + ax.transLimits).transform((x, y))[1], height + 0.05)  # shares of the axis
+        offset: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points"}
+        ax.annotate(name, (x, height), xycoords=("data", "axes fraction"), color=colour, va="center", **offset)

@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from stages.applications.charts import name_ends
 from stages.core.style import colours
 from stages.tools.studies import spans_decades
 
@@ -22,7 +23,8 @@ def draw_study(table: pd.DataFrame, x: str, y: str, over: str | None = None) -> 
     if not numeric:
         table = table.assign(**{x: table[x].map(short_names(table[x]))}).sort_values(x, kind="stable")
     has_spread = table["std"].notna().any()
-    for name, colour in colours(names, ["PCA"]).items():
+    palette = colours(names, ["PCA"])
+    for name, colour in palette.items():
         rows = table[table["series"] == name]
         ax.errorbar(
             rows[x],
@@ -52,7 +54,11 @@ def draw_study(table: pd.DataFrame, x: str, y: str, over: str | None = None) -> 
     of = f"over {over}" if over else f"of {runs} runs"
     bars = f"; bars: one standard deviation {of}" if counts.max() > 1 else ", one run each"
     ax.set_title(f"{y.replace('_', ' ')} on test images{bars}", loc="left")
-    ax.legend()
+    if numeric:
+        last = table.sort_values(x).groupby("series").last()
+        name_ends(ax, {name: (last[x][name], last["mean"][name], palette[name]) for name in names})
+    else:
+        ax.legend()
     return figure
 
 
