@@ -1,4 +1,4 @@
-"""The committed pictures of studies, which no stage makes: each shows what today's code makes of its committed table."""
+"""The committed pictures of studies, which no stage makes, show what today's code makes of their committed tables."""
 
 import io
 from typing import NamedTuple
