@@ -65,7 +65,7 @@ def classify(features: Float32, labels: Bytes, queries: Float32, settings: FewLa
     Logistic regression minimises the summed cross-entropy in nats plus half the penalty times the squared weights.
     Each of the nearest neighbours votes with the inverse of its distance, so that a single label of a class counts.
     """
-    several = len(np.unique(labels)) > 1  # of one class there is nothing to tell apart
+    several = len(np.unique(labels)) > 1  # of one class there is nothing to distinguish
     logistic = LogisticRegression(C=1 / settings.penalty, max_iter=STEPS) if several else DummyClassifier()
     nearest = KNeighborsClassifier(min(settings.neighbours, len(labels)), weights="distance", algorithm="brute")
     with sklearn.config_context(**ONE_THREAD):

@@ -1,6 +1,6 @@
 """Few labels: which images have one, and how well their classes and neighbours are found with them.
 
-Every method gets the same training images, the candidates, of which a few have a label, and classifies the
+Every method gets the same training images, the candidates. A few of them have a label. Every method classifies the
 same test images.
 """
 

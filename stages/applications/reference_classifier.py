@@ -36,7 +36,7 @@ def reference_classifier(
 ) -> ReferenceClassifier:
     """A trained classifier with what it takes to train others like it.
 
-    classes: uint8 [classes], ascending, those that it tells apart. validation: real digits of them, which decide
+    classes: uint8 [classes], ascending, those that it distinguishes. validation: real digits of them, which decide
     when others stop early. digits: the number of images that others learn from. shape: height and width.
     """
     held_out = resident(labelled_rows(*validation, classes))

@@ -17,7 +17,7 @@ Reporting = Callable[[int, int], AbstractContextManager[Report]]  # epochs in al
 
 @contextmanager
 def reporting(epochs: int, done: int) -> Iterator[Report]:
-    """Yield a function that reports one epoch of `epochs`, of which an earlier run trained the first `done`.
+    """Yield a function that reports one epoch of `epochs`; an earlier run trained the first `done`.
 
     A log gets a line at the first epoch, about every ten seconds, and at the last one.
     """

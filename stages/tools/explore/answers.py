@@ -40,7 +40,7 @@ Answer = dict[str, Any]  # JSON
 
 
 class Question(BaseModel):
-    """What the page asks, besides the scene: the open tab, and a change of the scene."""
+    """What the page asks in addition to the scene: the open tab, and a change of the scene."""
 
     model_config = ConfigDict(extra="forbid")
 

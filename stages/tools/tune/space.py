@@ -26,7 +26,7 @@ KINDS: dict[str, Any] = PARTS | {
 
 
 class Range(Section, Generic[Number]):
-    """A range of numbers as params.yaml has it; both ends are included."""
+    """A range of numbers in params.yaml; both ends are included."""
 
     low: Number
     high: Number
