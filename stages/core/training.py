@@ -249,12 +249,14 @@ def shift(images: tf.Tensor, shape: tuple[int, int], pixels: int, seed: int, ste
     return tf.reshape(tf.transpose(columns, (0, 2, 1)), (-1, height * width))
 
 
-def add_noise(images: tf.Tensor, deviation: float, seed: int, step: tf.Tensor) -> tf.Tensor:
-    """Images float32 [images, pixels] with Gaussian noise of this standard deviation, clipped to [0, 1].
+def add_noise(images: tf.Tensor, largest: float, seed: int, step: tf.Tensor) -> tf.Tensor:
+    """Images float32 [images, pixels] with Gaussian noise, clipped to [0, 1].
 
-    The stage `denoise` clips its noisy images too. A layer of Keras would do the same at five times the cost of
-    the rest of the step, since XLA would sample its numbers again wherever they are used.
+    Each image has a standard deviation of its own, between 0 and the largest. The stage `denoise` clips its noisy
+    images too. A layer of Keras would do the same at five times the cost of the rest of the step, since XLA would
+    sample its numbers again wherever they are used.
     """
     key = tf.stack([tf.constant(seed, tf.int64), -1 - tf.cast(step, tf.int64)])  # not the key of the shifts
-    noise = deviation * tf.random.stateless_normal(images.shape, key, alg="threefry")
+    deviations = tf.random.stateless_uniform((images.shape[0], 1), key, 0, largest, alg="philox")
+    noise = deviations * tf.random.stateless_normal(images.shape, key, alg="threefry")
     return tf.clip_by_value(images + noise, 0.0, 1.0)
