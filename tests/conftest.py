@@ -22,6 +22,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from stages.__main__ import STAGES
 from stages.core.idx import read_idx
 
 ROOT = Path(__file__).parent.parent
@@ -32,8 +33,7 @@ NAMES = {
 }
 TINY = {"train": 600, "test": 200}
 CORE = ("prepare", "train", "evaluate", "compare", "figures")
-APPLICATIONS = ("anomalies", "classical", "denoise", "few_labels", "generate")
-STAGES = (*CORE, *APPLICATIONS)
+APPLICATIONS = tuple(name for name in STAGES if name not in CORE)
 MODELS = ("shallow", "deep")
 ARGUMENTS = {"train": MODELS, "evaluate": MODELS, "generate": ("0",)}  # of the stages that take one
 
@@ -63,6 +63,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background processes inherit it ignored
+
+
+def pictures(*stages: str) -> list[str]:
+    """The names of the pictures that dvc.yaml lists for these stages."""
+    content = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    paths = [Path(path) for name in stages for plot in content[name]["plots"] for path in plot]
+    return [path.stem for path in paths if path.suffix == ".png"]
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

@@ -32,6 +32,7 @@ from tests.conftest import (
     full_disk,
     obey_permissions,
     outputs,
+    pictures,
     refused,
     succeed,
 )
@@ -278,16 +279,14 @@ TRAIN, TEST, SHALLOW, DEEP = (
 )
 OF_EVALUATE = ("data/evaluation/shallow.npz", "metrics/shallow.json")
 OF_COMPARE = ("metrics/README.md", "plots/comparison.csv", "plots/losses.csv", "plots/mse_per_class.csv")
-OF_FIGURES = (
-    "errors", "extremes", "interpolations", "latent_space", "reconstructions", "samples", "traversals",
-)  # fmt: skip
+FIGURES = tuple(f"plots/{name}.png" for name in pictures("figures"))
 CASES = [  # in an order that works, since each stage needs what those before it have made
     Case("prepare", 100_000, "data/raw/t10k-labels-idx1-ubyte.gz", TRAIN, ("data/prepared/*",)),
     # Keras saves to a temporary folder first
     Case("train shallow", 50_000, TRAIN, "model.keras", ("data/history/shallow.csv", SHALLOW)),
     Case("evaluate shallow", 9_000, SHALLOW, "data/evaluation/shallow.npz", OF_EVALUATE),
     Case("compare", 300, DEEP, "metrics/README.md", OF_COMPARE),
-    Case("figures", 20_000, DEEP, "plots/reconstructions.png", tuple(f"plots/{name}.png" for name in OF_FIGURES)),
+    Case("figures", 20_000, DEEP, "plots/reconstructions.png", FIGURES),
     Case("anomalies", 9_000, DEEP, "plots/anomalies.png", ("plots/anomalies.*", "metrics/anomalies.*")),
     Case("classical", 9_000, TEST, "data/classical/denoising.npz", ("data/classical/*",)),
     Case("denoise", 9_000, SHALLOW, "plots/denoising.png", ("plots/denoising.*", "metrics/denoising.md")),

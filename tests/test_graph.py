@@ -1,6 +1,7 @@
 """What dvc.yaml lists: the files, settings and models on which each stage depends, no more and no less."""
 
 import ast
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ from dvc.repo import Repo  # type: ignore[import-untyped]
 
 from stages.applications.schema import ApplicationParams
 from tests.conftest import (
+    APPLICATIONS,
     CORE,
     MODELS,
     ROOT,
     STAGES,
     ask_for_generation,
     change_params,
+    outputs,
+    stages_in_turn,
     succeed,
 )
 from tests.imports import files_of, imported_files, imported_names, names
@@ -102,6 +106,36 @@ def test_an_edit_changes_the_stages_that_depend_on_it(run_project: Path, monkeyp
         with Repo() as repo:
             assert set(repo.status()) == expected, edited
         succeed(run_project, "git", "checkout", "-q", "stages")
+
+
+def without_applications(project: Path) -> None:
+    """Delete the applications and the tools, and what dvc.yaml and params.yaml say of them."""
+    shutil.rmtree(project / "stages/applications")
+    shutil.rmtree(project / "stages/tools")
+    for name in APPLICATIONS:
+        (project / f"stages/{name}.py").unlink()
+    path = project / "dvc.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["stages"] = {name: content["stages"][name] for name in CORE}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    change_params(project, lambda params: [params.pop(key) for key in ("denoise", "few_labels", "generate", "tune")])
+
+
+def test_the_core_alone_gives_the_same_bytes(run_project: Path) -> None:
+    without_applications(run_project)
+    expected = outputs(run_project)
+    for path in expected.keys() - set(run_project.glob("data/raw/*")):
+        path.unlink()
+    of_models = [f"{name} {model}" for name in ("train", "evaluate") for model in MODELS]
+    result = stages_in_turn(run_project, "prepare", *of_models, "compare", "figures")
+    assert result.returncode == 0, result.stderr
+    written = outputs(run_project)
+    assert written.items() <= expected.items()
+    assert {path.name for path in expected.keys() - written.keys()} == {
+        "anomalies.json", "anomalies.md", "anomalies.png", "denoising.csv", "denoising.md", "denoising.npz",
+        "denoising.png", "few_labels.md", "labels.csv", "labels.png",
+    }  # fmt: skip
+    assert "up to date" in succeed(run_project, "dvc", "status")
 
 
 # --- settings ------------------------------------------------------------------------------

@@ -33,14 +33,13 @@ from tests.conftest import (
     call,
     digests,
     outputs,
+    pictures,
     stages_run,
     succeed,
 )
 
-FIGURES = (
-    "reconstructions", "errors", "extremes", "latent_space", "interpolations", "traversals", "samples",
-)  # fmt: skip
-OF_APPLICATIONS = ("anomalies", "denoising", "labels")
+FIGURES = pictures("figures")
+OF_APPLICATIONS = pictures("anomalies", "denoise", "few_labels")
 METRICS = ["mse", "mse_pca", "mse_validation", "ssim", "probe", "parameters"]
 FOUR_DIGITS = 6e-4  # the largest relative error of a number with four significant digits, and a little
 
@@ -53,6 +52,7 @@ def test_the_package_lists_its_stages_and_tools() -> None:
     listing = succeed(ROOT, sys.executable, "-m", "stages")
     commands = [line.split(maxsplit=4) for line in listing.splitlines() if line.startswith("  python -m stages")]
     assert [command[2].removeprefix("stages.") for command in commands[: len(STAGES)]] == list(STAGES)
+    assert list(STAGES) == list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
     assert {"check", "reconstruct", "study"} <= {command[3] for command in commands[len(STAGES) :]}
 
 
@@ -241,8 +241,8 @@ def test_a_block_is_all_that_a_model_needs(extended_template: Path, run_template
     ran = stages_run((extended_template / ".dvc/tmp/repro.log").read_text())
     assert ran == {"train@vae", "evaluate@vae"} | OF_ALL
     changed = succeed(extended_template, "git", "diff", "--name-only").splitlines()
-    pictures = {f"plots/{name}.png" for name in (*FIGURES, *OF_APPLICATIONS)}
-    assert {"dvc.lock", "params.yaml"} | pictures < set(changed)
+    drawn = {f"plots/{name}.png" for name in (*FIGURES, *OF_APPLICATIONS)}
+    assert {"dvc.lock", "params.yaml"} | drawn < set(changed)
     assert "dvc.yaml" not in changed
     everyone = [*MODELS, "vae"]
     measures, pairs, *_ = tables_of(extended_template / "metrics/README.md")

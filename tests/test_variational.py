@@ -217,10 +217,13 @@ def test_no_step_samples_the_numbers_of_its_noise() -> None:
         noisy = add_noise(tf.fill((4, LATENT), 0.5), 0.1, SETTINGS.seed, step)  # within [0, 1]: not clipped
         return (noisy - 0.5) / 0.1
 
+    def directions(numbers: np.ndarray) -> np.ndarray:  # whatever the standard deviation of an image
+        return numbers / np.linalg.norm(numbers, axis=-1, keepdims=True)  # type: ignore[no-any-return]
+
     sampled = [normal_numbers(SETTINGS, step, 4) for step in range(3)]  # those of the loop written by hand
     noises = [noise(tf.constant(step, tf.int64)).numpy() for step in range(3)]
-    assert abs(np.reshape(sampled, (-1, 1)) - np.ravel(noises)).min() > 1e-5
-    np.testing.assert_allclose(noises[0], normal_numbers(SETTINGS, -1, 4), atol=1e-5)
+    assert abs(directions(np.array(sampled)).reshape(-1, 1) - directions(np.array(noises)).ravel()).min() > 1e-5
+    np.testing.assert_allclose(directions(noises[0]), directions(normal_numbers(SETTINGS, -1, 4)), atol=1e-4)
 
 
 # --- the model ---------------------------------------------------------------------------------
