@@ -22,7 +22,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from stages.__main__ import STAGES
+from stages import __main__ as package
 from stages.core.idx import read_idx
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +33,7 @@ NAMES = {
 }
 TINY = {"train": 600, "test": 200}
 CORE = ("prepare", "train", "evaluate", "compare", "figures")
+STAGES = package.STAGES
 APPLICATIONS = tuple(name for name in STAGES if name not in CORE)
 MODELS = ("shallow", "deep")
 ARGUMENTS = {"train": MODELS, "evaluate": MODELS, "generate": ("0",)}  # of the stages that take one
