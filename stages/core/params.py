@@ -13,7 +13,6 @@ from stages.core.files import ModelFiles, model_files
 from stages.core.schema import Model, Params, Section
 
 PARAMS, PRESETS = Path("params.yaml"), Path("presets.yaml")
-
 BLOCKS = ("models.", "presets.")
 WORDS = {  # for types of problems that pydantic describes to programmers
     "dict_type": "be a mapping from keys to values",
