@@ -75,7 +75,7 @@ def noisy_digits(mnist: Mnist) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_ssim_agrees_with_scikit_image(mnist: Mnist) -> None:
-    """Of digits that are higher than wide."""
+    """On digits that are taller than wide."""
     images, noisy = (digits[:, :, 4:24] for digits in noisy_digits(mnist))
     options = {"data_range": 1, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     expected = [skimage.metrics.structural_similarity(a, b, **options) for a, b in zip(images, noisy, strict=True)]

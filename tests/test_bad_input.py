@@ -267,7 +267,7 @@ def test_pickled_arrays_are_refused(run_project: Path, refuse_here: Callable[...
 
 class Case(NamedTuple):
     stage: str  # and its argument
-    limit: int  # bytes: smaller than one output at least
+    limit: int  # bytes, fewer than at least one output needs
     source: str  # an input
     largest: str  # the output that the limit stops
     outputs: tuple[str, ...]
@@ -296,7 +296,7 @@ CASES = [  # in an order that works, since each stage needs what those before it
 
 @not_on_windows
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stage)
-def test_a_stage_reports_a_full_disk_and_a_folder_for_an_input_and_the_next_run_recovers(
+def test_a_stage_reports_a_full_disk_and_a_folder_in_place_of_an_input_and_the_next_run_recovers(
     run_project: Path, here: Stage, refuse_here: Callable[..., str], case: Case
 ) -> None:
     expected = digests(run_project)
@@ -328,7 +328,7 @@ def test_dvc_and_the_stage_report_what_they_may_not_write_or_read_and_lose_nothi
         place = run_project / path
         before = place.stat().st_mode
         place.chmod(mode)
-        place.touch()  # so that DVC does not take it for unchanged
+        place.touch()  # so that DVC does not consider it unchanged
         by_dvc = call(run_project, "dvc", "repro", *options, "prepare", preexec_fn=obey_permissions)
         alone = call(run_project, sys.executable, "-m", "stages.prepare", preexec_fn=obey_permissions)
         place.chmod(before)

@@ -79,7 +79,7 @@ def test_bars_start_at_zero(page: Path) -> None:
     assert {row["model"] for row in rows} == {"PCA (16)", "shallow", "deep"}
 
 
-def test_every_pair_has_its_interval_where_the_scale_has_it(page: Path, run_template: Path) -> None:
+def test_the_interval_of_every_pair_is_at_its_place_on_the_scale(page: Path, run_template: Path) -> None:
     chart = charts_of(page)["comparison"]
     table = pd.read_csv(run_template / "plots/comparison.csv")
     assert [f"{row['model']} / {row['opponent']}" for row in chart["data"]["values"]] == PAIRS

@@ -62,12 +62,12 @@ def on_one_core() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
-def test_neither_what_you_have_set_nor_the_cores_nor_the_way_to_start_a_stage_change_a_result(
+def test_your_settings_the_cores_and_the_way_to_start_a_stage_change_no_result(
     run_template: Path, run_project: Path, hostile: None
 ) -> None:
     """`python -m stages NAME` runs all on one core, where DVC ran `python -m stages.NAME` on all cores.
 
-    Every command also explains itself. One process runs all, because loading TensorFlow takes longer than they.
+    Every command also explains itself. One process runs all, because loading TensorFlow takes longer than they do.
     """
     for path in outputs(run_project):
         if path.parent != run_project / "data/raw":

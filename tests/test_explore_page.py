@@ -63,9 +63,9 @@ class Server(NamedTuple):
 
 @contextmanager
 def serve(project: Path, folder: Path, *arguments: str, end: int = signal.SIGINT) -> Iterator[Server]:
-    """The explorer in a project, its temporary files below `folder`; it leaves none when the signal `end` ends it.
+    """The explorer in a project, with temporary files below `folder`; it deletes them when the signal `end` ends it.
 
-    No proxy concerns it: those of its environment don't exist.
+    It ignores the proxies in its environment, which don't exist.
     """
     (folder / "tmp").mkdir()
     log = folder / "log"
@@ -181,7 +181,7 @@ class Visit:
 
 @contextmanager
 def visiting(browser: Any, server: Server, link: str = "") -> Iterator[Visit]:
-    """A visit in which nothing fails and the browser asks nobody but the server."""
+    """A visit in which nothing fails and the browser contacts only the server."""
     visit = Visit(browser, server, link)
     try:
         yield visit
@@ -255,7 +255,7 @@ def test_a_test_digit_by_its_number(visit: Visit, deep: Any, test_images: np.nda
     visit.settle()
     assert number.input_value() == "7"
     visit.take(0)
-    number.press_sequentially("12")  # after the 0; no keystroke is a wish of its own
+    number.press_sequentially("12")  # after the 0; a single keystroke requests no digit
     visit.settle()
     expect_what_keras_computes(visit, deep, test_images[12])
 

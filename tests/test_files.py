@@ -47,7 +47,7 @@ def test_a_file_is_replaced_when_it_is_whole_and_not_before(old: Path) -> None:
     assert contents(old) == UNCHANGED | {"a": b"new and whole"}
 
 
-def test_a_content_may_write_another_file_and_an_error_names_that_one(old: Path) -> None:
+def test_a_writer_may_write_another_file_and_an_error_names_that_file(old: Path) -> None:
     (old / "d").mkdir()
 
     def write(other: str) -> Callable[[BinaryIO], None]:

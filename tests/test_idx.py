@@ -69,7 +69,7 @@ def test_a_header_that_claims_the_world_takes_no_memory(tmp_path: Path) -> None:
         with pytest.raises(StageError, match="is too large: its IDX header declares 4294967295"):
             read_idx(tmp_path / "x", 3)
     (tmp_path / "x").write_bytes(header[:8] + (2**12).to_bytes(4, "big") * 2)
-    for rows, problem in ((100, "truncated"), (1000, "too large")):  # when streaming, the limit is that of a block
+    for rows, problem in ((100, "truncated"), (1000, "too large")):  # when streaming, the limit applies to a block
         with pytest.raises(StageError, match=f"is {problem}: its IDX header declares 4294967295"):
             next(stream_idx(tmp_path / "x", 3, rows))
     claim = bytes([0, 0, 8, 1]) + (2**30).to_bytes(4, "big")

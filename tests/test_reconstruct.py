@@ -145,7 +145,7 @@ def test_rows_agree_with_keras_and_with_the_evaluation(
 
 @pytest.mark.parametrize(("work", "count"), [(program.append_codes, 40_000), (program.append_rows, 8_000)])
 def test_a_large_array_streams(pca: TrainedModel, tmp_path: Path, work: Callable[..., object], count: int) -> None:
-    """Thirty and six megabytes of images pass in the memory that 2,000 images take."""
+    """31 MB and 6 MB of images need no more memory than 2,000 images do."""
     path = tmp_path / "many.gz"
 
     def pass_through(images: int) -> int:

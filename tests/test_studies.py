@@ -1,4 +1,4 @@
-"""The committed pictures of studies, which no stage makes, show what today's code makes of their committed tables."""
+"""No stage draws the committed pictures of studies, so these tests draw them again from their committed tables."""
 
 import io
 from typing import NamedTuple
@@ -51,7 +51,7 @@ def test_a_picture_of_experiments_shows_its_table(study: Study) -> None:
         check_picture(study.name, draw_study(table, study.setting, study.metric, study.over))
 
 
-def test_the_picture_of_two_objectives_shows_the_trials_that_no_other_trial_surpasses() -> None:
+def test_the_picture_of_two_objectives_shows_the_trials_that_no_other_trial_dominates() -> None:
     trials = pd.read_csv(ROOT / STUDIES / "small-trials.csv")
     complete = trials[trials["state"] == "complete"].sort_values(["parameters", "mse"])
     front = complete[complete["mse"] < complete["mse"].cummin().shift(fill_value=np.inf)]

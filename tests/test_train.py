@@ -114,7 +114,7 @@ def test_averaged_weights_are_those_of_fit(monkeypatch: pytest.MonkeyPatch, earl
 def test_a_log_has_a_line_at_once_every_ten_seconds_and_at_the_end(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of epochs of a second, but for the first, which compiles. Of quick ones, the first and the last."""
+    """Epochs take a second, except the first, which compiles. If instant, only the first and last get a line."""
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     for seconds, left in (

@@ -82,7 +82,7 @@ def test_a_compiled_epoch_takes_the_learning_rates_of_another_training() -> None
 
 @pytest.mark.parametrize("name", get_args(Optimizer))
 def test_settings_become_the_optimizers_arguments(name: str) -> None:
-    """0 leaves each as Keras has it, but for weight decay, which it switches off: in AdamW, by a number."""
+    """0 keeps Keras' default, except for weight decay, which it switches off: by 0.0 in AdamW, by None elsewhere."""
     keras_own = keras.optimizers.get(name)
     for decay, beta_2 in ((0.0, 0.0), (0.25, 0.75)):
         optimizer = build_optimizer(variant(optimizer=name, weight_decay=decay, beta_2=beta_2, learning_rate=0.03), 5)

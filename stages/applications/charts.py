@@ -20,6 +20,6 @@ def name_ends(ax: Axes, ends: dict[str, tuple[float, float, str]]) -> None:
     """Write names at the right ends of curves, none on top of another. ends: x, y and colour by name."""
     height = -np.inf
     for name, (x, y, colour) in sorted(ends.items(), key=lambda end: end[1][1]):
-        height = max((ax.transScale + ax.transLimits).transform((x, y))[1], height + 0.05)  # shares of the axis
+        height = max((ax.transScale + ax.transLimits).transform((x, y))[1], height + 0.05)  # as a fraction of the axis
         offset: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points"}
         ax.annotate(name, (x, height), xycoords=("data", "axes fraction"), color=colour, va="center", **offset)

@@ -1,7 +1,7 @@
 """Few labels: which images have one, and how well their classes and neighbours are found with them.
 
-Every method gets the same training images, the candidates. A few of them have a label. Every method classifies the
-same test images.
+Every method gets the same training images, the candidates. A few of them have a label. Every method then
+classifies the same test images.
 """
 
 from dataclasses import dataclass

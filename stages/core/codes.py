@@ -1,4 +1,4 @@
-"""What codes hold: dimensions in use, and codes drawn from Gaussians that were fitted to others, or from the prior."""
+"""What codes hold: dimensions in use, and codes drawn from Gaussians that were fitted to others."""
 
 import numpy as np
 

@@ -45,7 +45,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         if NUMPY_CAME_FIRST:
             raise StageError(
-                "something that Python runs at its start loads NumPy, which changes results; remove that import from "
+                "code that Python runs at startup loads NumPy, which changes results; remove that import from "
                 "your sitecustomize.py, usercustomize.py or .pth file, or import stages before it."
             )
         main()

@@ -38,9 +38,9 @@ class Pictures:
 
 @dataclass(frozen=True, eq=False)
 class Measures:
-    """How well one method compresses images: the rows of the report, in this order. Of a number per image, the mean.
+    """How well one method compresses images: the rows of the report, in this order.
 
-    docs/metrics.md explains them.
+    Where a measure has a number per image, the report shows the mean. docs/metrics.md explains the measures.
     """
 
     mse: float  # on the test images, per pixel
@@ -60,7 +60,7 @@ class Measures:
 
 @dataclass(frozen=True, eq=False)
 class Result(Measures):
-    """All that is known of one method."""
+    """Everything that an evaluation stores about one method."""
 
     kind: str  # MODEL or BASELINE
     name: str  # to display

@@ -89,7 +89,7 @@ def write_all(contents: Mapping[Path, Content]) -> None:
             _write(unfinished[path], path, content)
         for path, temporary in unfinished.items():
             os.replace(temporary, path)
-    except _WriteError:  # of a file that one of the contents wrote in passing
+    except _WriteError:  # from a nested write_all, which has already named its file
         raise
     except OSError as error:
         raise _WriteError(error.errno, f"cannot be written: {error.strerror or error}", str(path)) from error
@@ -100,10 +100,10 @@ def write_all(contents: Mapping[Path, Content]) -> None:
 
 
 def _write(temporary: Path, path: Path, content: Content) -> None:
-    """Write what is to replace `path` to a hidden file next to it."""
+    """Write the new content of `path` to `temporary`, a hidden file next to it."""
     with suppress(FileExistsError):  # a file where a folder should be; opening explains that better
         path.parent.mkdir(parents=True)
-    if path.is_dir():  # the rename would find out too late, after others
+    if path.is_dir():  # otherwise the rename would fail, after other files are replaced
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     with open(temporary, "xb") as file:
         if callable(content):
@@ -115,7 +115,7 @@ def _write(temporary: Path, path: Path, content: Content) -> None:
 
 
 def npy(array: NDArray[Any]) -> Writer:
-    """An array in NumPy's .npy format, to be written piece by piece."""
+    """What writes an array in NumPy's .npy format, in chunks."""
     # NumPy writes to a real file in a way that hides the operating system's reason when a disk is full
     return lambda file: np.save(cast(BinaryIO, SimpleNamespace(write=file.write)), array, allow_pickle=False)
 

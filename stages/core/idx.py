@@ -58,7 +58,7 @@ def idx_shape(path: Path, dimensions: int) -> tuple[int, ...]:
 def stream_idx(path: Path, dimensions: int, rows: int = 2**32) -> Iterator[Bytes]:
     """Read an IDX file as uint8 arrays of `rows` rows; the last one can be smaller.
 
-    Memory stays within one array, so the file's size has no limit.
+    Only one array is in memory at a time, so the file's size has no limit.
     Raises as read_idx does, but reports malformed values only when it reaches them.
     """
     with _opened(path) as (file, longest):

@@ -110,7 +110,7 @@ def draw_samples(results: dict[str, Result], classes: int) -> Figure:
 
 
 def draw_mosaics(pictures: dict[str, Floats], height: float) -> Figure:
-    """Pictures [rows, columns, height, width] of each title, next to one another. height: of the figure, in inches."""
+    """Mosaics of pictures [rows, columns, height, width] by title, side by side. height: of the figure, in inches."""
     size = (2.6 * len(pictures), height)
     figure, axes = plt.subplots(1, len(pictures), figsize=size, squeeze=False, layout="constrained")
     for ax, (title, of_title) in zip(axes[0], pictures.items(), strict=True):

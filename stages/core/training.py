@@ -252,7 +252,7 @@ def shift(images: tf.Tensor, shape: tuple[int, int], pixels: int, seed: int, ste
 def add_noise(images: tf.Tensor, largest: float, seed: int, step: tf.Tensor) -> tf.Tensor:
     """Images float32 [images, pixels] with Gaussian noise, clipped to [0, 1].
 
-    Each image has a standard deviation of its own, between 0 and the largest. The stage `denoise` clips its noisy
+    Each image has its own standard deviation, uniform between 0 and `largest`. The stage `denoise` clips its noisy
     images too. A layer of Keras would do the same at five times the cost of the rest of the step, since XLA would
     sample its numbers again wherever they are used.
     """

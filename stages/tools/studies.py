@@ -1,4 +1,4 @@
-"""What the tools share that write tables and pictures of many models."""
+"""What `study` and `tune` share: where they write tables and pictures, and when an axis is logarithmic."""
 
 from pathlib import Path
 

@@ -51,7 +51,7 @@ PLAIN_MODEL = TUTORIAL | {
 }  # fmt: skip
 TUTORIAL_EPOCHS = 50  # after which its validation loss is the quality that others have to reach
 SAME_LOSS = 0.02  # relative, after an epoch: rounding differs, and `fit` shuffles in an order of its own
-ADAM_EPSILON = 1e-7  # as Keras has it
+ADAM_EPSILON = 1e-7  # Keras' default
 PAUSE = 0.5  # seconds before each turn, until the threads of the one before have stopped spinning
 TURN = 1.0  # seconds that a contender's turn takes at least, in whole epochs, as in a real run
 
@@ -124,7 +124,7 @@ def engine(settings: Model) -> Iterator[float]:
 
 
 def fit(settings: Model, resident: bool) -> Iterator[float]:
-    """Keras' `fit` on float arrays. resident: the fastest one we know, compiled, an epoch per call, on tensors.
+    """Keras' `fit` on float arrays. resident: on tensors, compiled, an epoch per call, the fastest way we know.
 
     `steps_per_epoch` ends the epoch before the partial batch, as all contenders do.
     """
@@ -334,7 +334,7 @@ def is_present(contender: str) -> bool:
 
 
 def check_loss(name: str, loss: float | None, expected: float | None) -> None:
-    """End the process with a sentence if a contender trains something else than another one did."""
+    """End the process with a sentence if a contender's training differs from another's."""
     if loss and expected and abs(loss - expected) > SAME_LOSS * expected:
         sys.exit(f"{name} has validation loss {loss} after an epoch, another {expected}: not the same training")
 

@@ -165,7 +165,7 @@ def reconstruct_inputs(
 ) -> None:
     """Write codes.csv and a picture for every input.
 
-    pictures: the picture's path for each input. problems: as `use_inputs` takes them.
+    pictures: the picture's path for each input. problems: see `use_inputs`.
     Raises StageError if no input could be used.
     """
 
@@ -261,7 +261,7 @@ def same_file(path: Path) -> str:
 
 
 def encode_inputs(model: TrainedModel, paths: list[Path], args: argparse.Namespace, problems: list[str]) -> None:
-    """Write codes.npy and inputs.csv. problems: as `use_inputs` takes them.
+    """Write codes.npy and inputs.csv. problems: see `use_inputs`.
 
     Raises StageError if no input could be used.
     """
