@@ -97,6 +97,9 @@ def test_sizes_that_the_data_cannot_serve(run_project: Path, refuse_here: Callab
     change_params(run_project, lambda p: p["models"]["deep"].update(changes))
     error = refuse_here(2, "params.yaml: models.deep.batch_size is 501, but has to be at most 500", "train", "deep")
     assert "params.yaml: models.deep.latent_dim is 501, but has to be at most 500" in error
+    of_conv = {"batch_size": 50, "latent_dim": 16, "layers": "conv", "hidden_units": [2] * 6}
+    change_params(run_project, lambda p: p["models"]["deep"].update(of_conv))
+    refuse_here(2, "models.deep.hidden_units has 6 convolutional layers, but images of 28×28 can be", "train", "deep")
     (run_project / "presets.yaml").write_text("best16: {batch_size: 501}")
     refuse_here(2, "presets.yaml: best16.batch_size is 501, but has to be at most 500", "train", "best16")
 
@@ -306,15 +309,24 @@ def test_a_stage_reports_a_full_disk_and_a_folder_in_place_of_an_input_and_the_n
     with full_disk(case.limit):
         refuse_here(1, f"{case.largest}: cannot be written: File too large.", *case.stage.split())
     source = run_project / case.source
-    away = source.rename(
-        source.with_name(f".{source.name}.away")
-    )  # without the dot compare would take it for a model's
+    # without the dot, `compare` would count it as a model's
+    away = source.rename(source.with_name(f".{source.name}.away"))
     source.mkdir()
     refuse_here(1, f"error: {case.source}", *case.stage.split())
     source.rmdir()
     away.rename(source)
     assert here(*case.stage.split()).status == 0
     assert digests(run_project) == expected
+
+
+@not_on_windows
+def test_a_folder_that_may_not_be_written_is_named_and_no_other_output_is_left(run_project: Path) -> None:
+    before = outputs(run_project)
+    (run_project / "plots").chmod(0o555)
+    alone = call(run_project, sys.executable, "-m", "stages.compare", preexec_fn=obey_permissions)
+    (run_project / "plots").chmod(0o755)
+    refused(alone.returncode, alone.stderr, 1, "error: plots/comparison.csv: cannot be written: Permission denied.")
+    assert outputs(run_project) == before
 
 
 @not_on_windows

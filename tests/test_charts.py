@@ -95,6 +95,12 @@ def test_the_interval_of_every_pair_is_at_its_place_on_the_scale(page: Path, run
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize("name", CHARTS)
+def test_every_template_keeps_the_palette(name: str) -> None:
+    assert json.dumps(list(COLOURS)) in (ROOT / f".dvc/plots/{name}.json").read_text()
+
+
+@pytest.mark.quick
 def test_the_page_has_a_place_and_a_question_for_every_plot() -> None:
     """Plots of `foreach` share a place."""
     page = (ROOT / ".dvc/plots/page.html").read_text()

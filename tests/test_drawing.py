@@ -1,13 +1,16 @@
 """Every figure shows what its words say: data, colours, labels and order, read back from what was drawn."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import Any
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import scipy.spatial
+import skimage.color
 import sklearn.decomposition
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -17,7 +20,7 @@ from PIL import Image
 from stages.applications.charts import name_ends
 from stages.core import charts
 from stages.core.linear import principal_plane
-from stages.core.style import GREY, SIGNED, STYLE, mosaic, png, show
+from stages.core.style import GREY, SIGNED, STYLE, class_colours, mosaic, png, show
 from stages.tools.reconstruct import sheets
 from stages.tools.reconstruct.digits import Digit
 from tests.made_up import HEIGHT, WIDTH
@@ -118,7 +121,28 @@ def test_every_class_has_a_colour_and_its_name_at_its_mean(classes: int) -> None
         np.testing.assert_allclose(colours[labels == label], [to_rgb(text.get_color())] * 2)
 
 
-def test_names_at_the_ends_of_curves_do_not_cover_each_other() -> None:
+# Deuteranopia in linear RGB: G. Machado, M. Oliveira, L. Fernandes (2009), table 1
+DEUTERANOPIA = np.array(
+    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]]
+)
+
+
+def test_ten_classes_differ_without_green_receptors() -> None:
+    """Twice as much as Matplotlib's usual ten colours, four pairs of which look alike."""
+
+    def smallest_distance(colours: Iterable[Any]) -> float:
+        rgb = np.array([to_rgb(colour) for colour in colours])
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        seen = (linear @ DEUTERANOPIA.T).clip(0, 1)
+        shown = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+        return float(scipy.spatial.distance.pdist(skimage.color.rgb2lab(shown)).min())
+
+    usual = smallest_distance(matplotlib.color_sequences["tab10"])
+    assert smallest_distance(class_colours(np.arange(10, dtype=np.uint8)).values()) > 2 * usual
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_names_at_the_ends_of_curves_do_not_cover_each_other(scale: Any) -> None:
     figure, ax = plt.subplots(figsize=(7, 3.6))
     ends = {
         "equal": (1.0, 0.5, "red"),
@@ -126,14 +150,16 @@ def test_names_at_the_ends_of_curves_do_not_cover_each_other() -> None:
         "near": (1.0, 0.48, "blue"),
         "far": (1.0, 0.1, "red"),
     }
+    ax.set_yscale(scale)
+    ax.plot([0, 1, 1], [0.01, 0.1, 0.5])
     name_ends(ax, ends)
     figure.canvas.draw()
     places = {text.get_text(): text.get_window_extent() for text in ax.texts}
     assert not any(a.overlaps(b) for a, b in combinations(places.values(), 2))
     assert [text.get_color() for text in ax.texts if text.get_text() == "to it"] == ["green"]
-    left, bottom = ax.transData.transform((1, 0.1))
+    left, height = ax.transData.transform((1, 0.1))
     assert left < places["far"].x0 < left + 20
-    assert places["far"].y0 < bottom < places["far"].y1
+    assert places["far"].y0 < height < places["far"].y1
 
 
 # --- sheets --------------------------------------------------------------------------------

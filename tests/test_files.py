@@ -14,7 +14,7 @@ import pytest
 
 from stages.core import files
 from stages.core.errors import StageError, TerminatedError
-from stages.core.files import Content, npy, write_all
+from stages.core.files import Content, model_files, npy, write_all
 from tests.conftest import full_disk
 
 pytestmark = pytest.mark.quick
@@ -47,17 +47,16 @@ def test_a_file_is_replaced_when_it_is_whole_and_not_before(old: Path) -> None:
     assert contents(old) == UNCHANGED | {"a": b"new and whole"}
 
 
-def test_a_writer_may_write_another_file_and_an_error_names_that_file(old: Path) -> None:
+def test_a_writer_may_write_or_read_another_file_and_an_error_names_that_file(old: Path) -> None:
     (old / "d").mkdir()
-
-    def write(other: str) -> Callable[[BinaryIO], None]:
-        return lambda file: write_all({old / other: b"new"})
-
-    write_all({old / "a": write("b")})
+    write_all({old / "a": lambda file: write_all({old / "b": b"new"})})
     assert ((old / "a").read_bytes(), (old / "b").read_bytes()) == (b"", b"new")
-    with pytest.raises(OSError, match="cannot be written: Is a directory") as caught:
-        write_all({old / "c": write("d")})
+    with pytest.raises(IsADirectoryError, match="cannot be written: Is a directory") as caught:
+        write_all({old / "c": lambda file: write_all({old / "d": b"new"})})
     assert caught.value.filename == str(old / "d")
+    with pytest.raises(FileNotFoundError, match=r"^\[Errno 2\] No such file or directory") as missing:
+        write_all({old / "c": lambda file: file.write((old / "e").read_bytes())})
+    assert missing.value.filename == str(old / "e")
     assert (old / "c").read_bytes() == b"old"
 
 
@@ -146,13 +145,15 @@ def test_writers_at_once_leave_a_whole_file_at_any_time(tmp_path: Path) -> None:
 
 
 def saved(array: np.ndarray) -> bytes:
-    """The array as NumPy itself saves it, in a file of its own."""
+    """The array as NumPy itself saves it, row by row, in a file of its own."""
     buffer = io.BytesIO()
-    np.save(buffer, array)
+    np.save(buffer, np.ascontiguousarray(array))
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("array", [np.zeros(0), np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.eye(3)[::2]])
+@pytest.mark.parametrize(
+    "array", [np.zeros(0), np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.eye(3)[::2], np.ones((2, 3)).T]
+)
 def test_arrays_are_written_as_numpy_writes_them(tmp_path: Path, array: np.ndarray) -> None:
     write_all({tmp_path / "a.npy": npy(array)})
     assert (tmp_path / "a.npy").read_bytes() == saved(array)
@@ -196,3 +197,12 @@ def test_a_missing_or_broken_split_is_reported_with_what_makes_it(split: Path, c
     path.unlink()
     with pytest.raises(StageError, match=rf"^data/prepared/{path.name} is missing; run `dvc repro prepare`\.$"):
         files.read_split("test")
+
+
+def test_files_of_a_preset_are_where_no_stage_looks_and_its_stages_make_them() -> None:
+    stage_files, preset_files = model_files("x"), model_files("x", preset=True)
+    assert {str(path.parent) for path in preset_files[:3]} == {"data/presets"}
+    assert stage_files.metrics == preset_files.metrics  # `dvc metrics show metrics/x.json` reads either
+    assert {files.how_to_make(path) for path in stage_files} == {"run `dvc repro`"}
+    commands = [files.how_to_make(path) for path in preset_files[:3]]
+    assert commands == [f"run `python -m stages.{stage} x`" for stage in ("train", "train", "evaluate")]

@@ -1,6 +1,7 @@
 """What dvc.yaml lists: the files, settings and models on which each stage depends, no more and no less."""
 
 import ast
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -80,6 +81,34 @@ def test_the_core_needs_no_application_and_nothing_needs_a_tool() -> None:
 
 
 @quick
+@quick
+def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
+    """Or the test before could not fail."""
+    contents = {
+        "train": "import os\nif os:\n    from stages import a, b\nfrom stages.c import deep",
+        "b/__init__": "import stages.e.leaf as leaf",
+        "c/deep": "def f():\n    from stages.d import x",
+        "d": "x = 1",
+        "e/leaf": "import stages.train",
+    } | dict.fromkeys(["__init__", "a/__init__", "c/__init__", "e/__init__", "f/__init__", "unused"], "")
+    for name, text in contents.items():
+        path = tmp_path / f"stages/{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    found = names(imported_files(tmp_path / "stages/train.py", tmp_path), tmp_path)
+    files = ("__init__", "a/__init__", "b/__init__", "c/__init__", "c/deep", "d", "e/__init__", "e/leaf", "train")
+    assert found == {f"stages/{name}.py" for name in files}
+
+
+@quick
+def test_dvc_yaml_names_no_model() -> None:
+    text = (ROOT / "dvc.yaml").read_text()
+    models = {*yaml.safe_load((ROOT / "params.yaml").read_text())["models"]}
+    presets = {*yaml.safe_load((ROOT / "presets.yaml").read_text())}
+    of_applications = r"(plots|metrics|data/classical|stages/applications)/\w+\.\w+|template: \w+"
+    assert not {*re.findall(r"[\w-]+", re.sub(of_applications, "", text))} & (models | presets)
+
+
 def test_stages_without_tensorflow_load_only_what_was_found() -> None:
     names = ("prepare", "classical", "anomalies", "compare", "figures")
     code = f"import sys, {', '.join(f'stages.{name}' for name in names)}; print(*sys.modules)"

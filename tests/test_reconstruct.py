@@ -29,7 +29,7 @@ from stages.tools.reconstruct import command as program
 from stages.tools.reconstruct.inputs import open_source
 from stages.tools.trained import TrainedModel, load_model
 from tests import made_up
-from tests.conftest import ROOT, call, change_params, idx_bytes
+from tests.conftest import ROOT, call, change_params, full_disk, idx_bytes
 
 Mnist = dict[str, tuple[np.ndarray, np.ndarray]]
 Command = Callable[..., made_up.Ended]
@@ -140,6 +140,9 @@ def test_rows_agree_with_keras_and_with_the_evaluation(
     model = keras.saving.load_model(run_template / "data/models/deep.keras")
     codes = model.get_layer("encoder").predict(mnist["test"][0].reshape(200, -1) / np.float32(255), verbose=0)
     np.testing.assert_allclose(rows.filter(like="latent_"), codes, rtol=1e-4, atol=1e-4)
+    again = call(run_template, sys.executable, "-m", "stages", "reconstruct", "--codes-only", *arguments)
+    assert (again.returncode, again.stderr) == (0, "")
+    np.testing.assert_allclose(np.load(tmp_path / "out/codes.npy")[:200], codes, rtol=1e-4, atol=1e-4)
     assert imread(tmp_path / "out/t10k.idx.png").shape[1] < 1600  # the first twenty, not all
 
 
@@ -269,13 +272,9 @@ def test_bad_inputs_are_named_and_do_not_stop_the_others(command: Command, mnist
 
 @quick
 def test_a_full_disk_ends_it_and_leaves_nothing_half_written(command: Command, mnist: Mnist, tmp_path: Path) -> None:
-    resource = pytest.importorskip("resource")
-    path, limits = draw(mnist["test"][0][0], tmp_path / "x.png"), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
-    try:
+    path = draw(mnist["test"][0][0], tmp_path / "x.png")
+    with full_disk(2000):
         ended = command(path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (ended.status, ended.err) == (1, f"error: {tmp_path}/out/x.png: cannot be written: File too large.\n")
     assert contents(tmp_path / "out") == {}
 

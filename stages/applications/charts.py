@@ -18,6 +18,7 @@ def name_lines(ax: Axes, **options: Any) -> None:
 
 def name_ends(ax: Axes, ends: dict[str, tuple[float, float, str]]) -> None:
     """Write names at the right ends of curves, none on top of another. ends: x, y and colour by name."""
+    ax.get_ylim()  # makes Matplotlib set limits that it has postponed
     height = -np.inf
     for name, (x, y, colour) in sorted(ends.items(), key=lambda end: end[1][1]):
         height = max((ax.transScale + ax.transLimits).transform((x, y))[1], height + 0.05)  # as a fraction of the axis

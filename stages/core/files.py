@@ -72,10 +72,6 @@ def labels_path(split: str) -> Path:
 # --- writing -----------------------------------------------------------------------------
 
 
-class _WriteError(OSError):
-    """An OSError that names the file that cannot be written."""
-
-
 def write_all(contents: Mapping[Path, Content]) -> None:
     """Write all of these files or none, in this order. All are complete on disk before the first replaces an old one.
 
@@ -89,10 +85,10 @@ def write_all(contents: Mapping[Path, Content]) -> None:
             _write(unfinished[path], path, content)
         for path, temporary in unfinished.items():
             os.replace(temporary, path)
-    except _WriteError:  # from a nested write_all, which has already named its file
-        raise
     except OSError as error:
-        raise _WriteError(error.errno, f"cannot be written: {error.strerror or error}", str(path)) from error
+        if error.filename and Path(error.filename) not in (unfinished[path], *path.parents):
+            raise  # it is about another file, which a content reads or writes
+        raise OSError(error.errno, f"cannot be written: {error.strerror or error}", str(path)) from error
     finally:
         for temporary in unfinished.values():
             with suppress(OSError):
@@ -116,8 +112,9 @@ def _write(temporary: Path, path: Path, content: Content) -> None:
 
 def npy(array: NDArray[Any]) -> Writer:
     """What writes an array in NumPy's .npy format, in chunks."""
+    rows = np.ascontiguousarray(array)  # the bytes do not depend on its layout in memory
     # NumPy writes to a real file in a way that hides the operating system's reason when a disk is full
-    return lambda file: np.save(cast(BinaryIO, SimpleNamespace(write=file.write)), array, allow_pickle=False)
+    return lambda file: np.save(cast(BinaryIO, SimpleNamespace(write=file.write)), rows, allow_pickle=False)
 
 
 # --- reading -----------------------------------------------------------------------------

@@ -61,7 +61,7 @@ class VariationalObjective(Objective):
         """As `Objective.losses`; the same key samples the same codes."""
         # float32 in any precision: an exponential and a difference follow
         mean, log_variance = (tf.cast(part, tf.float32) for part in self.encoder(inputs, training=training))
-        # noise of the input has keys below 0, and shifts have another algorithm
+        # noise of the input has keys below 0; its strength and the shifts have another algorithm
         seeds = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(key, tf.int64)])
         epsilon = tf.random.stateless_normal(mean.shape, seeds, alg="threefry")
         code = mean + tf.exp(log_variance / 2) * epsilon

@@ -253,8 +253,8 @@ def add_noise(images: tf.Tensor, largest: float, seed: int, step: tf.Tensor) -> 
     """Images float32 [images, pixels] with Gaussian noise, clipped to [0, 1].
 
     Each image has its own standard deviation, uniform between 0 and `largest`. The stage `denoise` clips its noisy
-    images too. A layer of Keras would do the same at five times the cost of the rest of the step, since XLA would
-    sample its numbers again wherever they are used.
+    images too. A layer that samples costs five times the rest of the step, since XLA samples its numbers again
+    wherever they are used.
     """
     key = tf.stack([tf.constant(seed, tf.int64), -1 - tf.cast(step, tf.int64)])  # not the key of the shifts
     deviations = tf.random.stateless_uniform((images.shape[0], 1), key, 0, largest, alg="philox")
