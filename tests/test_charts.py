@@ -95,7 +95,7 @@ def test_the_interval_of_every_pair_is_at_its_place_on_the_scale(page: Path, run
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("name", CHARTS)
+@pytest.mark.parametrize("name", sorted(CHARTS))
 def test_every_template_keeps_the_palette(name: str) -> None:
     assert json.dumps(list(COLOURS)) in (ROOT / f".dvc/plots/{name}.json").read_text()
 
