@@ -186,7 +186,7 @@ def test_pictures_of_digits_come_back(mnist: Mnist, tmp_path: Path, scene: str) 
     rng = np.random.default_rng(0)
     make, largest = SCENES[scene]
     differences = []
-    for digit in mnist["train"][0][:5]:
+    for digit in mnist["train"][0][:8]:
         found = read_digit(save(make(rng, placed(rng, digit)), tmp_path / "x.png", compress_level=0), 28, 28)
         assert found.ink == scene.split()[0]
         differences.append(difference(found.image, digit))
@@ -200,7 +200,7 @@ def test_ruled_lines_do_not_shrink_a_thin_digit(mnist: Mnist, tmp_path: Path) ->
 
     rng = np.random.default_rng(1)
     differences = []
-    for digit in mnist["train"][0][:5]:
+    for digit in mnist["train"][0][:8]:
         ink = dilation(skeletonize(placed(rng, digit) > 0.5), disk(2)).astype(float)
         plain = read_digit(save(1 - ink, tmp_path / "plain.png"), 28, 28)
         lines = read_digit(save(1 - np.maximum(ink, ruled(rng, 0.01, every=60)), tmp_path / "ruled.png"), 28, 28)
