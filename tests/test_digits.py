@@ -376,6 +376,15 @@ def test_damaged_images_are_refused_or_read(tmp_path: Path, kind: str, data: st.
 
 @MANY
 @given(
+    content=st.binary(max_size=200), start=st.sampled_from([b"", b"\xff\xd8\xff", b"GIF89a", b"BM", b"II*\0", b"P5 "])
+)
+def test_any_bytes_are_refused_or_read(tmp_path: Path, content: bytes, start: bytes) -> None:
+    (tmp_path / "x").write_bytes(start + content)
+    refused_or_read(tmp_path / "x")
+
+
+@MANY
+@given(
     pixels=arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=24))
     | arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3))),
     ink=st.sampled_from([None, "dark", "light"]),

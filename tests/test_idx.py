@@ -62,6 +62,16 @@ def test_a_damaged_gzip_file_is_refused_or_harmless(tmp_path: Path, array: np.nd
         assert str(error).startswith(f"{tmp_path}/x ")
 
 
+@MANY
+@given(content=st.binary(max_size=64))
+def test_any_bytes_are_refused_or_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x").write_bytes(content)
+    try:
+        assert idx_bytes(read_idx(tmp_path / "x", 1)) == content
+    except StageError as error:
+        assert str(error).startswith(f"{tmp_path}/x ")
+
+
 def test_a_header_that_claims_the_world_takes_no_memory(tmp_path: Path) -> None:
     header = bytes([0, 0, 8, 3]) + b"\xff" * 12
     for content in (header, gzip.compress(header)):

@@ -285,7 +285,7 @@ PLACES += [("models", "deep", key) for key in SMALL["defaults"]] + [(section,) f
 PLACES += [("models", "deep"), ("presets", "sparse"), ("presets", "sparse", "epochs")]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(where=st.sampled_from(PLACES), value=values, key=st.none() | scalars)
 def test_any_value_anywhere_is_accepted_or_refused_in_a_line_a_problem(
     where: tuple[str, ...], value: Any, key: Any
@@ -302,7 +302,7 @@ def test_any_value_anywhere_is_accepted_or_refused_in_a_line_a_problem(
             assert re.match(r"(params|presets)\.yaml(, line \d+)?[: ].*\.$", line), line
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(text=st.text(st.characters(codec="utf-8")))
 def test_any_text_is_refused(text: str) -> None:
     with pytest.raises(ParamsError, match=r"^params\.yaml"):
