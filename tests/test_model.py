@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
@@ -16,11 +17,13 @@ from pydantic import ValidationError
 
 from stages.core.archive import keras_bytes
 from stages.core.autoencoder import build_autoencoder
+from stages.core.backend import tf
 from stages.core.errors import StageError
 from stages.core.inference import compile_model, load_autoencoder
 from stages.core.measures import squared_error
 from stages.core.optimizer import build_optimizer
 from stages.core.params import read_params
+from stages.core.products import portable
 from stages.core.schema import Activation, Model, Params
 from stages.tools.refinement import RATE, refine_codes
 from tests.conftest import ROOT, TUTORIAL
@@ -31,22 +34,6 @@ DEFAULTS = MODELS["deep"].model_copy(update=TUTORIAL)
 
 def build(hidden_units: list[int], **changes: Any) -> keras.Model:
     return build_autoencoder(28, 28, DEFAULTS.model_copy(update={"hidden_units": hidden_units} | changes))
-
-
-@pytest.mark.quick
-def test_encoder_decoder_and_autoencoder_are_models() -> None:
-    model = build([30, 20], latent_dim=7)
-    encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
-    units = [
-        [layer.units for layer in part.layers if isinstance(layer, keras.layers.Dense)] for part in (encoder, decoder)
-    ]
-    assert units == [[30, 20, 7], [20, 30, 784]]  # the decoder mirrors the encoder
-    images = np.random.default_rng(0).random((3, 784), np.float32)
-    codes = encoder(images)
-    assert codes.shape == (3, 7)
-    np.testing.assert_array_equal(model(images), decoder(codes))
-    assert np.min(model(images)) >= 0
-    assert np.max(model(images)) <= 1
 
 
 @pytest.mark.parametrize(("height", "width", "blocks"), [(28, 28, 3), (9, 14, 2), (5, 1, 4)])
@@ -251,13 +238,26 @@ def test_every_activation_is_the_one_that_is_named(name: str) -> None:
 @pytest.mark.quick
 @pytest.mark.parametrize("share", [0.2, 0.7])
 def test_dropout_zeroes_its_share_and_scales_the_rest(share: float) -> None:
+    """In the file, and as it is trained."""
     ones = np.ones((400, 36), np.float32)
     encoder = identity(dropout=share)
-    first, second = (np.asarray(encoder(ones, training=True)) for _ in range(2))
-    assert (first == 0).mean() == pytest.approx(share, abs=0.02)
-    np.testing.assert_allclose(first[first != 0], 1 / (1 - share), rtol=1e-5)
-    assert (first != second).any()  # new at every step
-    np.testing.assert_array_equal(encoder(ones, training=False), ones)
+    for computed in (encoder, portable(encoder)):
+        train = tf.function(partial(computed, training=True), jit_compile=True)
+        first, second = (train(ones).numpy() for _ in range(2))
+        assert (first == 0).mean() == pytest.approx(share, abs=0.02)
+        np.testing.assert_allclose(first[first != 0], 1 / (1 - share), rtol=1e-5)
+        assert (first != second).any()  # new at every step
+        np.testing.assert_array_equal(computed(ones, training=False), ones)
+
+
+@pytest.mark.quick
+def test_dropout_layers_of_equal_size_drop_different_outputs() -> None:
+    model = build([36], latent_dim=36, dropout=0.5)
+    ones = np.ones((1, 36), np.float32)
+    encoder, decoder = (portable(model.get_layer(half)).get_layer("dropout_1") for half in ("encoder", "decoder"))
+    compute = tf.function(lambda: (encoder(ones, training=True), decoder(ones, training=True)), jit_compile=True)
+    encoded, decoded = compute()
+    assert (encoded.numpy() != decoded.numpy()).any()
 
 
 @pytest.mark.quick

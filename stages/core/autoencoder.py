@@ -112,5 +112,5 @@ def normalize_and_activate(x: Tensor, index: int, settings: Model) -> Tensor:
         x = layers.LayerNormalization(dtype=dtype, name=f"normalization_{index}")(x)
     x = layers.Activation(settings.hidden_activation, dtype=dtype, name=f"activation_{index}")(x)
     if settings.dropout:
-        x = layers.Dropout(settings.dropout, seed=settings.seed + index, dtype=dtype, name=f"dropout_{index}")(x)
+        x = layers.Dropout(settings.dropout, dtype=dtype, name=f"dropout_{index}")(x)
     return x

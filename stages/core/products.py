@@ -27,13 +27,34 @@ def portable_gradients() -> AbstractContextManager[None]:
 
 
 def portable(model: keras.Model) -> keras.Model:
-    """The same model with the same weights, which computes its convolutions as products."""
+    """The same model with the same weights, which computes its convolutions as products.
+
+    Its dropout layers sample by threefry. Dropout makes an epoch of the deep model 1.04 times as long that way, and
+    1.29 times as long by Philox, as Keras samples (two cores of an AMD EPYC).
+    """
     kinds = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
 
     def replace(layer: keras.Layer) -> keras.Layer:
+        if isinstance(layer, keras.layers.Dropout):
+            return ThreefryDropout(layer)
         return PatchProduct(layer) if isinstance(layer, kinds) else layer
 
     return keras.models.clone_model(model, clone_function=replace, recursive=True)
+
+
+class ThreefryDropout(keras.layers.Layer):  # type: ignore[misc]
+    """A dropout layer with the seed and state of one of Keras, which samples by threefry. Only XLA can train it."""
+
+    def __init__(self, dropout: keras.layers.Dropout) -> None:
+        super().__init__(name=dropout.name, dtype=dropout.dtype_policy)
+        self.dropout = dropout
+        self.built = True
+
+    def call(self, values: tf.Tensor, training: bool = False) -> tf.Tensor:
+        if not training:
+            return values
+        seed = self.dropout.seed_generator.next()
+        return tf.nn.experimental.stateless_dropout(values, self.dropout.rate, seed, rng_alg="threefry")
 
 
 class PatchProduct(keras.layers.Layer):  # type: ignore[misc]
