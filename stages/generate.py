@@ -7,7 +7,6 @@ data/generation/<seed>.keras, the classifier, plots/generation_<seed>.csv and .p
 If you stop it while the classifier trains, it continues at the last saved epoch.
 """
 
-import argparse
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +35,7 @@ from stages.core import files
 from stages.core.archive import keras_bytes
 from stages.core.backend import keras, use_all_cores
 from stages.core.checkpoint import checkpoint_path, digest_run, loaded_code
+from stages.core.command import stage_parser
 from stages.core.errors import ParamsError, run
 from stages.core.evaluation import REFERENCE
 from stages.core.files import Split
@@ -84,9 +84,7 @@ def main() -> None:
 
 def parse_seed() -> int:
     """The seed. Ends the process with status 2 if the argument is none."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = stage_parser("generate", __doc__)
     parser.add_argument("seed", type=int, metavar="SEED", help="a whole number from 0 to 4294967295")
     seed: int = parser.parse_args().seed
     if not 0 <= seed < 2**32:
@@ -97,10 +95,7 @@ def parse_seed() -> int:
 def check_fit(settings: Generate, train: Split) -> None:
     """Raise ParamsError if the settings do not suit the training images."""
     if len(np.unique(train.labels)) < 2:
-        raise ParamsError(
-            "params.yaml: generate.seeds is not empty, but the training images are of one class; a classifier needs "
-            "two."
-        )
+        raise ParamsError("params.yaml: prepare.classes leaves training images of one class; a classifier needs two.")
     if settings.digits > len(train.images):
         raise ParamsError(
             f"params.yaml: generate.digits is {settings.digits}, but has to be at most {len(train.images)}, the number "

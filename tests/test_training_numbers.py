@@ -11,11 +11,12 @@ import pytest
 from stages.core import files
 from stages.core import training as engine
 from stages.core.autoencoder import build_autoencoder
-from stages.core.backend import assign, tf
-from stages.core.optimizer import build_optimizer, learning_rates, set_learning_rates
+from stages.core.backend import tf
+from stages.core.optimizer import build_optimizer, learning_rates
 from stages.core.params import read_params
 from stages.core.schema import Model, Optimizer, Params
 from stages.core.training import Training, add_noise, build_training, read_pixels, resident, shift
+from stages.tools.tune.worker import set_learning_rates
 from tests.conftest import ROOT, TUTORIAL
 
 pytestmark = pytest.mark.quick
@@ -62,22 +63,6 @@ def test_validation_is_the_mean_over_all_images_whatever_the_batches(
 
 
 # --- the optimizer -----------------------------------------------------------------------------
-
-
-def test_a_compiled_epoch_takes_the_learning_rates_of_another_training() -> None:
-    """As the tuner assigns them to a model that is trained again."""
-    one, other = (variant(optimizer="sgd", learning_rate=rate) for rate in (0.5, 0.125))
-    expected, again = build(other), build(one)
-    expected.train_steps(PIXELS, ORDER)
-    state = again.model.variables + again.optimizer.variables
-    beginning = [keras.Variable(variable, dtype=variable.dtype) for variable in state]
-    again.train_steps(PIXELS, ORDER)
-    assign(state, beginning)
-    set_learning_rates(again.optimizer, learning_rates(other, 2))
-    again.train_steps(PIXELS, ORDER)
-    for a, b, start in zip(expected.model.get_weights(), again.model.get_weights(), beginning, strict=False):
-        np.testing.assert_array_equal(a, b)
-        assert (a != start).any()
 
 
 @pytest.mark.parametrize("name", get_args(Optimizer))

@@ -193,19 +193,21 @@ def run_one(study: optuna.Study, inputs: Inputs) -> optuna.trial.FrozenTrial:
 
 
 @quick
-def test_objectives_are_those_of_the_validation_images(mnist: Mnist) -> None:
-    """Compared with Keras, TensorFlow and scikit-learn."""
+@pytest.mark.parametrize("kl_weight", [0.0, 0.5])
+def test_objectives_are_those_of_the_validation_images(mnist: Mnist, kl_weight: float) -> None:
+    """Compared with Keras, TensorFlow and scikit-learn. The code of a variational model is the mean."""
     inputs = inputs_of(mnist, study_of())
-    model = build_autoencoder(28, 28, DEEP.model_copy(update={"hidden_units": [20]}))
+    model = build_autoencoder(28, 28, DEEP.model_copy(update={"hidden_units": [20], "kl_weight": kl_weight}))
     x, labels = mnist["train"][0].reshape(600, -1) / np.float32(255), mnist["train"][1]
     y, codes = model.predict(x, verbose=0), model.get_layer("encoder").predict(x, verbose=0)
+    codes = codes[0] if kl_weight else codes
     probe = RidgeClassifier(alpha=PARAMS.evaluate.ridge).fit(codes[:400], labels[:400])
     expected = {
         "mse": keras.losses.MeanSquaredError()(x[400:], y[400:]),
         "bce": keras.losses.BinaryCrossentropy()(x[400:], y[400:]),
         "ssim": np.mean(tf.image.ssim(*(tf.reshape(part[400:], (-1, 28, 28, 1)) for part in (x, y)), 1.0)),
         "probe": probe.score(codes[400:], labels[400:]),
-        "parameters": 784 * 20 + 20 + 2 * 20 + 20 * 16 + 16 + 16 * 20 + 20 + 2 * 20 + 20 * 784 + 784,
+        "parameters": 2 * (784 * 20 + 20 + 2 * 20 + 20 * 16) + 16 + 784 + (20 * 16 + 16 if kl_weight else 0),
         "latent_dim": 16,
     }
     assert set(expected) == set(DIRECTIONS)
@@ -414,7 +416,8 @@ def test_whole_numbers_are_written_to_the_last_digit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", [None, "", "# the end\n"])
 def test_a_model_is_added_and_every_other_line_stays(tmp_path: Path, end: str | None) -> None:
     """With the settings that differ from the defaults. end: what follows the models if they come last."""
-    text = (ROOT / "params.yaml").read_text()
+    shutil.copy(ROOT / "presets.yaml", tmp_path)
+    text = (ROOT / "params.yaml").read_text().replace("    model: deep ", "    model: best16 ")
     if end is not None:
         start, stop = text.index("models:"), text.index("tune:")
         text = text[:start] + text[stop:] + text[start:stop].rstrip() + "\n" + end

@@ -60,9 +60,14 @@ class Generate(Section):
     classifier: Classifier
 
     def clashes(self) -> list[str]:
-        if self.components <= self.codes:
-            return []
-        return [f"components is {self.components}, but has to be at most codes, {self.codes}, to which they are fitted"]
+        problems, batch_size = [], self.classifier.batch_size
+        if self.components > self.codes:
+            problems.append(
+                f"components is {self.components}, but has to be at most codes, {self.codes}, to which they are fitted"
+            )
+        if batch_size > self.digits:
+            problems.append(f"classifier.batch_size is {batch_size}, but has to be at most digits, {self.digits}")
+        return problems
 
 
 class DenoiseParams(Params):
@@ -77,7 +82,7 @@ class GenerateParams(Params):
     generate: Generate
 
     def recipes(self) -> dict[str, Recipe]:
-        return super().recipes() | ({"generate.classifier": self.generate.classifier} if self.generate.seeds else {})
+        return super().recipes() | {"generate.classifier": self.generate.classifier}
 
 
 class ApplicationParams(DenoiseParams, FewLabelsParams, GenerateParams):

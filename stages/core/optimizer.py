@@ -51,11 +51,6 @@ def learning_rates(settings: Recipe, steps_per_epoch: int) -> Float32:
     return rates
 
 
-def set_learning_rates(optimizer: keras.Optimizer, rates: Float32) -> None:
-    """Give an optimizer of `build_optimizer` the learning rates of another training of as many steps."""
-    getattr(optimizer, "inner_optimizer", optimizer)._learning_rate.rates.assign(rates)
-
-
 @contextmanager
 def averaged(model: keras.Model, optimizer: keras.Optimizer, settings: Recipe) -> Iterator[None]:
     """The model with the moving average of its weights instead of them, if the settings ask for one."""

@@ -15,7 +15,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from stages.core.errors import ParamsError, StageError, run
 from stages.core.files import write_all
-from stages.core.params import nearest, parse_params, read_params
+from stages.core.params import nearest, parse_params, read_params, read_presets
 from stages.tools.tune.results import best_trials, complete, objectives, write_report
 from stages.tools.tune.schema import Tune, TuneParams
 from stages.tools.tune.study import default_storage, is_complete, load_study, open_storage, storage_errors
@@ -137,7 +137,7 @@ def add_model(name: str, settings: dict[str, Any], comment: str, path: Path = Pa
     content["models"][name] = block or None
     content["models"].yaml_add_eol_comment(comment, name)
     yaml.dump(content, text)
-    parse_params(TuneParams, text.getvalue(), path)
+    parse_params(TuneParams, text.getvalue(), path, read_presets(path))
     write_all({path: text.getvalue().encode()})
 
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from stages.core.arrays import Transform
+from stages.core.autoencoder import code_encoder
 from stages.core.backend import keras
 from stages.core.encoder_decoder import Data, measure_outputs, probe_codes
 from stages.core.linear import code_moments
 from stages.core.measures import in_batches
 from stages.core.schema import Evaluate
+from stages.tools.trained import uncompiled
 
 
 def measure(model: keras.Model, objectives: Sequence[str], data: Data, settings: Evaluate) -> list[float]:
@@ -17,9 +16,10 @@ def measure(model: keras.Model, objectives: Sequence[str], data: Data, settings:
 
     data: with the validation images in the place of the test images, which no trial may see.
     """
-    encode, decode = half(model, "encoder"), half(model, "decoder")
-    codes = in_batches(encode, data.test.images, settings.batch_size)
-    outputs = measure_outputs(decode, codes, data.test.images, data.shape, settings.batch_size)
+    # not compiled, since that takes longer than it saves here
+    encode, decode = uncompiled(code_encoder(model)), uncompiled(model.get_layer("decoder"))
+    codes = in_batches(encode, data.test.images)
+    outputs = measure_outputs(decode, codes, data.test.images, data.shape)
     values = {
         "mse": outputs.squared_error.mean() / data.test.images.shape[1],
         "bce": outputs.bce.mean(),
@@ -28,12 +28,6 @@ def measure(model: keras.Model, objectives: Sequence[str], data: Data, settings:
         "latent_dim": codes.shape[1],
     }
     if "probe" in objectives:
-        train_codes = in_batches(encode, data.train.images, settings.batch_size)
+        train_codes = in_batches(encode, data.train.images)
         values["probe"] = probe_codes(code_moments(train_codes), train_codes, codes, data, settings)
     return [float(values[name]) for name in objectives]
-
-
-def half(model: keras.Model, name: str) -> Transform:
-    """The encoder or decoder as a function of arrays; not compiled, since that takes longer than it saves here."""
-    layer = model.get_layer(name)
-    return lambda batch: np.asarray(layer(batch), np.float32)

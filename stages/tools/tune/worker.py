@@ -18,13 +18,14 @@ from optuna.trial import FrozenTrial
 from pydantic import ValidationError
 
 from stages.core import files
+from stages.core.arrays import Float32
 from stages.core.autoencoder import build_autoencoder
-from stages.core.backend import assign, tf, use_all_cores
+from stages.core.backend import assign, keras, tf, use_all_cores
 from stages.core.checkpoint import Epoch, digest_run, loaded_code
 from stages.core.encoder_decoder import Data
 from stages.core.errors import ParamsError, StageError, run
 from stages.core.linear import Moments
-from stages.core.optimizer import learning_rates, set_learning_rates
+from stages.core.optimizer import learning_rates
 from stages.core.params import check_fit, read_params, sentences
 from stages.core.schema import Evaluate, Model
 from stages.core.training import DivergedError, Images, Training, build_training, read_pixels, train
@@ -54,10 +55,7 @@ class Inputs(NamedTuple):
 
 def main() -> None:
     name, url = sys.argv[1:]
-    try:
-        run_trials(read_params(TuneParams), name, url)
-    except KeyboardInterrupt:  # or SIGTERM, on which the parent process reports
-        sys.exit(1)
+    run_trials(read_params(TuneParams), name, url)
 
 
 def run_trials(params: TuneParams, name: str, url: str) -> None:
@@ -178,6 +176,11 @@ def training_of(settings: Model, inputs: Inputs, compiled: Compiled) -> Training
     assign(training.optimizer.variables, optimizer_variables)
     set_learning_rates(training.optimizer, learning_rates(settings, images // settings.batch_size))
     return training
+
+
+def set_learning_rates(optimizer: keras.Optimizer, rates: Float32) -> None:
+    """Give an optimizer of `build_optimizer` the learning rates of another training of as many steps."""
+    getattr(optimizer, "inner_optimizer", optimizer)._learning_rate.rates.assign(rates)
 
 
 def report_and_stop(tune: Tune, study: optuna.Study, trial: FrozenTrial) -> None:
