@@ -6,8 +6,6 @@ python -m stages check
 
 import ast
 import importlib
-import pkgutil
-import re
 import sys
 from pathlib import Path
 
@@ -19,25 +17,14 @@ STAGES = (
     "prepare", "train", "evaluate", "compare", "figures",
     "anomalies", "classical", "denoise", "few_labels", "generate",
 )  # fmt: skip
+TOOLS = ("check", "explore", "gallery", "reconstruct", "study", "tune")
 FOLDER = Path(__file__).parent
-
-
-def tools() -> list[str]:
-    """Return the names of the tools in alphabetical order."""
-    names = [module.name for module in pkgutil.iter_modules([str(FOLDER / "tools")])]
-    return sorted(
-        name for name in names if re.search(r"^(def|from .* import) main\b", source(FOLDER / "tools" / name), re.M)
-    )
-
-
-def source(path: Path) -> str:
-    """Return the source of a module, or of the module that a package is started by."""
-    return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
 
 
 def summary(path: Path) -> str:
     """Return the first line of a module's docstring without importing the module, which can load TensorFlow."""
-    return (ast.get_docstring(ast.parse(source(path))) or "").split("\n")[0]
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return (ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or "").split("\n")[0]
 
 
 def listing() -> str:
@@ -45,7 +32,7 @@ def listing() -> str:
     lines = ["Stages of the pipeline. `dvc repro` runs those that are out of date:\n"]
     lines += [f"  python -m stages.{name:<12} {summary(FOLDER / name)}" for name in STAGES]
     lines += ["\nTools. `python -m stages TOOL --help` explains one:\n"]
-    lines += [f"  python -m stages {name:<12} {summary(FOLDER / 'tools' / name)}" for name in tools()]
+    lines += [f"  python -m stages {name:<12} {summary(FOLDER / 'tools' / name)}" for name in TOOLS]
     return "\n".join(lines)
 
 
@@ -54,7 +41,7 @@ def main() -> None:
         print(listing())
         return
     name = sys.argv.pop(1)
-    modules = {name: f"stages.{name}" for name in STAGES} | {name: f"stages.tools.{name}" for name in tools()}
+    modules = {name: f"stages.{name}" for name in STAGES} | {name: f"stages.tools.{name}" for name in TOOLS}
     if name not in modules:
         known = ", ".join(modules)
         raise ParamsError(f"there is no stage or tool {name!r}{nearest(name, list(modules))}; there are {known}.")

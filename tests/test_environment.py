@@ -8,7 +8,7 @@ import pytest
 from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 from matplotlib import get_data_path
 
-from stages.__main__ import tools
+from stages.__main__ import TOOLS
 from tests.conftest import ARGUMENTS, ROOT, STAGES, call, digests, outputs, refused, succeed
 
 SITE = "import locale; locale.setlocale(locale.LC_ALL, '')"
@@ -74,7 +74,7 @@ def test_your_settings_the_cores_and_the_way_to_start_a_stage_change_no_result(
             path.unlink()
     ran = [name for name in STAGES if name != "generate"]  # which the run left out
     pipeline = [f"stages {name} {argument}" for name in ran for argument in ARGUMENTS.get(name, ("",))]
-    helps = [f"stages.{name} --help" for name in STAGES] + [f"stages {name} --help" for name in tools()]
+    helps = [f"stages.{name} --help" for name in STAGES] + [f"stages {name} --help" for name in TOOLS]
     command = (sys.executable, "-c", RUN_ALL, *pipeline, *helps)
     output = succeed(run_project, *command, preexec_fn=on_one_core)
     assert output.count("usage: python -m stages") == len(helps)
@@ -90,10 +90,3 @@ def test_numpy_that_python_loads_at_its_start_is_refused(tmp_path: Path, monkeyp
     refused(result.returncode, result.stderr, 1, "NumPy")
     assert "sitecustomize.py" in result.stderr
     succeed(ROOT, sys.executable, "-c", "from stages.core.measures import squared_error")
-
-
-@pytest.mark.quick
-def test_with_a_safe_path_the_stages_are_found_by_pythonpath(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONSAFEPATH", "1")
-    monkeypatch.setenv("PYTHONPATH", ".")
-    succeed(ROOT, sys.executable, "-m", "stages", "check")

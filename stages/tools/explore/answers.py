@@ -4,18 +4,18 @@ import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
-from secrets import randbelow, randbits
+from secrets import randbelow
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib import pyplot as plt
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
-from stages.applications.anomalies import combined_score, inverse_covariance, mahalanobis, scores
+from stages.applications.anomalies import combined_score, mahalanobis
 from stages.core.arrays import Bytes, Float32, Floats, Int64
-from stages.core.codes import sample_codes
+from stages.core.codes import draw_gaussian
 from stages.core.errors import StageError
-from stages.core.linear import Moments
+from stages.core.linear import code_moments
 from stages.core.shown import first_of_each_class
 from stages.core.style import STYLE, class_colours, colours, png
 from stages.tools.explore.atlas import class_codes, neighbours, traversals
@@ -90,11 +90,11 @@ def answer(library: Library, scene: Scene, question: Question) -> Answer:
 
 def read_photo(content: bytes, name: str, library: Library) -> tuple[Bytes, str]:
     """A photo as the models see it, uint8 [height, width], and a note on its ink. Raises StageError if it has none."""
-    with tempfile.NamedTemporaryFile(prefix="explorer-", suffix=Path(name).suffix) as file:
-        file.write(content)
-        file.flush()
+    with tempfile.TemporaryDirectory(prefix="explorer-") as folder:
+        path = Path(folder) / "photo"
+        path.write_bytes(content)
         try:
-            digit = read_digit(Path(file.name), library.height, library.width)
+            digit = read_digit(path, library.height, library.width)
         except ImageFileError as error:
             raise StageError(f"{name}: {error.problem}") from None
     return digit.image, f"{digit.ink} ink found{' and inverted' if digit.ink == 'dark' else ''}"
@@ -123,8 +123,9 @@ def act(library: Library, scene: Scene, do: str, label: int | None) -> Scene:
         return scene._replace(code=code.astype(np.float32))
     if do in ("mean", "sample"):
         codes = class_codes(library.atlas(scene.model), label)
-        sample = sample_codes(codes, np.zeros(len(codes), np.uint8), 1, randbits(32))[0, 0]
-        code = sample if do == "sample" else codes.mean(axis=0)
+        moments = code_moments(codes)
+        sampled = do == "sample"
+        code = draw_gaussian(np.random.default_rng(), *moments, 1)[0] if sampled else moments.mean
         return scene._replace(code=code.astype(np.float32))
     here = -1 if scene.image is not None else scene.digit
     if do == "random":
@@ -180,12 +181,10 @@ def title_of(library: Library, scene: Scene) -> str:
 
 def anomaly_percentile(library: Library, seen: Seen) -> float:
     """Percentage of the test digits with a smaller combined score, 0 to 100."""
-    result = library.entry(seen.model.name).result
-    inverse = inverse_covariance(Moments(result.code_mean, result.code_covariance))
-    distance = mahalanobis(seen.encoded[None], result.code_mean, inverse)
+    entry = library.entry(seen.model.name)
+    distance = mahalanobis(seen.encoded[None], entry.result.code_mean, entry.inverse)
     score = combined_score(seen.result.squared_error, np.array([seen.image.sum() / 255]), distance)
-    pixel_mass = library.test.images.sum(axis=(1, 2)) / 255
-    return float((scores(result, pixel_mass)["combined"] < score).mean() * 100)
+    return float(np.searchsorted(entry.scores, score[0]) / len(entry.scores) * 100)
 
 
 def side_by_side(library: Library, chosen: str) -> list[str]:

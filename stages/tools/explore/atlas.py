@@ -8,9 +8,8 @@ from stages.core.arrays import Bytes, Float32, Float64, Floats, Int64, Transform
 from stages.core.errors import StageError
 from stages.core.files import Split
 from stages.core.linear import Pca, class_means, principal_plane
-from stages.core.measures import scaled_batches
+from stages.core.measures import BATCH, in_batches
 
-BATCH = 1024  # images encoded, or codes compared, at a time
 ENDS = (0.1, 99.9)  # percentiles of the training codes at the ends of a slider, so that outliers don't stretch it
 QUARTILES = (25.0, 50.0, 75.0)
 
@@ -33,7 +32,7 @@ class Atlas(NamedTuple):
 def make_atlas(encode: Transform, train: Split, test_codes: Floats) -> Atlas:
     """The atlas of a model. test_codes: float [test images, latent_dim]."""
     images = train.images.reshape(len(train.images), -1)
-    train_codes = np.concatenate([encode(batch) for batch in scaled_batches(images, BATCH)]).astype(np.float32)
+    train_codes = in_batches(encode, images).astype(np.float32)
     return Atlas(
         train_codes,
         train.labels,

@@ -47,7 +47,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m stages explore", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", metavar="NAME", help="the model to start with: a key of params.yaml, or 'PCA (16)'")
+    parser.add_argument(
+        "--model", metavar="NAME", help="the model to start with, such as deep, a preset, or 'PCA (16)'"
+    )
     parser.add_argument("--port", type=int, help=f"the port to serve on (default: the first free one from {PORT} on)")
     parser.add_argument(
         "--host", metavar="ADDRESS", default=HOST, help="the address to serve on (%(default)s: only this machine)"

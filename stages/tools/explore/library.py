@@ -7,12 +7,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from stages.core.arrays import Bytes
+from stages.applications.anomalies import inverse_covariance, scores
+from stages.core.arrays import Bytes, Float64
 from stages.core.baselines import clipped_pca
 from stages.core.errors import StageError
 from stages.core.evaluation import Evaluation, Result, load_evaluation
 from stages.core.files import Split, read_images, read_labels
-from stages.core.linear import Pca
+from stages.core.linear import Moments, Pca
 from stages.core.params import Choice, choose_model, nearest
 from stages.core.schema import Params
 from stages.tools.explore.atlas import Atlas, make_atlas
@@ -28,11 +29,16 @@ class Entry:
     model: TrainedModel
     result: Result  # on the test images
     fact: str  # a sentence on it
+    inverse: Float64  # [latent_dim, latent_dim], of the covariance of the training codes
+    scores: Float64  # [test images], ascending, the combined anomaly scores
     atlas: Atlas | None = None
 
 
 class Library:
-    """Every trained model of params.yaml, and PCA of each latent size. Raises StageError if data/prepared is broken."""
+    """The models of params.yaml, the trained presets, and PCA of each latent size.
+
+    Raises StageError if data/prepared is broken.
+    """
 
     def __init__(self, params: Params) -> None:
         self.test = Split(read_images("test"), read_labels("test"))
@@ -78,11 +84,15 @@ class Library:
             self._check(choice, evaluation)
             if name in self.pca:
                 baseline = evaluation.baselines[0]
-                return Entry(pca_model(name, evaluation), baseline, describe(name, baseline, evaluation))
-            model = build(choice, evaluation, uncompiled)
-            return Entry(model, evaluation.model, describe(name, evaluation.model, evaluation))
+                return self._measured(pca_model(name, evaluation), baseline, evaluation)
+            return self._measured(build(choice, evaluation, uncompiled), evaluation.model, evaluation)
         except StageError as error:
             return str(error)
+
+    def _measured(self, model: TrainedModel, result: Result, evaluation: Evaluation) -> Entry:
+        inverse = inverse_covariance(Moments(result.code_mean, result.code_covariance))
+        combined = scores(result, self.test.images.sum(axis=(1, 2)) / 255)["combined"]
+        return Entry(model, result, describe(model.name, result, evaluation), inverse, np.sort(combined))
 
     def _check(self, choice: Choice, evaluation: Evaluation) -> None:
         """Raise StageError if an evaluation is of other images than the prepared ones, or of another latent size."""
@@ -90,7 +100,7 @@ class Library:
         if evaluation.latent_dim != size:
             raise StageError(
                 f"{choice.files.evaluation} is of latent_dim {evaluation.latent_dim}, but {choice.key}.latent_dim is "
-                f"{size} in params.yaml; {how_to_train(choice)}."
+                f"{size}; {how_to_train(choice)}."
             )
         shape = evaluation.digits.images.shape[1:]
         if shape != (self.height, self.width) or len(evaluation.model.squared_error) != len(self.test.images):
@@ -131,8 +141,13 @@ def available(params: Params) -> dict[str, Choice]:
 
 def stamp(choice: Choice) -> tuple[int, ...]:
     """Changes when one of a model's files does."""
-    paths = (choice.files.model, choice.files.evaluation)
-    return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
+    stamps = []
+    for path in (choice.files.model, choice.files.evaluation):
+        try:
+            stamps.append(path.stat().st_mtime_ns)
+        except FileNotFoundError:
+            stamps.append(0)
+    return tuple(stamps)
 
 
 def image_at(split: Split, position: int) -> Bytes:
