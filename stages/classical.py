@@ -3,8 +3,8 @@
     python -m stages.classical
 
 Reads data/prepared. Writes data/classical/denoising.npz: noisy test images, and what both methods make of
-them. The regression learns from noisy training images. Noisy validation images choose the settings of both. Loads no
-TensorFlow.
+them. The regression learns from noisy training images. Noisy validation images choose the settings of both; if
+prepare.validation_images is 0, noisy training images do. Loads no TensorFlow.
 """
 
 from functools import partial
@@ -33,16 +33,19 @@ from stages.core.records import save_record
 
 def main() -> None:
     parse_no_arguments("classical", __doc__)
-    classical = measure_classical(read_params(DenoiseParams).denoise)
+    params = read_params(DenoiseParams)
+    # without validation images, data/prepared has the test images in their place, and those choose nothing
+    split = "validation" if params.prepare.validation_images else "train"
+    classical = measure_classical(params.denoise, split)
     files.write_all({CLASSICAL: partial(save_record, record=classical)})
     for method, chosen in zip(CHOICES, classical.settings, strict=True):
         print(f"{method}: {'; '.join(chosen)}")
 
 
-def measure_classical(settings: Denoise) -> Classical:
-    """Choose every method's setting on validation images, for each noise, and measure it on test images."""
+def measure_classical(settings: Denoise, split: str) -> Classical:
+    """Choose every method's setting on images of a split, for each noise, and measure it on test images."""
     clean = read_chosen("test", settings.images, settings.seed)
-    held_out = read_chosen("validation", settings.validation_images, settings.seed)
+    held_out = read_chosen(split, settings.validation_images, settings.seed)
     train = files.read_images("train")
     levels = list(zip(settings.noise, noisy_tests(clean, settings), strict=True))
     words, measured = [], [measure_denoised(REFERENCE, "noisy image", clean, (noisy for _, noisy in levels))]

@@ -21,11 +21,11 @@ from stages.core.backend import keras, use_all_cores
 from stages.core.baselines import fit_baselines
 from stages.core.command import parse_model
 from stages.core.encoder_decoder import Data, as_pictures, mean_of_batches, measure, probe_pixels
-from stages.core.errors import StageError, run
+from stages.core.errors import StageError, reason, run
 from stages.core.evaluation import BASELINE, MODEL, Digits, Evaluation, shown_name
 from stages.core.inference import check_size, halves, load_autoencoder
 from stages.core.linear import fit_pca, image_moments
-from stages.core.measures import scaled_batches, squared_error
+from stages.core.measures import BATCH, scaled_batches, squared_error
 from stages.core.params import choose_model, read_params
 from stages.core.records import save_record
 from stages.core.schema import Evaluate, Params
@@ -44,7 +44,7 @@ def main() -> None:
     history = read_history(written.history)
     model = load_autoencoder(written.model)
     check_size(written.model, model, height, width)
-    data = Data(train, validation, test, (height, width), image_moments(train.images, params.evaluate.batch_size))
+    data = Data(train, validation, test, (height, width), image_moments(train.images))
     evaluation = evaluate(name, model, data, history, params.evaluate)
     record = partial(save_record, record=evaluation)
     files.write_all({written.metrics: metrics_json(evaluation), written.evaluation: record})
@@ -63,12 +63,12 @@ def evaluate(name: str, model: keras.Model, data: Data, history: pd.DataFrame, s
     fitted = fit_baselines(data.train.images, data.moments, latent_dim)
     with ThreadPoolExecutor(1) as background:  # NumPy works while TensorFlow does
         baselines = background.map(lambda item: measure(BASELINE, item[0], item[1], data, settings), fitted.items())
-        trained = halves(model, settings.batch_size)
+        trained = halves(model, BATCH)
         of_model = measure(MODEL, shown_name(name, latent_dim, height * width), trained, data, settings)
         of_baselines = list(baselines)
     return Evaluation(
         mse_mean_image=mean_of_batches(
-            (squared_error(batch, mean_image[None]) for batch in scaled_batches(data.test.images, settings.batch_size)),
+            (squared_error(batch, mean_image[None]) for batch in scaled_batches(data.test.images)),
             data.test.images.size,
         ),
         probe_pixels=probe_pixels(data, settings),
@@ -146,9 +146,7 @@ def read_history(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise StageError(f"{path} is missing; {files.how_to_make(path)}.") from None
     except (KeyError, ValueError) as error:  # pandas' own errors are kinds of ValueError
-        raise StageError(
-            f"{path} is not a table of losses ({' '.join(str(error).split())}); {files.how_to_make(path)}."
-        ) from None
+        raise StageError(f"{path} is not a table of losses ({reason(error)}); {files.how_to_make(path)}.") from None
 
 
 if __name__ == "__main__":

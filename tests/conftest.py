@@ -83,7 +83,7 @@ def write_raw(folder: Path, arrays: dict[str, tuple[np.ndarray, np.ndarray]]) ->
     folder.mkdir(parents=True, exist_ok=True)
     for split, pair in arrays.items():
         for name, array in zip(NAMES[split], pair, strict=True):
-            (folder / name).write_bytes(gzip.compress(idx_bytes(array), mtime=0))
+            (folder / name).write_bytes(gzip.compress(idx_bytes(array), 1, mtime=0))
 
 
 def change_params(project: Path, change: Callable[[Any], object]) -> None:
@@ -171,11 +171,6 @@ def full_disk(limit: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def stage(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run one stage as dvc.yaml does: `stage(project, "train", "deep")`."""
-    return call(project, sys.executable, "-m", f"stages.{arguments[0]}", *arguments[1:])
-
-
 def stages_in_turn(project: Path, *commands: str) -> subprocess.CompletedProcess[str]:
     """Run stages such as "train deep" in one process, because loading TensorFlow takes longer than the stages."""
     code = """
@@ -190,17 +185,6 @@ for command in sys.argv[1:]:
 def stages_run(output: str) -> set[str]:
     """The stages that ran, by what `dvc repro` printed."""
     return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
-
-
-def refuse(project: Path, status: int, sentence: str, *arguments: str) -> str:
-    """The stage ends with `status` and this sentence as the only line of its own, and leaves no output.
-
-    Returns its standard error.
-    """
-    before = outputs(project)
-    result = stage(project, *arguments)
-    assert outputs(project) == before
-    return refused(result.returncode, result.stderr, status, sentence)
 
 
 def refused(status: int, error: str, expected: int, sentence: str) -> str:

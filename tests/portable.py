@@ -49,7 +49,7 @@ def main() -> None:
         print(kind, "trained", digest([*model.get_weights(), history]), flush=True)
         images = raw / np.float32(255)
         decoded = compile_model(model, 64)(images)
-        pca = fit_pca(image_moments(raw, 64), 4)
+        pca = fit_pca(image_moments(raw), 4)
         linear = pca.decode(pca.encode(images))
         pictures = (array.reshape(-1, 28, 28) for array in (images, decoded))
         measures = [

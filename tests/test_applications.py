@@ -34,7 +34,7 @@ from stages.applications.anomalies import (
 )
 from stages.applications.denoising import Classical, add_noise, measure_denoised, read_chosen
 from stages.applications.schema import ApplicationParams
-from stages.core import files
+from stages.core import files, measures
 from stages.core.linear import code_moments, fit_pca, image_moments
 from stages.core.params import read_params
 from stages.core.records import load_record
@@ -58,7 +58,7 @@ def codes(mnist: Mnist) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """PCA's codes of training digits other than 3, and of test digits, with the test labels."""
     images, labels = mnist["train"]
     kept = images[labels != 3].reshape(-1, 784)
-    pca = fit_pca(image_moments(kept, 100), 12)
+    pca = fit_pca(image_moments(kept), 12)
     test_images, test_labels = mnist["test"]
     return pca.encode(kept / 255), pca.encode(test_images.reshape(-1, 784) / 255), test_labels
 
@@ -129,7 +129,7 @@ def test_resampled_areas_are_those_of_scikit_learn(codes: tuple[np.ndarray, np.n
 @pytest.mark.parametrize("count", [3, 40])
 def test_distances_to_the_nearest_images_are_those_of_scikit_learn(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over several blocks of either kind of images, and where there are fewer than the nearest ones."""
-    monkeypatch.setattr(anomalies, "BLOCK", 7)
+    monkeypatch.setattr(measures, "BATCH", 7)
     images = np.random.default_rng(0).integers(1, 256, (count + 20, 3, 4), np.uint8)
     train, test = images[:count], images[count:]
     rows = [part.reshape(len(part), -1) / 255 for part in (train, test)]
@@ -308,6 +308,8 @@ def test_settings_are_chosen_on_validation_images_only(
     third = run()
     assert not any(setting.startswith(f"sigma = {min(denoisers.STRENGTHS)} σ") for setting in third.settings[0])
     assert (first.settings != third.settings).all()
+    change_params(prepared, lambda params: params["prepare"].update(validation_images=0))
+    assert (run().settings != third.settings).all()  # training images choose: these files now hold the test images
 
 
 # --- the pipeline --------------------------------------------------------------------------

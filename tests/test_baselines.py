@@ -19,7 +19,7 @@ from stages.core.schema import Evaluate
 from tests import made_up
 
 pytestmark = pytest.mark.quick
-SETTINGS = Evaluate(batch_size=64, active_variance=0.01, ridge=1.0, seed=0)
+SETTINGS = Evaluate(active_variance=0.01, ridge=1.0, seed=0)
 
 
 def nmf(images: Bytes, moments: Moments, latent_dim: int) -> EncoderDecoder:
@@ -35,7 +35,7 @@ def nmf(images: Bytes, moments: Moments, latent_dim: int) -> EncoderDecoder:
 @pytest.fixture
 def data(mnist: dict[str, tuple[np.ndarray, np.ndarray]]) -> Data:
     train, test = (Split(images.reshape(len(images), -1), labels) for images, labels in mnist.values())
-    return Data(train, test, test, (28, 28), image_moments(train.images, 100))
+    return Data(train, test, test, (28, 28), image_moments(train.images))
 
 
 def test_a_second_baseline_gets_its_rows_in_tables_and_figures(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:

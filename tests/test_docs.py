@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages.__main__ import STAGES, tools
+from stages.__main__ import STAGES, TOOLS
 from stages.core.comparison import Comparison
 from stages.core.errors import ParamsError
 from stages.core.idx import read_idx
@@ -191,7 +191,7 @@ def test_every_program_that_is_shown_exists_and_takes_its_arguments(
         assert stage in STAGES
         assert len(arguments) == ("foreach" in PIPELINE[stage])
         assert {*PARAMS.models, *PARAMS.presets, "NAME", "$m"} >= set(arguments)
-    elif package == "stages" and set(arguments) & set(tools()):
+    elif package == "stages" and set(arguments) & set(TOOLS):
         program = importlib.import_module(f"stages.tools.{arguments[0]}")
         monkeypatch.setattr(sys, "argv", arguments)
         if arguments[1:] and hasattr(program, "parse_arguments"):
@@ -227,15 +227,6 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     found: dict[str, np.ndarray] = {}
     exec(next(block for language, block in blocks(README) if language == "python"), found)
     assert (found["codes"].shape, found["reconstructions"].shape) == ((5, 16), (5, 784))
-
-
-def test_the_tour_has_no_outputs_and_runs_in_the_folder_docs(project: Path) -> None:
-    cells = json.loads((ROOT / "docs/tour.ipynb").read_text())["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
-    (project / "docs/tour.py").write_text("\n".join(code))
-    out = succeed(project / "docs", sys.executable, "tour.py")
-    assert len(re.findall(r"^\w+: squared error .* after ten steps", out, re.M)) == 2
 
 
 def test_the_example_turns_the_images_of_emnist(tmp_path: Path) -> None:

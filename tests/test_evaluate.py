@@ -13,7 +13,7 @@ import pytest
 import sklearn.decomposition
 from PIL import Image
 
-from stages.core import charts, pictures, tables
+from stages.core import charts, measures, pictures, tables
 from stages.core.autoencoder import build_autoencoder
 from stages.core.backend import keras
 from stages.core.comparison import compare_all
@@ -49,7 +49,7 @@ def noise(classes: int, height: int, width: int) -> Data:
         )
         for low, count in ((0, 40), (25, 13), (50, 14))
     )
-    return Data(train, validation, test, (height, width), image_moments(train.images, 100))
+    return Data(train, validation, test, (height, width), image_moments(train.images))
 
 
 def pca_error(components: int, train: Split, split: Split) -> float:
@@ -113,6 +113,19 @@ def numbers(result: Result) -> list[float]:
     return [value for value in vars(result).values() if isinstance(value, int | float)]
 
 
+def test_an_error_of_any_size_is_counted() -> None:
+    figure = charts.draw_errors({"some": made_up.result([0, 1e-9, 1e-3, 5, 40])})
+    assert figure.axes[0].patches[0].get_data().values.sum() == 5  # type: ignore[attr-defined]
+    plt.close(figure)
+
+
+def test_a_model_may_be_called_pixels() -> None:
+    some = made_up.evaluation(made_up.result([1, 2], name="pixels"), made_up.result([1, 2], name="PCA (2)"), [0, 1])
+    figure = pictures.draw_interpolations({"pixels": some.model}, some.digits)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["pixels", "pixels"]
+    plt.close(figure)
+
+
 def drawings(some: dict[str, Evaluation], images: np.ndarray) -> dict[str, Any]:
     results, digits = results_by_name(some), next(iter(some.values())).digits
     return {
@@ -131,14 +144,14 @@ def drawings(some: dict[str, Evaluation], images: np.ndarray) -> dict[str, Any]:
     [(1, [], 3), (2, [4], 1), (12, [4], 9 * 14 + 1)],
 )
 def test_any_data_and_any_size_of_code_are_measured_compared_and_drawn(
-    tmp_path: Path, classes: int, hidden_units: list[int], latent_dim: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: int, hidden_units: list[int], latent_dim: int
 ) -> None:
     """Other shapes than MNIST's, a single class, the smallest and largest codes; and nothing warns."""
     model = autoencoder(9, 14, hidden_units=hidden_units, latent_dim=latent_dim)
-    settings = PARAMS.evaluate.model_copy(update={"batch_size": 16})
+    monkeypatch.setattr(measures, "BATCH", 16)
     with warnings.catch_warnings(), plt.rc_context(STYLE):
         warnings.simplefilter("error")
-        measured = evaluate("deep", model, (data := noise(classes, 9, 14)), HISTORY[:1], settings)
+        measured = evaluate("deep", model, (data := noise(classes, 9, 14)), HISTORY[:1], PARAMS.evaluate)
         with open(tmp_path / "deep.npz", "wb") as file:
             save_record(file, measured)
         some = {"deep": load_evaluation(tmp_path / "deep.npz")}

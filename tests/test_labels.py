@@ -147,7 +147,7 @@ def coded(mnist: Mnist) -> tuple[Task, Any]:
     queries = Split(mnist["test"][0][:100].reshape(100, -1), mnist["test"][1][:100])
     random = np.random.default_rng(0)
     draws = [draw_in_turns(candidates.labels, random) for _ in range(2)]
-    return Task(candidates, queries, draws, np.array([40, 300])), fit_pca(image_moments(candidates.images, 100), 12)
+    return Task(candidates, queries, draws, np.array([40, 300])), fit_pca(image_moments(candidates.images), 12)
 
 
 @quick

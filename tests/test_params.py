@@ -78,6 +78,7 @@ MISTAKES: list[tuple[str, Any, str, str]] = [  # the key, the value as YAML and 
     ("params.models.deep.hidden_units", 5, "5", "a valid list"),
     ("params.models.deep.hidden_units", [1] * 65, "[1, 1, 1", "at most 64 items"),
     ("params.models.deep.optimizer", "Adam", "'Adam'", "did you mean adam?"),
+    ("params.models.deep.schedule", "linaer", "'linaer'", "did you mean linear?"),
     ("params.models.deep.loss", "l2", "'l2'", "'binary_crossentropy', 'mse', 'mae' or 'huber'"),
     ("params.models.deep", 3, "3", "a mapping"),
     ("params.models.pca", {}, "'pca'", "not be pca, the baseline"),
@@ -90,6 +91,7 @@ MISTAKES: list[tuple[str, Any, str, str]] = [  # the key, the value as YAML and 
       for v in ("al", [], [3, 3], [True], [256])),
     ("params.denoise.noise", [0.1, 0.1], "[0.1, 0.1]", "no value twice"),
     ("params.generate.codes", 5, "5", "components is 10, but has to be at most codes"),
+    ("params.generate.classifier.batch_size", 10_001, "10001", "at most digits, 10000"),
     ("params.figures.dpi", 10**6, "1000000", "less than or equal to 600"),
     ("presets.best16.epochs", 0, "0", "greater than or equal to 1"),
 ]  # fmt: skip

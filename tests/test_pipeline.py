@@ -367,3 +367,12 @@ def test_a_preset_is_trained_by_name(run_project: Path, here: Stage) -> None:
     (pca,) = found.baselines
     assert (metrics["mse"], metrics["mse_pca"]) == pytest.approx((found.model.mse, pca.mse), rel=1e-5)
     assert "up to date" in succeed(run_project, "dvc", "status")
+
+
+def test_the_tour_has_no_outputs_and_runs_in_the_folder_docs(project: Path) -> None:
+    cells = json.loads((ROOT / "docs/tour.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+    (project / "docs/tour.py").write_text("\n".join(code))
+    out = succeed(project / "docs", sys.executable, "tour.py")
+    assert len(re.findall(r"^\w+: squared error .* after ten steps", out, re.M)) == 2

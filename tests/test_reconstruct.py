@@ -41,7 +41,7 @@ quick = pytest.mark.quick
 def pca(mnist: Mnist) -> TrainedModel:
     """PCA of the training digits in the place of a trained model."""
     images = {split: mnist[split][0].reshape(-1, 784) for split in mnist}
-    fitted = fit_pca(image_moments(images["train"], 600), 16)
+    fitted = fit_pca(image_moments(images["train"]), 16)
 
     def encode(pixels: np.ndarray) -> np.ndarray:
         return fitted.encode(pixels).astype(np.float32)

@@ -144,23 +144,15 @@ def test_training_ends_when_the_loss_is_no_number(stage: Stage) -> None:
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize(
-    ("changes", "found", "allowed"),
-    [
-        ({"batch_size": 31}, "batch_size is 31", "at most 30"),
-        ({"latent_dim": 31}, "latent_dim is 31", "at most 30"),
-        ({"layers": "conv", "hidden_units": [1] * 4}, "hidden_units has 4", "halved 3 times"),
-    ],
-    ids=lambda value: "",
-)
-def test_settings_that_do_not_suit_the_images(changes: dict[str, Any], found: str, allowed: str) -> None:
-    with pytest.raises(ParamsError) as caught:
-        check_fit("models.x", variant(**changes), 30, HEIGHT, WIDTH)
-    assert f"models.x.{found}" in str(caught.value)
-    assert allowed in str(caught.value)
-
-
-@pytest.mark.quick
-def test_settings_at_their_limits_suit() -> None:
-    largest = {"batch_size": 30, "latent_dim": 30, "layers": "conv", "hidden_units": [1] * 3}
+def test_settings_have_to_suit_the_images() -> None:
+    """Up to their limits they do."""
+    largest: dict[str, Any] = {"batch_size": 30, "latent_dim": 30, "layers": "conv", "hidden_units": [1] * 3}
     check_fit("models.x", variant(**largest), 30, HEIGHT, WIDTH)
+    with pytest.raises(ParamsError) as caught:
+        check_fit("models.x", variant(batch_size=31, latent_dim=31, layers="conv", hidden_units=[1] * 4), 30, 3, 5)
+    rest = "but has to be at most 30, the number of training images."
+    assert str(caught.value).splitlines() == [
+        f"params.yaml: models.x.batch_size is 31, {rest}",
+        f"params.yaml: models.x.latent_dim is 31, {rest}",
+        "params.yaml: models.x.hidden_units has 4 convolutional layers, but images of 3×5 can be halved 3 times.",
+    ]

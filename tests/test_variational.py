@@ -257,7 +257,7 @@ def data(classes: int = 3) -> Data:
         Split(random.integers(0, 256, (count, PIXELS), np.uint8), (np.arange(count) % classes).astype(np.uint8))
         for count in (300, 9, 17)
     )
-    return Data(train, validation, test, (HEIGHT, WIDTH), image_moments(train.images, 50))
+    return Data(train, validation, test, (HEIGHT, WIDTH), image_moments(train.images))
 
 
 def measured(model: keras.Model) -> Evaluation:

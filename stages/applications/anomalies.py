@@ -26,7 +26,6 @@ from stages.core.tables import interval, markdown
 METRICS, FIGURE, REPORT = Path("metrics/anomalies.json"), Path("plots/anomalies.png"), Path("metrics/anomalies.md")
 NEAREST_IMAGES = "nearest training images"  # a name that no model can have
 NEAREST = 5  # of these
-BLOCK = 1000  # images at a time
 UNUSUAL = 10  # most and least anomalous digits in the figure
 ALARM = "#D00000"
 SMALLEST = float(np.finfo(np.float64).tiny)  # keeps the logarithm of a perfect reconstruction finite
@@ -85,14 +84,14 @@ def nearest_scores(train: Bytes, test: Bytes, pixel_mass: Float64) -> dict[str, 
 
     def mean_distance(images: Float32) -> Float64:
         nearest = np.empty((len(images), 0), np.float32)
-        for block in scaled_batches(known, BLOCK):
+        for block in scaled_batches(known):
             distances = np.hstack([nearest, euclidean_distances(images, block, squared=True)])
             kept = min(NEAREST, distances.shape[1])
             nearest = np.partition(distances, kept - 1)[:, :kept].copy()
         means: Float64 = np.sort(nearest).mean(axis=1, dtype=np.float64)
         return means
 
-    error = in_batches(mean_distance, test.reshape(len(test), -1), BLOCK)
+    error = in_batches(mean_distance, test.reshape(len(test), -1))
     return {"error": error, "error / ink": combined_score(error, pixel_mass, np.ones_like(error))}
 
 

@@ -16,7 +16,6 @@ from stages.applications.schema import FewLabels
 from stages.core.arrays import Bytes, Float32, Floats, Int64, Transform
 from stages.core.measures import in_batches
 
-BATCH = 1000  # images encoded at a time
 STEPS = 10_000  # of logistic regression and of label spreading, at most; they end far earlier
 ALPHA = 0.95  # share that an image's class takes from its neighbours; validation images chose it
 # Without scikit-learn's own threads, whose number would decide between equal distances; memory in MiB.
@@ -43,7 +42,7 @@ def measure_labels(encode: Transform, task: Task, settings: FewLabels) -> Classi
 
 def encode_all(encode: Transform, images: Bytes) -> Float32:
     """Features float32 [images, features] of images uint8 [images, pixels]."""
-    return in_batches(lambda batch: encode(batch).astype(np.float32), images, BATCH)
+    return in_batches(lambda batch: encode(batch).astype(np.float32), images)
 
 
 def scale(candidates: Floats, queries: Floats) -> tuple[Float32, Float32]:

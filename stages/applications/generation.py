@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from stages.applications.labels import spread
-from stages.applications.methods import BATCH, Method
+from stages.applications.methods import Method
 from stages.applications.mixtures import Mixture, class_mixture, draw_codes, prior_mixture
 from stages.applications.reference_classifier import ReferenceClassifier
 from stages.applications.schema import Generate
@@ -94,7 +94,7 @@ def generate(
     Where a way knows no class, the classifier predicts it.
     """
     classes = np.unique(train.labels)
-    codes = in_batches(method.halves.encode, train.images, BATCH)
+    codes = in_batches(method.halves.encode, train.images)
 
     def digits(mixture: Mixture, labelled: bool) -> Iterator[Split]:
         for draw in seeds_of_draws(settings.draws, seed):

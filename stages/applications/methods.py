@@ -12,8 +12,6 @@ from stages.core.inference import check_size, halves, load_autoencoder
 from stages.core.linear import image_moments
 from stages.core.schema import Params
 
-BATCH = 1000  # images at a time
-
 
 class Method(NamedTuple):
     """An encoder and decoder to compare with others."""
@@ -44,7 +42,7 @@ def load_models(paths: dict[str, Path]) -> dict[str, keras.Model]:
 
 def all_methods(models: dict[str, keras.Model], train: Split) -> list[Method]:
     """The baselines of each latent size, ascending, then the models. models: by display name."""
-    moments = image_moments(train.images, BATCH)
+    moments = image_moments(train.images)
     methods = []
     for size in sorted({latent_dim(model) for model in models.values()}):
         fitted = fit_baselines(train.images, moments, size)

@@ -12,7 +12,7 @@ from stages.applications.schema import SeededClassifier
 from stages.core.arrays import Bytes, Floats
 from stages.core.backend import assign, keras
 from stages.core.files import Split
-from stages.core.inference import BATCH, compile_model
+from stages.core.inference import compile_model
 from stages.core.measures import in_batches
 from stages.core.progress import Report
 from stages.core.training import resident, train
@@ -69,7 +69,7 @@ def classifying(classifier: keras.Model, classes: Bytes) -> Callable[[Bytes], By
 def on_bytes(model: keras.Model) -> Callable[[Bytes], Floats]:
     """A Keras model from images in [0, 1] as a function of images uint8 [images, pixels]."""
     apply = compile_model(model)
-    return lambda images: in_batches(apply, images, BATCH)
+    return lambda images: in_batches(apply, images)
 
 
 @contextmanager

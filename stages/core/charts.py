@@ -41,7 +41,7 @@ def draw_errors(results: dict[str, Result]) -> Figure:
     """How the errors of the test images are distributed, a row per result."""
     errors = {name: result.squared_error for name, result in results.items()}
     everything = np.concatenate(list(errors.values()))
-    low, high = max(everything.min(), 1e-3), max(everything.max(), 2e-3)
+    low, high = max(everything.min(), 1e-3), max(everything.max(), 2e-3)  # errors of 0 have no logarithm
     bins = np.geomspace(low * 0.9, high * 1.1, 81)
     size = (7, 0.9 * len(results) + 0.8)
     figure, axes = plt.subplots(
@@ -49,11 +49,11 @@ def draw_errors(results: dict[str, Result]) -> Figure:
     )
     palette = colours(errors, [name for name, r in results.items() if r.kind == BASELINE])
     for ax, (name, colour) in zip(axes[:, 0], palette.items(), strict=True):
-        counts, _ = np.histogram(errors[name], bins)
+        counts, _ = np.histogram(errors[name].clip(low), bins)
         median = np.median(errors[name])
         ax.stairs(counts, bins, color=colour, fill=True, alpha=0.3)
         ax.stairs(counts, bins, color=colour)
-        ax.axvline(median, color=colour, linestyle=(0, (4, 2)), linewidth=1)
+        ax.axvline(max(median, low), color=colour, linestyle=(0, (4, 2)), linewidth=1)
         ax.set_ylabel(f"{name}\nmedian {median:.1f}", color=colour, rotation=0, ha="right", va="center")
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)

@@ -20,6 +20,7 @@ import numpy as np
 
 from stages.core import files
 from stages.core.backend import assign, keras, tf
+from stages.core.errors import reason
 
 FOLDER = Path(".dvc/tmp/checkpoints")
 LARGEST_SHARE = 0.02  # of the time that may go into saving checkpoints
@@ -90,7 +91,7 @@ def restore(path: Path, variables: list[keras.Variable]) -> History:
     except FileNotFoundError:
         return []
     except (OSError, *files.BROKEN_ARRAY) as error:
-        print(f"note: the checkpoint {path} is ignored: {error}", file=sys.stderr)
+        print(f"note: the checkpoint {path} is ignored: {reason(error)}.", file=sys.stderr)
         return []
     assign(variables, values)
     return history

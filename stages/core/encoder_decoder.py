@@ -24,7 +24,6 @@ from stages.core.measures import (
 from stages.core.schema import Evaluate
 
 WEIGHTS = 100  # importance weights for the likelihood of an image
-SAMPLED = 1000  # images sampled at a time, so that evaluate.batch_size changes no sample
 
 
 class EncoderDecoder(NamedTuple):
@@ -58,10 +57,9 @@ class Outputs(NamedTuple):
 def measure(kind: str, name: str, method: EncoderDecoder, data: Data, settings: Evaluate) -> Result:
     """Measure a model or a baseline. kind, name: as in `Result`."""
     train_codes, validation_codes, codes = (
-        in_batches(method.encode, split.images, settings.batch_size)
-        for split in (data.train, data.validation, data.test)
+        in_batches(method.encode, split.images) for split in (data.train, data.validation, data.test)
     )
-    outputs = measure_outputs(method.decode, codes, data.test.images, data.shape, settings.batch_size)
+    outputs = measure_outputs(method.decode, codes, data.test.images, data.shape)
     mse = outputs.squared_error.mean() / data.test.images.shape[1]
     moments = code_moments(train_codes)
     kl, nll = measure_posteriors(method, data.test.images, settings)
@@ -71,8 +69,8 @@ def measure(kind: str, name: str, method: EncoderDecoder, data: Data, settings: 
         latent_dim=codes.shape[1],
         parameters=method.parameters,
         mse=float(mse),
-        mse_train=mean_squared_error(method.decode, train_codes, data.train.images, settings.batch_size),
-        mse_validation=mean_squared_error(method.decode, validation_codes, data.validation.images, settings.batch_size),
+        mse_train=mean_squared_error(method.decode, train_codes, data.train.images),
+        mse_validation=mean_squared_error(method.decode, validation_codes, data.validation.images),
         psnr=psnr(mse),
         ssim=float(outputs.ssim.mean()),
         bce=float(outputs.bce.mean()),
@@ -89,12 +87,10 @@ def measure(kind: str, name: str, method: EncoderDecoder, data: Data, settings: 
     )
 
 
-def measure_outputs(
-    decode: Transform, codes: Floats, images: Bytes, shape: tuple[int, int], batch_size: int
-) -> Outputs:
+def measure_outputs(decode: Transform, codes: Floats, images: Bytes, shape: tuple[int, int]) -> Outputs:
     """Decode the codes of images uint8 [images, pixels], and compare the results with the images."""
     rows = []
-    for batch, part in batches_with_codes(images, codes, batch_size):
+    for batch, part in batches_with_codes(images, codes):
         decoded = decode(part)
         similarity = ssim(batch.reshape(-1, *shape), decoded.reshape(-1, *shape))
         as_bytes = np.rint(decoded.clip(0, 1) * 255).astype(np.uint8)
@@ -133,13 +129,13 @@ def measure_posteriors(method: EncoderDecoder, images: Bytes, settings: Evaluate
         binary = (random.random(batch.shape) < batch).astype(np.float32)
         return negative_log_likelihood(binary, posterior(binary), method.decode, WEIGHTS, random)
 
-    kl = in_batches(lambda batch: divergence(posterior(batch)), images, settings.batch_size)
-    return kl, in_batches(likelihood, images, SAMPLED)
+    kl = in_batches(lambda batch: divergence(posterior(batch)), images)
+    return kl, in_batches(likelihood, images)
 
 
-def mean_squared_error(decode: Transform, codes: Floats, images: Bytes, batch_size: int) -> float:
+def mean_squared_error(decode: Transform, codes: Floats, images: Bytes) -> float:
     """Mean squared error per pixel of images uint8 [images, pixels], reconstructed from their codes."""
-    errors = (squared_error(batch, decode(part)) for batch, part in batches_with_codes(images, codes, batch_size))
+    errors = (squared_error(batch, decode(part)) for batch, part in batches_with_codes(images, codes))
     return mean_of_batches(errors, images.size)
 
 
@@ -148,10 +144,12 @@ def mean_of_batches(batches: Iterator[Float64], count: int) -> float:
     return float(sum(batch.sum() for batch in batches) / count)
 
 
-def batches_with_codes(images: Bytes, codes: Floats, batch_size: int) -> Iterator[tuple[Float32, Floats]]:
+def batches_with_codes(images: Bytes, codes: Floats) -> Iterator[tuple[Float32, Floats]]:
     """Batches of images, scaled to [0, 1], with their codes."""
-    for index, batch in enumerate(scaled_batches(images, batch_size)):
-        yield batch, codes[index * batch_size : index * batch_size + len(batch)]
+    start = 0
+    for batch in scaled_batches(images):
+        yield batch, codes[start : start + len(batch)]
+        start += len(batch)
 
 
 def probe_codes(moments: Moments, train_codes: Floats, codes: Floats, data: Data, settings: Evaluate) -> float:
@@ -165,7 +163,7 @@ def probe_pixels(data: Data, settings: Evaluate) -> float:
     """Accuracy on the test images of a linear probe that sees every pixel."""
     means = class_means(data.train.images, data.train.labels) / 255
     probe = fit_probe(data.moments, means, data.train.labels, settings.ridge)
-    return accuracy(in_batches(probe.predict, data.test.images, settings.batch_size), data)
+    return accuracy(in_batches(probe.predict, data.test.images), data)
 
 
 def accuracy(predicted: Bytes, data: Data) -> float:

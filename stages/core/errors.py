@@ -26,6 +26,12 @@ class TerminatedError(KeyboardInterrupt):
     """Raised on SIGTERM. Libraries treat it like Ctrl-C, and no handler of errors catches it."""
 
 
+def reason(error: BaseException) -> str:
+    """What an error of a library says, without its further lines, which may advise what is not safe."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200].rstrip(".")
+
+
 def terminate(number: int, frame: object) -> NoReturn:
     """Handle a signal by ending the stage; its `finally` blocks remove unfinished files."""
     raise TerminatedError

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.arrays import Bytes
-from stages.core.errors import StageError
+from stages.core.errors import StageError, reason
 
 EVALUATIONS = Path("data/evaluation")
 PRESETS = Path("data/presets")
@@ -162,8 +162,7 @@ def _read_npy(path: Path, dimensions: int, expected: str, mapped: bool) -> Bytes
     except FileNotFoundError:
         raise StageError(f"{path} is missing; run `dvc repro prepare`.") from None
     except BROKEN_ARRAY as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise StageError(f"{path} is not a whole .npy file ({reason}); run `dvc repro prepare`.") from None
+        raise StageError(f"{path} is not a whole .npy file ({reason(error)}); run `dvc repro prepare`.") from None
     if array.dtype != np.uint8 or array.ndim != dimensions:
         raise StageError(
             f"{path} holds {array.dtype} {list(array.shape)}, but has to hold {expected}; run `dvc repro prepare`."

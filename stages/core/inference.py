@@ -8,7 +8,7 @@ from stages.core.arrays import Float32, Floats, Transform
 from stages.core.autoencoder import code_encoder, is_variational
 from stages.core.backend import keras, tf
 from stages.core.encoder_decoder import EncoderDecoder
-from stages.core.errors import StageError
+from stages.core.errors import StageError, reason
 from stages.core.files import how_to_make
 from stages.core.products import portable
 
@@ -51,22 +51,16 @@ def load_autoencoder(path: Path) -> keras.Model:
 
     Raises StageError if the file is missing or broken or is no autoencoder.
     """
-    return load_model(path, "autoencoder", ("encoder", "decoder"))
-
-
-def load_model(path: Path, kind: str, layers: tuple[str, ...]) -> keras.Model:
-    """Load a .keras file that has these layers. Raises StageError, which names the `kind`, if it is none."""
     try:
         path.open("rb").close()  # Keras would call a file that may not be read missing
     except FileNotFoundError:
         raise StageError(f"{path} is missing; {how_to_make(path)}.") from None
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        for layer in layers:
-            model.get_layer(layer)
+        for half in ("encoder", "decoder"):
+            model.get_layer(half)
     except Exception as error:  # Keras, zipfile, h5py and json each raise their own kinds
-        reason = " ".join(str(error).split())[:200].rstrip(".")
-        raise StageError(f"cannot load {path} as an {kind} ({reason}); {how_to_make(path)}.") from None
+        raise StageError(f"cannot load {path} as an autoencoder ({reason(error)}); {how_to_make(path)}.") from None
     return model
 
 

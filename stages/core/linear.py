@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.core.arrays import Bytes, Float64, Floats
+from stages.core.measures import BATCH
 
 
 class Moments(NamedTuple):
@@ -17,7 +18,7 @@ class Moments(NamedTuple):
     covariance: Float64  # [features, features]
 
 
-def image_moments(images: Bytes, batch_size: int) -> Moments:
+def image_moments(images: Bytes) -> Moments:
     """Moments of images uint8 [images, pixels], scaled to [0, 1].
 
     The sums of products of bytes are whole numbers below 2^53, so float64 holds them exactly
@@ -25,8 +26,8 @@ def image_moments(images: Bytes, batch_size: int) -> Moments:
     """
     pixels = images.shape[1]
     total, products = np.zeros(pixels), np.zeros((pixels, pixels))
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size].astype(np.float64)
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH].astype(np.float64)
         total += batch.sum(axis=0)
         products += batch.T @ batch
     mean = total / len(images)

@@ -13,18 +13,19 @@ from numpy.typing import NDArray
 from stages.core.arrays import Bytes, Float32, Float64, Floats, Transform
 
 Number = TypeVar("Number", bound=np.number[Any])
+BATCH = 1000  # images at a time
 CLIP = 1e-7  # Keras' epsilon: keeps the logarithm of a wholly wrong pixel finite
 
 
-def scaled_batches(images: Bytes, batch_size: int) -> Iterator[Float32]:
-    """Images uint8 [images, pixels] as float32 [batch, pixels] in [0, 1], the last batch smaller."""
-    for start in range(0, len(images), batch_size):
-        yield np.divide(images[start : start + batch_size], np.float32(255), dtype=np.float32)
+def scaled_batches(images: Bytes) -> Iterator[Float32]:
+    """Images uint8 [images, pixels] as float32 [at most BATCH, pixels] in [0, 1]."""
+    for start in range(0, len(images), BATCH):
+        yield np.divide(images[start : start + BATCH], np.float32(255), dtype=np.float32)
 
 
-def in_batches(function: Callable[[Float32], NDArray[Number]], images: Bytes, batch_size: int) -> NDArray[Number]:
+def in_batches(function: Callable[[Float32], NDArray[Number]], images: Bytes) -> NDArray[Number]:
     """What a function makes of images uint8 [images, pixels], given batches as `scaled_batches` makes them."""
-    return np.concatenate([function(batch) for batch in scaled_batches(images, batch_size)])
+    return np.concatenate([function(batch) for batch in scaled_batches(images)])
 
 
 def squared_error(images: Floats, reconstructions: Floats) -> Float64:

@@ -31,7 +31,7 @@ class Objective:
     def losses(self, targets: tf.Tensor, inputs: tf.Tensor, key: tf.Tensor, training: bool) -> tuple[tf.Tensor, ...]:
         """Loss and divergence of each image: float32 [images] both.
 
-        targets, inputs: float32 [images, pixels] in [0, 1]. key: int64, another one for every batch.
+        targets, inputs: float32 [images, pixels] in [0, 1]. key: an integer, another one for every batch.
         """
         code = self.encoder(inputs, training=training)
         losses = self.loss(targets, self.decoder(code, training=training))

@@ -1,6 +1,7 @@
 """Read params.yaml, and choose a model in it."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,7 +30,7 @@ class Choice(NamedTuple):
     """The model that a command line names."""
 
     name: str
-    key: str  # its place in params.yaml, such as "models.deep"
+    key: str  # its place in params.yaml or presets.yaml, such as "models.deep"
     settings: Model
     files: ModelFiles
 
@@ -39,8 +40,13 @@ def read_params(kind: type[P], path: Path = PARAMS) -> P:
 
     Raises ParamsError with a sentence per problem: the key's full path, the value found, and what is allowed.
     """
+    return parse_params(kind, read_text(path), path, read_presets(path))
+
+
+def read_presets(path: Path) -> str:
+    """The text of presets.yaml next to params.yaml; empty if there is none."""
     presets = path.with_name(PRESETS.name)
-    return parse_params(kind, read_text(path), path, read_text(presets) if presets.exists() else "")
+    return read_text(presets) if presets.exists() else ""
 
 
 def parse_params(kind: type[P], text: str, path: Path = PARAMS, presets: str = "") -> P:
@@ -129,7 +135,7 @@ def sentence(key: str, problem: Any) -> list[str]:
         case "missing":
             return [f"{key} is missing."]
         case "literal_error":
-            hint = nearest(problem["input"], problem["ctx"]["expected"].replace("'", "").split(", "))
+            hint = nearest(problem["input"], re.findall("'(.*?)'", problem["ctx"]["expected"]))
         case _:
             hint = ""
     allowed = WORDS.get(problem["type"]) or problem["msg"].partition("should ")[2].partition(" after validation")[0]

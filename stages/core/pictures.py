@@ -81,9 +81,9 @@ def draw_interpolations(results: dict[str, Result], digits: Digits) -> Figure:
         ax.axis("off")
     for pair, ax in zip(range(pairs), axes.flat, strict=False):
         blend = digits.images[pair] * (1 - weights) + digits.images[half + pair] * weights
-        lines = {"pixels": blend} | {name: result.pictures.interpolations[pair] for name, result in results.items()}
         ax.axis("on")
-        show_rows(ax, np.stack(list(lines.values())), list(lines))
+        lines = [blend, *(result.pictures.interpolations[pair] for result in results.values())]
+        show_rows(ax, np.stack(lines), ["pixels", *results])
     figure.suptitle("Between two test digits: blending their pixels, and decoding the way between their codes")
     return figure
 

@@ -19,7 +19,7 @@ Reporting = Callable[[int, int], AbstractContextManager[Report]]  # epochs in al
 def reporting(epochs: int, done: int) -> Iterator[Report]:
     """Yield a function that reports one epoch of `epochs`; an earlier run trained the first `done`.
 
-    A log gets a line at the first epoch, about every ten seconds, and at the last one.
+    A log gets a line at the first epoch, about every ten seconds, and at the last one, unless training stops early.
     """
     terminal = sys.stdout.isatty()
     next_line = compiled = 0.0

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from stages.core.errors import StageError
+from stages.core.errors import StageError, reason
 from stages.core.files import BROKEN_ARRAY, how_to_make
 
 Record = TypeVar("Record")
@@ -34,7 +34,7 @@ def load_record(kind: type[Record], path: Path) -> Record:
             raise
         raise StageError(f"{path} is broken ({error.strerror}); {how_to_make(path)}.") from None
     except BROKEN_ARRAY as error:
-        raise StageError(f"{path} is broken ({error}); {how_to_make(path)}.") from None
+        raise StageError(f"{path} is broken ({reason(error)}); {how_to_make(path)}.") from None
 
 
 def _flattened(record: Any, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -136,7 +136,6 @@ class Model(Recipe):
 
 
 class Evaluate(Section):
-    batch_size: BatchSize
     active_variance: float = Field(gt=0, le=1e6)
     ridge: float = Field(gt=0, le=1e12)
     seed: Seed

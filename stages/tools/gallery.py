@@ -32,17 +32,16 @@ FOLDER = Path("plots/gallery")
 DESCRIPTION = """\
 Make a picture of each preset's results, and print their metrics.
 
-A preset must be trained and evaluated with its current settings; without names, presets that
-are not are left out. Writes plots/gallery/<preset>.png, test digits above their
-reconstructions and generated digits; <preset>-plane.png, if a code is two numbers: the codes
-of all test digits, and decoded codes; and <preset>-noisy.png and .csv, denoised digits and
-their PSNR and SSIM, if the preset was trained with at least the smallest noise of `denoise`.
+A preset must be trained and evaluated; without names, presets that are not are left out.
+Writes plots/gallery/<preset>.png, test digits above their reconstructions and generated
+digits; <preset>-plane.png, if a code is two numbers: the codes of all test digits, and
+decoded codes; and <preset>-noisy.png and .csv, denoised digits and their PSNR and SSIM, if
+the preset was trained with at least the smallest noise of `denoise`.
 
 examples:
   python -m stages gallery             # all trained presets
   python -m stages gallery best16      # one preset
 """
-BATCH = 1000  # images at a time
 SIDE = 20  # decoded digits in a row of a plane
 PERCENTILES = (1, 99)  # of the codes, the ends of a plane
 METRICS = ("mse", "mse_pca", "ssim", "probe", "parameters")
@@ -117,7 +116,7 @@ def those_ready(presets: list[Choice]) -> list[Choice]:
         except StageError as error:
             reasons.append(str(error))
     if not ready:
-        raise StageError("\n".join(reasons) or "params.yaml has no presets.")
+        raise StageError("\n".join(reasons) or "presets.yaml has no presets.")
     for reason in reasons:
         print(f"note: left out: {reason}", file=sys.stderr)
     return ready
@@ -202,7 +201,7 @@ def compare_sparse(name: str, evaluation: Evaluation) -> str:
     used = round(np.count_nonzero(evaluation.model.codes, axis=1).mean())
     pca = clipped_pca(Pca(evaluation.pca_mean, evaluation.pca_components[:used]))
     images = read_images("test").reshape(-1, evaluation.pixels)
-    errors = in_batches(lambda batch: squared_error(batch, pca.decode(pca.encode(batch))), images, BATCH)
+    errors = in_batches(lambda batch: squared_error(batch, pca.decode(pca.encode(batch))), images)
     mse = errors.mean() / evaluation.pixels
     return f"A code of {name} uses {used} numbers on average; PCA ({used}) has an mse of {number(mse)}."
 

@@ -92,7 +92,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("inputs", nargs="+", type=Path, metavar="INPUT", help="image file, folder of image files, or array")
-    add("--model", required=True, metavar="NAME", help="a model or preset in params.yaml, such as deep")
+    add("--model", required=True, metavar="NAME", help="a model of params.yaml or presets.yaml, such as deep")
     add("--out", type=Path, default=Path("reconstructions"), metavar="DIR", help="output folder (%(default)s/)")
     add("--ink", choices=("auto", "dark", "light"), default="auto", help="ink of the digits (auto: detect it)")
     add("--as-is", action="store_true", help="the images are in MNIST's form: light on black, of the model's size")

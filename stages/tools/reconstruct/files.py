@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stages.core.arrays import Float32
-from stages.core.errors import StageError
+from stages.core.errors import StageError, reason
 
 # Pillow's other readers are rare, and one of them (EPS) starts an interpreter.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -46,8 +46,7 @@ def read_image(path: Path) -> Image.Image:
             limit = f"the image has more than {Image.MAX_IMAGE_PIXELS} pixels; make it smaller."
             raise ImageFileError(path, limit) from None
         except Exception as error:  # Pillow's readers raise whatever the broken bytes lead to
-            reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
-            raise ImageFileError(path, f"the image is damaged or incomplete ({reason}).") from None
+            raise ImageFileError(path, f"the image is damaged or incomplete ({reason(error)}).") from None
 
 
 def _decode(file: BinaryIO) -> Image.Image:

@@ -12,7 +12,7 @@ import numpy as np
 
 from stages.core import files
 from stages.core.arrays import Bytes
-from stages.core.errors import StageError
+from stages.core.errors import StageError, reason
 from stages.core.idx import idx_shape, stream_idx
 from stages.tools.reconstruct.digits import Digit, read_as_is, read_digit
 from stages.tools.reconstruct.ink import Ink
@@ -80,7 +80,7 @@ def map_npy(path: Path, height: int, width: int) -> Bytes:
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except files.BROKEN_ARRAY as error:
-        raise StageError(f"{path} is not a complete .npy file ({' '.join(str(error).split()).rstrip('.')}).") from None
+        raise StageError(f"{path} is not a complete .npy file ({reason(error)}).") from None
     if images.dtype != np.uint8 or images.ndim not in (2, 3) or not images.size:
         found, allowed = f"{images.dtype} {list(images.shape)}", "uint8 [images, height, width] or [height, width]"
         raise StageError(f"{path} holds {found}, but must hold {allowed}.")
