@@ -22,7 +22,7 @@ from stages.applications.anomalies import (
     report,
     scores,
 )
-from stages.core.command import parse_no_arguments
+from stages.core.command import stage_parser
 from stages.core.errors import run
 from stages.core.evaluation import load_evaluations, results_by_name
 from stages.core.files import read_images, write_all
@@ -32,7 +32,7 @@ from stages.core.style import STYLE, png
 
 
 def main() -> None:
-    parse_no_arguments("anomalies", __doc__)
+    stage_parser("anomalies", __doc__).parse_args()
     params = read_params(Params)
     evaluations = load_evaluations(list(params.models))
     results = results_by_name(evaluations)

@@ -24,7 +24,7 @@ from stages.applications.denoising import (
 )
 from stages.applications.schema import Denoise, DenoiseParams
 from stages.core import files
-from stages.core.command import parse_no_arguments
+from stages.core.command import stage_parser
 from stages.core.errors import run
 from stages.core.evaluation import BASELINE, REFERENCE
 from stages.core.params import read_params
@@ -32,7 +32,7 @@ from stages.core.records import save_record
 
 
 def main() -> None:
-    parse_no_arguments("classical", __doc__)
+    stage_parser("classical", __doc__).parse_args()
     params = read_params(DenoiseParams)
     # without validation images, data/prepared has the test images in their place, and those choose nothing
     split = "validation" if params.prepare.validation_images else "train"

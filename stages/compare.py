@@ -12,7 +12,7 @@ import shlex
 from pathlib import Path
 
 from stages.core import files, tables
-from stages.core.command import parse_no_arguments
+from stages.core.command import stage_parser
 from stages.core.comparison import compare_all
 from stages.core.errors import StageError, run
 from stages.core.evaluation import load_evaluations
@@ -21,7 +21,7 @@ from stages.core.schema import Params
 
 
 def main() -> None:
-    parse_no_arguments("compare", __doc__)
+    stage_parser("compare", __doc__).parse_args()
     params = read_params(Params)
     check_no_other_files(params)
     evaluations = load_evaluations(list(params.models))

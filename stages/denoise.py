@@ -29,7 +29,7 @@ from stages.applications.methods import load_models, model_paths
 from stages.applications.schema import Denoise, DenoiseParams
 from stages.core.arrays import Float32
 from stages.core.backend import use_all_cores
-from stages.core.command import parse_no_arguments
+from stages.core.command import stage_parser
 from stages.core.errors import StageError, run
 from stages.core.evaluation import MODEL
 from stages.core.files import write_all
@@ -41,7 +41,7 @@ from stages.core.tables import csv
 
 
 def main() -> None:
-    parse_no_arguments("denoise", __doc__)
+    stage_parser("denoise", __doc__).parse_args()
     params = read_params(DenoiseParams)
     settings = params.denoise
     use_all_cores()

@@ -20,12 +20,12 @@ from stages.core import files
 from stages.core.backend import keras, use_all_cores
 from stages.core.baselines import fit_baselines
 from stages.core.command import parse_model
-from stages.core.encoder_decoder import Data, as_pictures, mean_of_batches, measure, probe_pixels
+from stages.core.encoder_decoder import Data, as_pictures, mean_squared_error, measure, probe_pixels
 from stages.core.errors import StageError, reason, run
 from stages.core.evaluation import BASELINE, MODEL, Digits, Evaluation, shown_name
 from stages.core.inference import check_size, halves, load_autoencoder
 from stages.core.linear import fit_pca, image_moments
-from stages.core.measures import BATCH, scaled_batches, squared_error
+from stages.core.measures import BATCH
 from stages.core.params import choose_model, read_params
 from stages.core.records import save_record
 from stages.core.schema import Evaluate, Params
@@ -60,6 +60,7 @@ def evaluate(name: str, model: keras.Model, data: Data, history: pd.DataFrame, s
     latent_dim, (height, width) = model.get_layer("decoder").input_shape[1], data.shape
     pca, mean_image = fit_pca(data.moments, latent_dim), data.moments.mean
     digits_shown = first_of_each_class(data.test.labels)
+    no_codes = np.zeros((len(data.test.images), 0))
     fitted = fit_baselines(data.train.images, data.moments, latent_dim)
     with ThreadPoolExecutor(1) as background:  # NumPy works while TensorFlow does
         baselines = background.map(lambda item: measure(BASELINE, item[0], item[1], data, settings), fitted.items())
@@ -67,10 +68,7 @@ def evaluate(name: str, model: keras.Model, data: Data, history: pd.DataFrame, s
         of_model = measure(MODEL, shown_name(name, latent_dim, height * width), trained, data, settings)
         of_baselines = list(baselines)
     return Evaluation(
-        mse_mean_image=mean_of_batches(
-            (squared_error(batch, mean_image[None]) for batch in scaled_batches(data.test.images)),
-            data.test.images.size,
-        ),
+        mse_mean_image=mean_squared_error(lambda _: mean_image[None], no_codes, data.test.images),
         probe_pixels=probe_pixels(data, settings),
         loss=history["loss"].to_numpy(),
         val_loss=history["val_loss"].to_numpy(),

@@ -26,7 +26,7 @@ from stages.applications.methods import all_methods, load_models, model_paths
 from stages.applications.schema import FewLabels, FewLabelsParams
 from stages.core.autoencoder import code_encoder
 from stages.core.backend import keras, use_all_cores
-from stages.core.command import parse_no_arguments
+from stages.core.command import stage_parser
 from stages.core.errors import run
 from stages.core.evaluation import REFERENCE, UNTRAINED
 from stages.core.files import read_split, write_all
@@ -37,7 +37,7 @@ from stages.core.tables import csv
 
 
 def main() -> None:
-    parse_no_arguments("few_labels", __doc__)
+    stage_parser("few_labels", __doc__).parse_args()
     params = read_params(FewLabelsParams)
     use_all_cores()
     task = read_task(params.few_labels)

@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from stages.core import charts, files, pictures
-from stages.core.command import parse_no_arguments
+from stages.core.command import stage_parser
 from stages.core.errors import run
 from stages.core.evaluation import load_evaluations, results_by_name
 from stages.core.params import read_params
@@ -20,7 +20,7 @@ from stages.core.style import STYLE, png
 
 
 def main() -> None:
-    parse_no_arguments("figures", __doc__)
+    stage_parser("figures", __doc__).parse_args()
     params = read_params(Params)
     classes, dpi = params.figures.classes, params.figures.dpi
     evaluations = load_evaluations(list(params.models))

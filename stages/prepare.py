@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stages.core import files
 from stages.core.arrays import Bytes
-from stages.core.command import parse_no_arguments
+from stages.core.command import stage_parser
 from stages.core.errors import ParamsError, StageError, run
 from stages.core.files import Split
 from stages.core.idx import content_digest, read_idx
@@ -36,7 +36,7 @@ PATTERNS = {
 
 
 def main() -> None:
-    parse_no_arguments("prepare", __doc__)
+    stage_parser("prepare", __doc__).parse_args()
     params = read_params(Params).prepare
     raw = find_raw(Path(params.raw))
     sums = Path(params.raw) / "SHA256SUMS"

@@ -281,6 +281,8 @@ def drawings(digit: np.ndarray) -> dict[str, tuple[Image.Image, dict[str, Any]]]
         "animated.gif": (dark, {"save_all": True, "append_images": [blank, blank]}),
         "pages.tiff": (dark, {"save_all": True, "append_images": [blank]}),
         "two_pictures.mpo": (dark.convert("RGB"), {"save_all": True, "append_images": [blank.convert("RGB")]}),
+        "x.avif": (dark.convert("RGB"), {}),
+        "x.jp2": (dark, {}),
         "x.webp": (dark.convert("RGB"), {"quality": 90}),
         "x.bmp": (dark, {}),
         "x.pgm": (dark, {}),

@@ -3,11 +3,6 @@
 import argparse
 
 
-def parse_no_arguments(stage: str, description: str | None) -> None:
-    """Accept --help, which prints `description`, and no other argument. Ends the process with status 2 otherwise."""
-    stage_parser(stage, description).parse_args()
-
-
 def parse_model(stage: str, description: str | None) -> str | None:
     """Parse a stage's only argument, the name of a model; None if it is missing."""
     parser = stage_parser(stage, description)
@@ -17,7 +12,7 @@ def parse_model(stage: str, description: str | None) -> str | None:
 
 
 def stage_parser(stage: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser that knows --help. description: the docstring of the stage."""
+    """A parser that accepts --help and no other argument. description: what --help prints."""
     return argparse.ArgumentParser(
         prog=f"python -m stages.{stage}",
         description=description,

@@ -135,13 +135,8 @@ def measure_posteriors(method: EncoderDecoder, images: Bytes, settings: Evaluate
 
 def mean_squared_error(decode: Transform, codes: Floats, images: Bytes) -> float:
     """Mean squared error per pixel of images uint8 [images, pixels], reconstructed from their codes."""
-    errors = (squared_error(batch, decode(part)) for batch, part in batches_with_codes(images, codes))
-    return mean_of_batches(errors, images.size)
-
-
-def mean_of_batches(batches: Iterator[Float64], count: int) -> float:
-    """The sum of all values in the batches over `count`."""
-    return float(sum(batch.sum() for batch in batches) / count)
+    errors = (squared_error(batch, decode(part)).sum() for batch, part in batches_with_codes(images, codes))
+    return float(sum(errors) / images.size)
 
 
 def batches_with_codes(images: Bytes, codes: Floats) -> Iterator[tuple[Float32, Floats]]:

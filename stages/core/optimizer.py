@@ -73,6 +73,3 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[mi
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         return tf.gather(self.rates.value, step)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"rates": self.rates.numpy()}

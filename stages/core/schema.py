@@ -34,7 +34,6 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Epochs = Annotated[float, Field(ge=0, le=100_000)]  # or a part of one
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-BatchSize = Annotated[int, Field(ge=1, le=2**20)]
 # Not anomalies: its metrics would be those of the stage.
 ModelName = Annotated[str, StringConstraints(pattern=r"^(?!(?:pca|anomalies)\Z)[a-z][a-z0-9_-]{0,39}\Z")]
 
@@ -70,7 +69,7 @@ class Recipe(Section):
     warmup_epochs: Epochs
     weight_decay: float = Field(ge=0, le=100)
     ema_momentum: Share
-    batch_size: BatchSize
+    batch_size: int = Field(ge=1, le=2**20)
     epochs: int = Field(ge=1, le=100_000)
     early_stopping: int = Field(ge=0, le=100_000)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
