@@ -12,7 +12,7 @@ from stages.core.errors import StageError, reason
 from stages.core.files import how_to_make
 from stages.core.products import portable
 
-BATCH = 256  # images computed at a time where no setting has another number
+BATCH = 256  # images computed at a time, unless the caller names another number
 
 
 def compile_model(model: keras.Model, batch_size: int = BATCH) -> Transform:

@@ -48,7 +48,7 @@ def parse_arguments() -> argparse.Namespace:
         prog="python -m stages explore", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--model", metavar="NAME", help="the model to start with, such as deep, a preset, or 'PCA (16)'"
+        "--model", metavar="NAME", help="a model of params.yaml or presets.yaml to start with, or 'PCA (16)'"
     )
     parser.add_argument("--port", type=int, help=f"the port to serve on (default: the first free one from {PORT} on)")
     parser.add_argument(
