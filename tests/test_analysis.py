@@ -26,8 +26,8 @@ from stages.core.encoder_decoder import Data, EncoderDecoder, measure, probe_pix
 from stages.core.errors import StageError
 from stages.core.evaluation import MODEL, Evaluation, Result, load_evaluation, results_by_name, shown_name
 from stages.core.files import Split
-from stages.core.linear import Pca, class_means, code_moments, fit_pca, fit_probe, image_moments
-from stages.core.measures import scaled_batches, ssim
+from stages.core.linear import Moments, Pca, class_means, code_moments, fit_pca, fit_probe, image_moments
+from stages.core.measures import bce, scaled_batches, ssim
 from stages.core.pictures import extremes
 from stages.core.records import save_record
 from stages.core.schema import Evaluate
@@ -66,9 +66,31 @@ def train(middles: Middles) -> Split:
 # --- measures ------------------------------------------------------------------------------
 
 
+def test_bce_by_hand() -> None:
+    half = np.full((1, 2), 0.5)
+    assert bce(np.array([[0.0, 1.0]]), half) == pytest.approx([np.log(2)])
+    by_hand = -(0.3 * np.log(0.2) + 0.7 * np.log(0.8))
+    assert bce(np.array([[0.3]]), np.array([[0.2]])) == pytest.approx([by_hand])
+    assert bce(np.array([[1.0]]), np.array([[0.0]])) == pytest.approx([-np.log(1e-7)])  # clipped, not infinite
+
+
+def noisy_digits(mnist: Mnist) -> tuple[np.ndarray, np.ndarray]:
+    images = mnist["train"][0][:50] / np.float32(255)
+    noise = np.random.default_rng(0).normal(0, 0.2, images.shape)
+    return images, (images + noise).clip(0, 1).astype(np.float32)
+
+
+def test_ssim_agrees_with_scikit_image(mnist: Mnist) -> None:
+    """On digits that are taller than wide."""
+    images, noisy = (digits[:, :, 4:24] for digits in noisy_digits(mnist))
+    options = {"data_range": 1, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    expected = [skimage.metrics.structural_similarity(a, b, **options) for a, b in zip(images, noisy, strict=True)]
+    assert ssim(images, noisy) == pytest.approx(expected, abs=1e-6)
+    assert ssim(images, images) == pytest.approx(np.ones(50))
+
+
 def test_ssim_of_images_smaller_than_the_window_is_that_of_one_weighted_window(mnist: Mnist) -> None:
-    images = mnist["train"][0][:50, 9:18, 10:18] / 255
-    noisy = (images + np.random.default_rng(0).normal(0, 0.2, images.shape)).clip(0, 1)
+    images, noisy = (digits[:, 9:18, 10:18].astype(np.float64) for digits in noisy_digits(mnist))
     rows, columns = (np.exp(-(((np.arange(n) - (n - 1) / 2) / 1.5) ** 2) / 2) for n in (9, 8))
     weights = np.outer(rows, columns) / np.outer(rows, columns).sum()
     for x, y, found in zip(images, noisy, ssim(images, noisy), strict=True):
@@ -89,10 +111,14 @@ def test_batches_cover_all_images_once(middles: Middles) -> None:
 # --- linear --------------------------------------------------------------------------------
 
 
-def pca_of(images: np.ndarray, components: int, batch_size: int = 100) -> Pca:
+def moments_of(images: np.ndarray, batch_size: int) -> Moments:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linear, "BATCH", batch_size)
-        return fit_pca(image_moments(images), components)
+        return image_moments(images)
+
+
+def pca_of(images: np.ndarray, components: int, batch_size: int = 100) -> Pca:
+    return fit_pca(moments_of(images, batch_size), components)
 
 
 @settings(max_examples=50, deadline=None)
@@ -103,14 +129,26 @@ def test_all_components_give_every_image_back(images: np.ndarray, batch_size: in
     np.testing.assert_allclose(pca.components @ pca.components.T, np.eye(images.shape[1]), atol=1e-9)
 
 
+@pytest.mark.parametrize("components", [0, 5])
+def test_pca_agrees_with_scikit_learn(train: Split, components: int) -> None:
+    """Without components it is the mean image."""
+    scaled = train.images / 255
+    pca = pca_of(train.images, components)
+    expected = np.tile(scaled.mean(axis=0), (len(scaled), 1))
+    if components:
+        theirs = sklearn.decomposition.PCA(components, svd_solver="full").fit(scaled)
+        expected = theirs.inverse_transform(theirs.transform(scaled))
+    np.testing.assert_allclose(pca.decode(pca.encode(scaled)), expected, atol=1e-9)
+
+
 def test_moments_do_not_depend_on_the_batches(train: Split) -> None:
-    for one, other in zip(pca_of(train.images, 5, 600), pca_of(train.images, 5, 7), strict=True):
+    for one, other in zip(moments_of(train.images, 600), moments_of(train.images, 7), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_moments_of_images_and_codes_are_numpys(train: Split) -> None:
     scaled = train.images / 255
-    for moments in (image_moments(train.images), code_moments(scaled)):
+    for moments in (moments_of(train.images, 100), code_moments(scaled)):
         np.testing.assert_allclose(moments.mean, scaled.mean(axis=0), atol=1e-12)
         np.testing.assert_allclose(moments.covariance, np.cov(scaled.T, bias=True), atol=1e-12)
 

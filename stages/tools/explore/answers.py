@@ -123,9 +123,8 @@ def act(library: Library, scene: Scene, do: str, label: int | None) -> Scene:
         return scene._replace(code=code.astype(np.float32))
     if do in ("mean", "sample"):
         codes = class_codes(library.atlas(scene.model), label)
-        moments = code_moments(codes)
-        sampled = do == "sample"
-        code = draw_gaussian(np.random.default_rng(), *moments, 1)[0] if sampled else moments.mean
+        random = np.random.default_rng()
+        code = codes.mean(axis=0) if do == "mean" else draw_gaussian(random, *code_moments(codes), 1)[0]
         return scene._replace(code=code.astype(np.float32))
     here = -1 if scene.image is not None else scene.digit
     if do == "random":

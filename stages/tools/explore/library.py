@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from stages.applications.anomalies import inverse_covariance, scores
+from stages.applications.anomalies import combined_score, inverse_covariance, mahalanobis
 from stages.core.arrays import Bytes, Float64
 from stages.core.baselines import clipped_pca
 from stages.core.errors import StageError
@@ -91,7 +91,8 @@ class Library:
 
     def _measured(self, model: TrainedModel, result: Result, evaluation: Evaluation) -> Entry:
         inverse = inverse_covariance(Moments(result.code_mean, result.code_covariance))
-        combined = scores(result, self.test.images.sum(axis=(1, 2)) / 255)["combined"]
+        distances = mahalanobis(result.codes, result.code_mean, inverse)
+        combined = combined_score(result.squared_error, self.test.images.sum(axis=(1, 2)) / 255, distances)
         return Entry(model, result, describe(model.name, result, evaluation), inverse, np.sort(combined))
 
     def _check(self, choice: Choice, evaluation: Evaluation) -> None:
